@@ -1,0 +1,165 @@
+"""One edit, start to end: the definition of correct. The engine does the same for many edits at
+once."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from melodyflow import flow
+from melodyflow.flow import Point, Solve
+from melodyflow.model import MelodyFlow
+from melodyflow.model.codec import posterior_sample
+from melodyflow.model.transformer import FlowModel, Row, Text
+
+Solver = Literal["euler", "midpoint"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What an edit does, named as in the tensor contract. The values are taken as they are:
+    `serving.request` holds requests to their ranges."""
+
+    prompt: str
+    seed: int  # of the CPU generator that all noise is drawn from
+    source_prompt: str = ""
+    flowstep: float = 0.12  # where the inversion stops, 0 <= flowstep < 1: 0 changes most
+    steps: int = 25  # of each of the two solves
+    solver: Solver = "euler"
+    guidance: float = 4.0
+    regularize_iters: int = 2  # R; 0: plain inversion
+    keep_last_k_iters: int = 1  # K
+    lambda_kl: float = 0.2
+
+    @property
+    def inversion_evaluations(self) -> int:
+        """Network evaluations of the inversion, which come first."""
+        return self.steps * max(self.regularize_iters, 1)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of the edit: steps * (R + 1), or 2 * steps."""
+        return self.inversion_evaluations + self.steps
+
+
+def inversion(
+    source: Tensor, parameters: Parameters, text: Text | None, rng: torch.Generator
+) -> Solve:
+    """From the normalised source latents [1, latent, frames] down to the flowstep, without the
+    prompt."""
+    grid = flow.time_grid(1.0, parameters.flowstep, parameters.steps)
+    if not parameters.regularize_iters:
+        return flow.solve(parameters.solver, source, grid, text, 0.0)
+    return flow.regularised_inversion(
+        source,
+        grid,
+        text,
+        iterations=parameters.regularize_iters,
+        keep=parameters.keep_last_k_iters,
+        lambda_kl=parameters.lambda_kl,
+        rng=rng,
+    )
+
+
+def generation(inverted: Tensor, parameters: Parameters, text: Text | None) -> Solve:
+    """From the inverted latents [1, latent, frames] up to music, with the prompt and guidance.
+    Draws no noise."""
+    grid = flow.time_grid(parameters.flowstep, 1.0, parameters.steps)
+    return flow.solve(parameters.solver, inverted, grid, text, parameters.guidance)
+
+
+def flowsteps(parameters: Parameters) -> list[float]:
+    """Every flowstep at which an edit's solves ask for a velocity."""
+    down = flow.time_grid(1.0, parameters.flowstep, parameters.steps)
+    return down + flow.time_grid(parameters.flowstep, 1.0, parameters.steps)
+
+
+def rows(point: Point, times: dict[float, Tensor]) -> list[Row]:
+    """The network rows that answer a point: its rows, then, under guidance, the same without the
+    text."""
+    texts = [point.text, None] if point.text is not None and point.guidance else [point.text]
+    time = times[point.flowstep]
+    return [Row(latents, point.flowstep, time, text) for text in texts for latents in point.latents]
+
+
+def velocity(point: Point, answers: Iterable[Tensor]) -> Tensor:
+    """The velocity [rows, latent, frames] at a point from the network's answers to its `rows`."""
+    answer = torch.stack(list(answers))
+    if len(answer) == len(point.latents):
+        return answer
+    conditional, null = answer.chunk(2)
+    return flow.guided(conditional, null, point.guidance)
+
+
+def drive(
+    network: FlowModel,
+    solve: Solve,
+    times: dict[float, Tensor],
+    on_evaluation: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Runs one solve to its end, one network call a point; returns its latents."""
+    try:
+        point = next(solve)
+        while True:
+            answer = velocity(point, network(rows(point, times)))
+            on_evaluation()
+            point = solve.send(answer)
+    except StopIteration as end:
+        result: Tensor = end.value
+        return result
+
+
+@torch.inference_mode()
+def edit_latents(
+    model: MelodyFlow,
+    mean_and_scale: Tensor,
+    parameters: Parameters,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """The edited latents [1, latent, frames], normalised, of a source's posterior [1, 2*latent,
+    frames].
+
+    `on_progress(done, total)` is called after each network evaluation.
+    """
+    done = 0
+
+    def evaluated() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, parameters.evaluations)
+
+    rng = torch.Generator().manual_seed(parameters.seed)
+    mean, _ = mean_and_scale.chunk(2, dim=1)
+    source = model.flow.normalise(posterior_sample(mean_and_scale, flow.noise_like(mean, rng)))
+    times = model.flow.embed_times(flowsteps(parameters))
+    source_text = model.read_text(parameters.source_prompt)
+    inverted = drive(model.flow, inversion(source, parameters, source_text, rng), times, evaluated)
+    text = model.read_text(parameters.prompt)
+    return drive(model.flow, generation(inverted, parameters, text), times, evaluated)
+
+
+@torch.inference_mode()
+def edit(
+    model: MelodyFlow,
+    waveform: Tensor,
+    parameters: Parameters,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """The edited waveform [channels, frames*hop], untrimmed, of a waveform [channels, samples] at
+    the model's rate."""
+    mean_and_scale = model.codec.encode(waveform[None].to(model.device))
+    latents = edit_latents(model, mean_and_scale, parameters, on_progress)
+    return model.decode(latents)[0]
+
+
+@torch.inference_mode()
+def generate_latents(model: MelodyFlow, frames: int, parameters: Parameters) -> Tensor:
+    """Latents [1, latent, frames], normalised, of music made from noise and the prompt alone
+    (flowstep 0)."""
+    rng = torch.Generator().manual_seed(parameters.seed)
+    noise = torch.randn((1, model.flow.config.latent_dim, frames), generator=rng).to(model.device)
+    text = model.read_text(parameters.prompt)
+    times = model.flow.embed_times(flowsteps(parameters))
+    return drive(model.flow, generation(noise, parameters, text), times)

@@ -1,0 +1,164 @@
+"""Solving the flow: time grid, Euler, midpoint and regularised inversion (MODEL.md section 6;
+MelodyFlow, arXiv 2407.03648; the regularisation follows ReNoise, arXiv 2403.14602).
+
+A solve is a generator: it yields the `Point` at which it needs a velocity and is sent that velocity
+back. Whoever drives it, one edit at a time or many in one network call, the method is written down
+here once.
+"""
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from melodyflow.model.transformer import Text
+
+SWAY = -0.8  # the reference's fixed coefficient (F5-TTS's sway sampling, arXiv 2410.06885)
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Where a solver needs a velocity."""
+
+    latents: Tensor  # [rows, latent, frames]
+    flowstep: float
+    text: Text | None
+    guidance: float
+
+
+Solve = Generator[
+    Point, Tensor, Tensor
+]  # is sent velocities [rows, latent, frames], returns latents
+
+
+def time_grid(source: float, target: float, steps: int) -> list[float]:
+    """The steps + 1 flowsteps (float32 values) from source to target, denser at the noise end, ends
+    included."""
+    down = target <= source
+    nodes = torch.arange(1, -1e-5, -1 / steps) if down else torch.arange(0, 1 + 1e-5, 1 / steps)
+    nodes = nodes + SWAY * (torch.cos(math.pi / 2 * nodes) - 1 + nodes)
+    low, high = min(source, target), max(source, target)
+    grid: list[float] = (nodes * (high - low) + low).tolist()
+    return grid
+
+
+def euler(x: Tensor, grid: list[float], text: Text | None, guidance: float) -> Solve:
+    """One velocity a step, at the step's start."""
+    for here, there in pairwise(grid):
+        velocity = yield Point(x, here, text, guidance)
+        x = x + velocity * (there - here)
+    return x
+
+
+def midpoint(x: Tensor, grid: list[float], text: Text | None, guidance: float) -> Solve:
+    """Pairs of grid nodes: a half step to the middle one, then the whole step with the velocity
+    found there.
+
+    The grid is swayed, so the middle node is not the arithmetic mean. The number of steps is even.
+    """
+    for start, middle, end in zip(grid[::2], grid[1::2], grid[2::2], strict=False):
+        velocity = yield Point(x, start, text, guidance)
+        half = x + velocity * (middle - start)
+        velocity = yield Point(half, middle, text, guidance)
+        x = x + velocity * (end - start)
+    return x
+
+
+def solve(
+    solver: Literal["euler", "midpoint"],
+    x: Tensor,
+    grid: list[float],
+    text: Text | None,
+    guidance: float,
+) -> Solve:
+    """The unregularised solve of the named solver."""
+    return (midpoint if solver == "midpoint" else euler)(x, grid, text, guidance)
+
+
+def regularised_inversion(
+    x: Tensor,
+    grid: list[float],
+    text: Text | None,
+    *,
+    iterations: int,
+    keep: int,
+    lambda_kl: float,
+    rng: torch.Generator,
+) -> Solve:
+    """Euler down the grid, each step solved by `iterations` (R) fixed-point iterations at the
+    flowstep it goes to.
+
+    The last `keep` (K) of them are drawn towards the statistics that a noised source has there, and
+    averaged with growing weights. `x`: the normalised source latents [1, latent, frames]; 1 <= K <=
+    R, not both 1. Draws 2*K noises a step from `rng`, on the CPU.
+    """
+    source, first_kept = x, iterations - keep
+    weights = keep * first_kept + keep * (keep - 1) / 2
+    for here, there in pairwise(grid):
+        dt = there - here
+        y, average = x, torch.zeros_like(x)
+        for iteration in range(iterations):
+            if iteration < first_kept:
+                velocity = yield Point(y, there, text, 0.0)
+            else:
+                reference = (1 - there) * noise_like(x, rng) + there * source
+                reference = reference + 1e-5 * noise_like(x, rng)
+                both = yield Point(torch.cat((y, reference)), there, text, 0.0)
+                velocity = kl_step(both[:1], both[1:], lambda_kl)
+                average = average + velocity * (iteration / weights)
+            y = x + velocity * dt
+        x = x + average * dt
+    return x
+
+
+def kl_step(velocity: Tensor, reference: Tensor, lambda_kl: float) -> Tensor:
+    """Four gradient steps that bring the patches of a velocity closer to a reference's, seen as
+    Gaussians.
+
+    Patches are 4 channels x 4 frames; a remainder of frames or channels is left alone. The gradient
+    of the absolute divergence is written in closed form (pix2pix-zero's regularisation, arXiv
+    2302.03027, without autograd).
+    """
+    channels, frames = (size - size % 4 for size in velocity.shape[-2:])
+    if not channels or not frames:
+        return velocity
+    v = _patches(velocity[:, :channels, :frames])
+    r = _patches(reference[:, :channels, :frames])
+    epsilon = 1e-6
+    mean_r, var_r = r.mean(-1, keepdim=True), r.var(-1, keepdim=True) + epsilon
+    for _ in range(4):
+        mean, var = v.mean(-1, keepdim=True), v.var(-1, keepdim=True)
+        shift = mean - mean_r
+        divergence = torch.log(var_r / (var + epsilon)) + (var + shift.square()) / var_r - 1
+        gradient = 2 / 15 * (v - mean) * (1 / var_r - 1 / (var + epsilon)) + 2 / 16 * shift / var_r
+        v = v - lambda_kl * (divergence.sign() * gradient).clamp(-100, 100)
+    stepped = velocity.clone()
+    stepped[:, :channels, :frames] = _unpatched(v, channels, frames)
+    return stepped
+
+
+def _patches(x: Tensor) -> Tensor:
+    """[batch, channels, frames] -> [batch, channels/4, frames/4, 16]."""
+    batch, channels, frames = x.shape
+    patches = x.reshape(batch, channels // 4, 4, frames // 4, 4).transpose(2, 3)
+    return patches.reshape(batch, channels // 4, frames // 4, 16)
+
+
+def _unpatched(x: Tensor, channels: int, frames: int) -> Tensor:
+    patches = x.reshape(len(x), channels // 4, frames // 4, 4, 4).transpose(2, 3)
+    return patches.reshape(len(x), channels, frames)
+
+
+def noise_like(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Unit noise of x's shape: always drawn on the CPU, so that a seed means the same on every
+    device."""
+    return torch.randn(x.shape, generator=rng).to(x.device)
+
+
+def guided(conditional: Tensor, null: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance: (1 + g) conditional - g null."""
+    return (1 + guidance) * conditional - guidance * null

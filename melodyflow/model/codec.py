@@ -1,0 +1,200 @@
+"""The codec: SEANet autoencoder with a Gaussian posterior (MODEL.md section 3; EnCodec, arXiv
+2210.13438, without its quantiser).
+
+Waveform [batch, channels, samples] <-> latents [batch, latent, frames], `hop` samples a frame.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Sizes of a codec, as its checkpoint states them."""
+
+    sample_rate: int
+    channels: int
+    latent_dim: int
+    n_filters: int
+    ratios: tuple[int, ...]  # of the decoder; the encoder goes through them backwards
+    n_residual_layers: int = 1
+    kernel_size: int = 7
+    residual_kernel_size: int = 3
+    last_kernel_size: int = 7
+    dilation_base: int = 2
+    compress: int = 2
+    lstm: int = 2
+
+    @property
+    def hop(self) -> int:
+        """Samples a frame."""
+        return math.prod(self.ratios)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop
+
+    def frames(self, samples: int) -> int:
+        """Frames that hold `samples` samples: the last one may be partly filled."""
+        return -(-samples // self.hop)
+
+
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, one alpha a channel (arXiv 2006.08195)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.sin(self.alpha * x).square() / (self.alpha + 1e-9)
+
+
+class Conv(nn.Module):
+    """Convolution with "same" reflect padding: ceil(samples / stride) frames come out."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, dilation=dilation)
+        self.stride = stride
+        self.extent = (kernel - 1) * dilation + 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = x.shape[-1]
+        total = self.extent - self.stride
+        right = total // 2
+        # The last window is filled up on the right, so that no sample is dropped.
+        frames = math.ceil((length - self.extent + total) / self.stride + 1)
+        extra = (frames - 1) * self.stride + (self.extent - total) - length
+        return cast(Tensor, self.conv(reflect_pad(x, total - right, right + extra)))
+
+
+def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
+    """Reflect padding that also takes inputs shorter than the padding: those get zeros on the right
+    first, which are cut away again."""
+    missing = max(0, max(left, right) - x.shape[-1] + 1)
+    padded = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")
+    return padded[..., : padded.shape[-1] - missing]
+
+
+class TransposedConv(nn.Module):
+    """Upsampling by `stride`: a full transposed convolution, its overhang cut on both sides."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convtr = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride)
+        self.right = stride // 2
+        self.left = stride - self.right
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convtr(x)
+        return cast(Tensor, y[..., self.left : y.shape[-1] - self.right])
+
+
+class Residual(nn.Module):
+    """x + conv1x1(snake(conv(snake(x)))) through a narrower middle."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int, compress: int) -> None:
+        super().__init__()
+        hidden = channels // compress
+        self.block = nn.Sequential(
+            Snake(channels),
+            Conv(channels, hidden, kernel, dilation=dilation),
+            Snake(hidden),
+            Conv(hidden, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.block(x))
+
+
+class Recurrent(nn.Module):
+    """Forward LSTM over the frames, from a zero state, added to its input."""
+
+    def __init__(self, channels: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sequence = x.permute(2, 0, 1)
+        output: Tensor = self.lstm(sequence)[0] + sequence
+        return output.permute(1, 2, 0)
+
+
+def _residuals(channels: int, config: CodecConfig) -> list[nn.Module]:
+    return [
+        Residual(
+            channels, config.residual_kernel_size, config.dilation_base**depth, config.compress
+        )
+        for depth in range(config.n_residual_layers)
+    ]
+
+
+class Encoder(nn.Module):
+    """Waveform [batch, channels, samples] -> mean and scale [batch, 2*latent, frames]."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        width = config.n_filters
+        layers: list[nn.Module] = [Conv(config.channels, width, config.kernel_size)]
+        for ratio in reversed(config.ratios):
+            layers += _residuals(width, config)
+            layers += [Snake(width), Conv(width, 2 * width, 2 * ratio, stride=ratio)]
+            width *= 2
+        if config.lstm:
+            layers.append(Recurrent(width, config.lstm))
+        layers += [Snake(width), Conv(width, 2 * config.latent_dim, config.last_kernel_size)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return cast(Tensor, self.model(waveform))
+
+
+class Decoder(nn.Module):
+    """Latents [batch, latent, frames] -> waveform [batch, channels, frames*hop]."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        width = config.n_filters * 2 ** len(config.ratios)
+        layers: list[nn.Module] = [Conv(config.latent_dim, width, config.kernel_size)]
+        if config.lstm:
+            layers.append(Recurrent(width, config.lstm))
+        for ratio in config.ratios:
+            layers += [Snake(width), TransposedConv(width, width // 2, ratio)]
+            width //= 2
+            layers += _residuals(width, config)
+        layers += [Snake(width), Conv(width, config.channels, config.last_kernel_size)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self.model(latents))
+
+
+class Codec(nn.Module):
+    """Encoder and decoder. The decoder returns frames*hop samples: the caller crops."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Mean and scale [batch, 2*latent, frames] of a waveform [batch, channels, samples]."""
+        return cast(Tensor, self.encoder(waveform))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Waveform [batch, channels, frames*hop] of latents [batch, latent, frames]."""
+        return cast(Tensor, self.decoder(latents))
+
+
+def posterior_sample(mean_and_scale: Tensor, noise: Tensor) -> Tensor:
+    """Latents [batch, latent, frames] drawn from the posterior with unit `noise` of that shape."""
+    mean, scale = mean_and_scale.chunk(2, dim=1)
+    return noise * (F.softplus(scale) + 1e-4) + mean

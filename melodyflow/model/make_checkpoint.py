@@ -1,0 +1,194 @@
+"""Random-weight checkpoints in the released layout: everything but the music, for tests,
+measurements and a first try."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from melodyflow.model.checkpoint import CODEC, FLOW, T5, expected_shapes
+from melodyflow.model.codec import CodecConfig
+from melodyflow.model.convert import CODEC_SOURCE, DEFAULT_GUIDANCE, FLOW_SOURCE, WEIGHT_NORM
+from melodyflow.model.transformer import FlowConfig
+
+RATIOS = (8, 8, 6, 5)
+# latent, codec filters, dim, heads, layers; width, feed-forward, heads and layers of the T5 encoder
+SIZES = {
+    "tiny": (16, 4, 64, 4, 6, (64, 128, 4, 2)),
+    "small": (32, 8, 128, 4, 8, (128, 256, 4, 2)),
+    "full": (128, 64, 1536, 24, 24, (768, 3072, 12, 12)),
+}
+
+
+def make_checkpoint(size: str, out: Path) -> None:
+    """Writes state_dict.bin, compression_state_dict.bin and t5/ of a size (`tiny`, `small`, `full`)
+    into a new folder.
+
+    The same size gives the same weights. `full` has the released model's tensors: 962,425,632
+    values in 334 tensors and 59,677,956 in 126.
+    """
+    latent, filters, dim, heads, layers, t5 = SIZES[size]
+    codec = CodecConfig(48000, 2, latent, filters, RATIOS)
+    flow = FlowConfig(dim, latent, heads, layers, 4, 256, t5[0], 30.0, DEFAULT_GUIDANCE)
+    out.mkdir(parents=True)
+    rng = torch.Generator().manual_seed(0)
+    _save(out / CODEC_SOURCE, dict(_codec_tensors(codec, flow, rng)), _codec_sections(codec))
+    _save(out / FLOW_SOURCE, dict(_flow_tensors(codec, flow, rng)), _flow_sections(flow))
+    _save_t5(out / T5, *t5)
+
+
+def _random(name: str, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    if name == "transformer.rope.frequencies":
+        pairs = shape[0]
+        frequencies = 10000 ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
+        return frequencies.bfloat16().float()  # the released table is rounded so
+    noise = torch.randn(shape, generator=rng)
+    scales = "norm" in name and name.endswith("weight")
+    if scales or name.endswith("alpha") or name == "latent_std":
+        return 1 + 0.1 * noise
+    if len(shape) < 2 or name == "latent_mean":
+        return 0.02 * noise
+    return noise / math.sqrt(math.prod(shape[1:]))  # keeps the variance from layer to layer
+
+
+def _codec_tensors(
+    codec: CodecConfig, flow: FlowConfig, rng: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    for name, shape in expected_shapes(CODEC, codec, flow).items():
+        tensor = _random(name, shape, rng)
+        for kind in ("conv", "convtr"):
+            name = name.replace(f".{kind}.", f".{kind}.{kind}.")
+        if name.endswith((".conv.weight", ".convtr.weight")):
+            normed = name.removesuffix(".weight") + WEIGHT_NORM
+            yield normed + "0", tensor.flatten(1).norm(dim=1)[:, None, None]
+            yield normed + "1", tensor
+        else:
+            yield name, tensor
+
+
+def _flow_tensors(
+    codec: CodecConfig, flow: FlowConfig, rng: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    for name, shape in expected_shapes(FLOW, codec, flow).items():
+        tensor = _random(name, shape, rng)
+        yield name, tensor
+        if name == "transformer.rope.frequencies":
+            for layer in range(flow.num_layers):
+                yield f"transformer.layers.{layer}.self_attn.rope.frequencies", tensor
+
+
+def _codec_sections(codec: CodecConfig) -> dict[str, Any]:
+    return {
+        "compression_model": "encodec",
+        "sample_rate": codec.sample_rate,
+        "channels": codec.channels,
+        "encodec": {
+            "autoencoder": "seanet",
+            "quantizer": "no_quant",
+            "sample_rate": codec.sample_rate,
+            "channels": codec.channels,
+            "causal": False,
+            "renormalize": False,
+        },
+        "no_quant": {},
+        "seanet": {
+            "dimension": codec.latent_dim,
+            "channels": codec.channels,
+            "causal": False,
+            "n_filters": codec.n_filters,
+            "n_residual_layers": codec.n_residual_layers,
+            "ratios": list(codec.ratios),
+            "activation": "snake",
+            "norm": "weight_norm",
+            "kernel_size": codec.kernel_size,
+            "residual_kernel_size": codec.residual_kernel_size,
+            "last_kernel_size": codec.last_kernel_size,
+            "dilation_base": codec.dilation_base,
+            "pad_mode": "reflect",
+            "true_skip": True,
+            "compress": codec.compress,
+            "lstm": codec.lstm,
+            "disable_norm_outer_blocks": 0,
+            "encoder": {"dimension": 2 * codec.latent_dim},
+            "decoder": {"trim_right_ratio": 1.0, "final_activation": None},
+        },
+    }
+
+
+def _flow_sections(flow: FlowConfig) -> dict[str, Any]:
+    return {
+        "dataset": {"segment_duration": flow.segment_duration},
+        "lm_model": "dit",
+        "transformer_lm": {
+            "dim": flow.dim,
+            "latent_dim": flow.latent_dim,
+            "num_heads": flow.num_heads,
+            "num_layers": flow.num_layers,
+            "hidden_scale": flow.hidden_scale,
+            "norm": "layer_norm",
+            "norm_first": True,
+            "bias_proj": False,
+            "bias_ff": False,
+            "bias_attn": False,
+            "activation": "gelu",
+            "causal": False,
+            "layer_scale": None,
+            "positional_embedding": "rope",
+            "xpos": False,
+            "qk_layer_norm": False,
+            "qk_layer_norm_cross": False,
+            "skip_connections": True,
+            "add_zero_attn": True,
+            "cross_attention": True,
+        },
+        "fuser": {"sum": [], "prepend": [], "cross": ["description"], "input_interpolate": []},
+        "conditioners": {"description": {"model": "t5", "t5": {"name": "t5-base"}}},
+    }
+
+
+def _save(path: Path, tensors: dict[str, Tensor], sections: dict[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
+    torch.save({"best_state": tensors, "xp.cfg": OmegaConf.create(sections)}, path)
+
+
+def _save_t5(out: Path, width: int, hidden: int, heads: int, layers: int) -> None:
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=384,
+        d_model=width,
+        d_kv=width // heads,
+        d_ff=hidden,
+        num_heads=heads,
+        num_layers=layers,
+        is_encoder_decoder=False,
+        use_cache=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        T5EncoderModel(config).save_pretrained(out)
+    ByT5Tokenizer().save_pretrained(out)  # bytes: a tokenizer without a vocabulary file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="scripts/make_checkpoint",
+        description="Makes a random-weight checkpoint in the released layout.",
+    )
+    parser.add_argument("size", choices=SIZES)
+    parser.add_argument("out", type=Path, help="folder to make")
+    given = parser.parse_args()
+    if given.out.exists():
+        sys.exit(f"make_checkpoint: {given.out} exists already; choose another folder or remove it")
+    make_checkpoint(given.size, given.out)
+    print(f"{given.out}: made")
+
+
+if __name__ == "__main__":
+    main()

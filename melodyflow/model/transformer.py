@@ -1,0 +1,318 @@
+"""The velocity network: a diffusion transformer over latent frames (MODEL.md section 4).
+
+Sequences of any length and time share one call: their tokens lie packed end to end and only
+attention looks at the sequences one by one, so no work is spent on padding.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Sizes of a velocity network, as its checkpoint states them."""
+
+    dim: int
+    latent_dim: int
+    num_heads: int
+    num_layers: int
+    hidden_scale: int
+    time_features: int  # sines and cosines of the time embedding
+    text_features: int  # width of the text encoder's output
+    segment_duration: float  # seconds of the window the network was trained on
+    guidance: float  # classifier-free guidance where a request names none
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+    @property
+    def skips(self) -> int:
+        """Skip projections between the first and the second half of the layers."""
+        return (self.num_layers - 1) // 2
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """A prompt as the layers read it: cross-attention keys and values [layers, heads, 1 + tokens,
+    head_dim], the first row zero (add_zero_attn)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One sequence of a network call."""
+
+    latents: Tensor  # [latent, frames]
+    flowstep: float  # 0 is noise, 1 is music
+    time: Tensor  # [dim], `FlowModel.embed_times` of the flowstep
+    text: Text | None  # None: the null condition, whose cross-attention is exactly 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where the sequences of a packed call lie: slices of equal sequences side by side."""
+
+    cosines: Tensor  # [tokens, 1, head_dim / 2]
+    sines: Tensor
+    lengths: list[tuple[int, int]]  # (sequences, frames) of neighbours that are equally long
+    texts: list[tuple[int, int, Text]]  # the same for neighbours that also share a text
+    conditioned: int  # tokens of rows with a text; those rows come first
+
+
+def _add_zero(x: Tensor) -> Tensor:
+    """A zero row before the keys or values [..., tokens, head_dim] (add_zero_attn)."""
+    return F.pad(x, (0, 0, 1, 0))
+
+
+def _rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary positions on interleaved pairs, in fp32 whatever the network's precision. x: [tokens,
+    heads, head_dim]."""
+    even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    rotated = torch.stack((even * cosines - odd * sines, even * sines + odd * cosines), dim=-1)
+    return rotated.flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with fused, bias-free projections; rows of `in_proj_weight` are queries,
+    keys, values."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+
+    def _split(self, x: Tensor, sequences: int) -> Tensor:
+        """[sequences*tokens, heads, head_dim] -> [sequences, heads, tokens, head_dim]."""
+        return x.reshape(sequences, -1, *x.shape[1:]).transpose(1, 2)
+
+    def _project(self, parts: list[Tensor]) -> Tensor:
+        """The attended sequences [sequences, heads, tokens, head_dim], packed and projected."""
+        packed = [part.transpose(1, 2).flatten(2).flatten(0, 1) for part in parts]
+        return cast(Tensor, self.out_proj(torch.cat(packed) if len(packed) > 1 else packed[0]))
+
+    def over_itself(self, x: Tensor, layout: _Layout) -> Tensor:
+        """Self-attention of packed tokens [tokens, dim], each within its own sequence."""
+        qkv = F.linear(x, self.in_proj_weight)
+        q, k, v = qkv.reshape(len(x), 3, self.heads, -1).unbind(1)
+        q = _rotate(q, layout.cosines, layout.sines)
+        k = _rotate(k, layout.cosines, layout.sines)
+        parts = []
+        start = 0
+        for sequences, frames in layout.lengths:
+            here = slice(start, start + sequences * frames)
+            start = here.stop
+            queries, keys, values = (self._split(y[here], sequences) for y in (q, k, v))
+            parts.append(
+                F.scaled_dot_product_attention(queries, _add_zero(keys), _add_zero(values))
+            )
+        return self._project(parts)
+
+    def over_texts(self, x: Tensor, layout: _Layout, layer: int) -> Tensor:
+        """Cross-attention of the conditioned tokens [tokens, dim], each with its own sequence's
+        text."""
+        dim = x.shape[-1]
+        q = F.linear(x, self.in_proj_weight[:dim]).reshape(len(x), self.heads, -1)
+        parts = []
+        start = 0
+        for sequences, frames, text in layout.texts:
+            here = slice(start, start + sequences * frames)
+            start = here.stop
+            keys = text.keys[layer].expand(sequences, -1, -1, -1)
+            values = text.values[layer].expand(sequences, -1, -1, -1)
+            parts.append(
+                F.scaled_dot_product_attention(self._split(q[here], sequences), keys, values)
+            )
+        return self._project(parts)
+
+    def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [heads, 1 + tokens, head_dim] of a text [tokens, dim]."""
+        dim = text.shape[-1]
+        both = F.linear(text, self.in_proj_weight[dim:]).reshape(len(text), 2, self.heads, -1)
+        keys, values = both.permute(1, 2, 0, 3).unbind(0)
+        return _add_zero(keys), _add_zero(values)
+
+
+class Layer(nn.Module):
+    """Pre-norm layer: self-attention, cross-attention, feed-forward. The time is added to the
+    attentions' inputs."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        dim, hidden = config.dim, config.hidden_scale * config.dim
+        self.self_attn = Attention(dim, config.num_heads)
+        self.cross_attention = Attention(dim, config.num_heads)
+        self.linear1 = nn.Linear(dim, hidden, bias=False)
+        self.linear2 = nn.Linear(hidden, dim, bias=False)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm_cross = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, time: Tensor, layout: _Layout, index: int) -> Tensor:
+        x = x + self.self_attn.over_itself(self.norm1(x) + time, layout)
+        if layout.conditioned:
+            told, null = x[: layout.conditioned], x[layout.conditioned :]
+            heard = self.norm_cross(told) + time[: layout.conditioned]
+            told = told + self.cross_attention.over_texts(heard, layout, index)
+            x = torch.cat((told, null)) if len(null) else told
+        return x + cast(Tensor, self.linear2(F.gelu(self.linear1(self.norm2(x)))))
+
+
+class Rope(nn.Module):
+    """Rotary frequencies as the checkpoint stores them: the released ones are bfloat16-rounded,
+    recomputing drifts."""
+
+    frequencies: Tensor
+
+    def __init__(self, pairs: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.empty(pairs))
+
+
+class Transformer(nn.Module):
+    """The layers, with skips from the first half to the second, last in first out."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.skip_projections = nn.ModuleList(
+            nn.Linear(2 * config.dim, config.dim, bias=False) for _ in range(config.skips)
+        )
+        self.rope = Rope(config.head_dim // 2)
+
+    def forward(self, x: Tensor, time: Tensor, layout: _Layout) -> Tensor:
+        depth, skips = len(self.layers), len(self.skip_projections)
+        stack: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            if index > depth / 2 and skips:
+                # Which projection belongs to which layer looks odd; the released weights are
+                # trained so.
+                x = self.skip_projections[index % skips](torch.cat((x, stack.pop()), dim=-1))
+            x = layer(x, time, layout, index)
+            if index < depth / 2 - 1:
+                stack.append(x)
+        return x
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of the flowstep (not scaled by 1000) through a small network."""
+
+    def __init__(self, features: int, dim: int) -> None:
+        super().__init__()
+        self.features = features
+        self.mlp = nn.Sequential(
+            nn.Linear(features, dim, bias=False), nn.SiLU(), nn.Linear(dim, dim, bias=False)
+        )
+
+    def forward(self, times: Tensor) -> Tensor:
+        half = self.features // 2
+        steps = torch.arange(half, dtype=torch.float32, device=times.device)
+        angles = times[:, None] * torch.exp(-math.log(10000) * steps / half)
+        waves = torch.cat((angles.cos(), angles.sin()), dim=-1)
+        return cast(Tensor, self.mlp(waves.to(next(self.parameters()).dtype)))
+
+
+class FlowModel(nn.Module):
+    """Velocity of packed rows, and what an edit prepares once: its texts and its times."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("latent_mean", torch.empty(1, config.latent_dim, 1))
+        self.register_buffer("latent_std", torch.empty(1, config.latent_dim, 1))
+        self.timestep_embedder = TimeEmbedding(config.time_features, config.dim)
+        self.in_proj = nn.Linear(config.latent_dim, config.dim, bias=False)
+        self.transformer = Transformer(config)
+        self.out_norm = nn.LayerNorm(config.dim)
+        self.out_proj = nn.Linear(config.dim, config.latent_dim, bias=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.in_proj.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.in_proj.weight.device
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """The codec's latents [batch, latent, frames] in the flow's units."""
+        return (latents - self.latent_mean) / (self.latent_std + 1e-5)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """The flow's latents [batch, latent, frames] in the codec's units."""
+        return latents * (self.latent_std + 1e-5) + self.latent_mean
+
+    def embed_times(self, flowsteps: Sequence[float]) -> dict[float, Tensor]:
+        """Time embeddings [dim] of a grid's flowsteps."""
+        unique = list(dict.fromkeys(flowsteps))
+        times = torch.tensor(unique, dtype=torch.float32, device=self.device)
+        return dict(zip(unique, self.timestep_embedder(times), strict=True))
+
+    def read_text(self, text: Tensor) -> Text:
+        """A projected prompt [tokens, dim] as every layer's cross-attention keys and values."""
+        text = text.to(self.device, self.dtype)
+        pairs = [layer.cross_attention.read(text) for layer in self._layers()]
+        return Text(*(torch.stack(part) for part in zip(*pairs, strict=True)))
+
+    def forward(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Velocities [latent, frames], fp32, of rows of any lengths, times and texts, in their
+        order."""
+        # Told rows first: null rows then skip the cross-attention as one slice. Equal lengths and
+        # equal texts become neighbours and share an attention call.
+        order = sorted(
+            range(len(rows)),
+            key=lambda i: (rows[i].text is None, rows[i].latents.shape[-1], id(rows[i].text)),
+        )
+        ordered = [rows[i] for i in order]
+        frames = [row.latents.shape[-1] for row in ordered]
+        x = torch.cat(
+            [
+                (row.latents / math.hypot(row.flowstep, 1 - row.flowstep)).T.to(self.dtype)
+                for row in ordered
+            ]
+        )
+        time = torch.cat(
+            [row.time.expand(length, -1) for row, length in zip(ordered, frames, strict=True)]
+        )
+        layout = self._layout(ordered, frames)
+        x = self.transformer(self.in_proj(x), time, layout)
+        packed = self.out_proj(self.out_norm(x)).float() * math.sqrt(2)
+        velocities: list[Tensor] = [packed] * len(rows)
+        for i, velocity in zip(order, packed.split(frames), strict=True):
+            velocities[i] = velocity.T
+        return velocities
+
+    def _layers(self) -> Iterator[Layer]:
+        return cast(Iterator[Layer], iter(self.transformer.layers))
+
+    def _layout(self, rows: list[Row], frames: list[int]) -> _Layout:
+        positions = torch.arange(max(frames), dtype=torch.float32, device=self.device)
+        angles = torch.outer(positions, self.transformer.rope.frequencies.float())
+        table = torch.cat([angles[:length] for length in frames])[:, None, :]
+        texts = [
+            (len(list(same)), length, text)
+            for (length, _, text), same in groupby(
+                (row.latents.shape[-1], id(row.text), row.text) for row in rows if row.text
+            )
+            if text is not None
+        ]
+        return _Layout(
+            cosines=table.cos(),
+            sines=table.sin(),
+            lengths=[(len(list(same)), length) for length, same in groupby(frames)],
+            texts=texts,
+            conditioned=sum(sequences * length for sequences, length, _ in texts),
+        )
