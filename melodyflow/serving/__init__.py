@@ -1,0 +1,1 @@
+"""Between Triton and the engine: request tensors -> edits, events -> responses, metrics."""

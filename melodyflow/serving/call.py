@@ -1,0 +1,213 @@
+"""One call of a client: from its request to the final response."""
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+import melodyflow
+from melodyflow import audio
+from melodyflow.audio import AudioError
+from melodyflow.engine import Code, EditError, Job
+from melodyflow.model import MelodyFlow
+from melodyflow.model.checkpoint import Checkpoint
+from melodyflow.serving.metrics import Metrics
+from melodyflow.serving.outbox import Outbox
+from melodyflow.serving.request import EditRequest
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 0.1  # between two progress responses of an edit, at least
+
+
+class Responder(Protocol):
+    """The way back to one client; called on the outbox's thread alone."""
+
+    request_id: str
+
+    def is_cancelled(self) -> bool:
+        """Whether the client went away."""
+
+    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
+        """One response."""
+
+    def send_error(self, error: EditError) -> None:
+        """The final response of a call that failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """What all calls of a server share."""
+
+    model: MelodyFlow
+    checkpoint: Checkpoint
+    precision: str
+    limits: audio.Limits
+    max_model_samples: int
+    outbox: Outbox
+    metrics: Metrics
+
+
+class Call:
+    """A call from the moment the model first sees it. Watches for the client's leaving and for the
+    deadline."""
+
+    def __init__(self, server: Server, responder: Responder) -> None:
+        self._server = server
+        self._responder = responder
+        self._started = time.monotonic()
+        self._deadline = float("inf")
+        self._ending = threading.Lock()
+        self._ended = False
+        self._stop: EditError | None = None
+        self._job: Job | None = None
+        self._progress_due = 0.0
+        self._stage = ""
+
+    def accept(self, request: EditRequest) -> Job:
+        """Makes the job of a valid request; from now on the client and the clock are watched."""
+        self._request = request
+        if request.timeout_s is not None:
+            self._deadline = self._started + request.timeout_s
+        self._job = Job(request.parameters, self._read, self)
+        self._server.outbox.watch(self)
+        return self._job
+
+    @property
+    def stopped(self) -> EditError | None:
+        """Why the call should end now, if it should."""
+        return self._stop
+
+    def look(self) -> None:
+        """On the outbox's thread: has the client left, is the time up?"""
+        if self._stop is None and self._responder.is_cancelled():
+            self._stop = EditError(Code.CANCELLED, "the client cancelled the request")
+        if self._stop is None and time.monotonic() > self._deadline:
+            self._stop = EditError(
+                Code.DEADLINE,
+                f"timeout_s: the edit was not done within {self._request.timeout_s:g} s; it ended",
+            )
+        if self._stop and self._job:
+            self._job.stop(self._stop)
+
+    # The engine's listener.
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._request.stream or (stage == self._stage and now < self._progress_due):
+            return
+        self._stage, self._progress_due = stage, now + PROGRESS_SECONDS
+        # One more than the evaluations: only the result itself is 1.
+        outputs = {"progress": done / (total + 1), "stage": stage, "step": (done, total)}
+        self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
+
+    def finished(self, waveform: Tensor, seconds: dict[str, float]) -> None:
+        request, source = self._request, self._source
+        rate = request.sample_rate or source.sample_rate
+        result = audio.from_model(
+            waveform.numpy(),
+            model_rate=self._server.model.codec.config.sample_rate,
+            source=source,
+            sample_rate=rate,
+        )
+        result, gain_db = audio.level(result, request.format)
+        file = audio.write(result, rate, request.format, self._comments())
+        total = request.parameters.evaluations
+        outputs = {
+            "progress": 1.0,
+            "stage": "done",
+            "step": (total, total),
+            "audio": audio.wrap(file, request.encoding),
+            "sample_rate": rate,
+            "seed": request.parameters.seed,
+            "gain_db": gain_db,
+            "info": json.dumps(self._info(rate, seconds), ensure_ascii=False),
+        }
+        if self._end("done", source.samples.shape[1] / source.sample_rate):
+            self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
+
+    def failed(self, error: EditError) -> None:
+        """The one way in which a call ends without a result, from whatever place."""
+        if self._end(error.code, reason=str(error)):
+            self._server.outbox.post(lambda: self._responder.send_error(error))
+
+    # Details.
+
+    def _read(self) -> Tensor:
+        request, codec = self._request, self._server.model.codec.config
+        try:
+            self._source = audio.read(
+                request.audio,
+                self._server.limits,
+                model_rate=codec.sample_rate,
+                max_model_samples=self._server.max_model_samples,
+            )
+            audio.check_format(request.format, request.sample_rate or self._source.sample_rate)
+            waveform = audio.to_model(
+                self._source, sample_rate=codec.sample_rate, channels=codec.channels
+            )
+        except AudioError as error:
+            raise EditError(Code.INVALID_ARG, str(error)) from None
+        return torch.from_numpy(waveform)
+
+    def _end(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> bool:
+        """Counts and logs the end; False when the call has ended before."""
+        with self._ending:
+            if self._ended:
+                return False
+            self._ended = True
+        self._server.outbox.unwatch(self)
+        self._server.metrics.ended(outcome, audio_seconds)
+        evaluations = f"{self._job.done}/{self._job.parameters.evaluations}" if self._job else "0"
+        log.info(
+            "edit id=%r session=%r %s after %.2f s, evaluations %s%s",
+            self._responder.request_id,
+            self._request.session_id if self._job else "",
+            outcome,
+            time.monotonic() - self._started,
+            evaluations,
+            f": {reason}" if reason else "",
+        )
+        return True
+
+    def _comments(self) -> dict[str, str]:
+        """What the file says of itself: nothing that differs when the same edit is made again."""
+        if not self._request.metadata:
+            return {}
+        parameters, checkpoint = self._request.parameters, self._server.checkpoint
+        prompt = " ".join(parameters.prompt.split())
+        return {
+            "software": f"MelodyFlow on Triton {melodyflow.__version__}",
+            "license": checkpoint.licence,
+            "comment": (
+                f"AI-generated music edit. Prompt: {prompt} Seed: {parameters.seed}. "
+                f"Checkpoint: {checkpoint.name} {checkpoint.sha256[:12]}. "
+                f"Weights' licence: {checkpoint.licence}."
+            ),
+        }
+
+    def _info(self, rate: int, seconds: dict[str, float]) -> dict[str, Any]:
+        request, checkpoint = self._request, self._server.checkpoint
+        return {
+            "parameters": {
+                **dataclasses.asdict(request.parameters),
+                "format": request.format,
+                "sample_rate": rate,
+            },
+            "checkpoint": {
+                "name": checkpoint.name,
+                "sha256": checkpoint.sha256,
+                "licence": checkpoint.licence,
+            },
+            "precision": self._server.precision,
+            "device": str(self._server.model.device),
+            "shared": [],
+            "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+            "version": melodyflow.__version__,
+            "ai_generated": True,
+        }

@@ -1,0 +1,89 @@
+"""The model's metrics on Triton's endpoint, named by Prometheus' conventions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from melodyflow.engine import Code
+
+SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
+OUTCOMES = ("done", *Code)
+
+
+class Metrics:
+    """Counts what happens. Every change is posted to the outbox, since each is a message to the
+    server process."""
+
+    def __init__(self, pb_utils: Any, post: Callable[[Callable[[], None]], None]) -> None:
+        self._pb_utils = pb_utils
+        self._post = post
+        self._families: list[Any] = []  # a metric dies with its family
+        self._edits = self._counter("edits_total", "Edits ended, by outcome", "outcome", OUTCOMES)
+        self._audio_seconds = self._counter("audio_seconds_total", "Seconds of audio edited")[""]
+        self._busy_seconds = self._counter("busy_seconds_total", "Seconds spent in the network")[""]
+        self._rows = self._counter("rows_total", "Sequences evaluated by the network")[""]
+        self._slots = self._gauge("slots", "Edits that can be in flight")
+        self._in_flight = self._gauge("edits_in_flight", "Edits that hold a slot")
+        self._evaluation_seconds = self._histogram(
+            "evaluation_seconds", "Seconds a network call", SECONDS
+        )
+        self._call_rows = self._histogram(
+            "evaluation_rows", "Sequences a network call", [1, 2, 4, 8, 16, 32, 64]
+        )
+        self._call_tokens = self._histogram(
+            "evaluation_tokens", "Latent frames a network call", [2**n for n in range(5, 17)]
+        )
+        family = self._family("stage_seconds", "Seconds a stage of an edit", "HISTOGRAM")
+        self._stages = {
+            stage: family.Metric(labels={"stage": stage}, buckets=SECONDS)
+            for stage in ("encoding", "inverting", "generating", "decoding")
+        }
+
+    def slots(self, slots: int) -> None:
+        self._post(lambda: self._slots.set(slots))
+
+    def in_flight(self, edits: int) -> None:
+        self._post(lambda: self._in_flight.set(edits))
+
+    def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
+        def count() -> None:
+            self._rows.increment(rows)
+            self._busy_seconds.increment(seconds)
+            self._evaluation_seconds.observe(seconds)
+            self._call_rows.observe(rows)
+            self._call_tokens.observe(tokens)
+
+        self._post(count)
+
+    def stage(self, name: str, seconds: float) -> None:
+        self._post(lambda: self._stages[name].observe(seconds))
+
+    def ended(self, outcome: str, audio_seconds: float = 0.0) -> None:
+        """One edit ended: "done" or a `Code`."""
+
+        def count() -> None:
+            self._edits[outcome].increment(1)
+            self._audio_seconds.increment(audio_seconds)
+
+        self._post(count)
+
+    def _family(self, name: str, description: str, kind: str) -> Any:
+        kinds = self._pb_utils.MetricFamily
+        family = kinds(
+            name=f"melodyflow_{name}", description=description, kind=getattr(kinds, kind)
+        )
+        self._families.append(family)
+        return family
+
+    def _counter(
+        self, name: str, description: str, label: str = "", values: tuple[str, ...] = ("",)
+    ) -> dict[str, Any]:
+        family = self._family(name, description, "COUNTER")
+        return {
+            value: family.Metric(labels={label: str(value)} if label else {}) for value in values
+        }
+
+    def _gauge(self, name: str, description: str) -> Any:
+        return self._family(name, description, "GAUGE").Metric(labels={})
+
+    def _histogram(self, name: str, description: str, buckets: list[float]) -> Any:
+        return self._family(name, description, "HISTOGRAM").Metric(labels={}, buckets=buckets)

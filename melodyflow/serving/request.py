@@ -1,0 +1,245 @@
+"""Request tensors and parameters -> an edit's request (the tensor contract, docs/contract.md)."""
+
+import difflib
+import json
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from melodyflow import audio
+from melodyflow.audio import AudioError
+from melodyflow.edit import Parameters
+from melodyflow.engine import Code, EditError
+from melodyflow.serving.settings import Settings
+
+Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the input's name
+
+SEEDS = 2**31
+INPUTS = (
+    "audio",
+    "encoding",
+    "prompt",
+    "source_prompt",
+    "flowstep",
+    "steps",
+    "solver",
+    "guidance",
+    "regularize_iters",
+    "keep_last_k_iters",
+    "lambda_kl",
+    "seed",
+    "format",
+    "sample_rate",
+    "stream",
+)
+PARAMETERS = ("timeout_s", "session_id", "metadata")
+TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
+
+
+def invalid(name: str, value: object, allowed: str) -> EditError:
+    """The error of a bad input: its name, its value and what is allowed."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return EditError(Code.INVALID_ARG, f"{name}: {shown}; {allowed}")
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """A valid request. The audio has been unwrapped but not decoded yet."""
+
+    audio: bytes  # WAV or FLAC
+    encoding: str  # of `audio`, both ways: raw or base64
+    parameters: Parameters
+    format: str
+    sample_rate: int | None  # Hz of the result; None: the input's own
+    stream: bool
+    timeout_s: float | None
+    session_id: str
+    metadata: bool
+
+
+def read_request(
+    tensors: Tensors,
+    parameters: Mapping[str, Any],
+    *,
+    settings: Settings,
+    limits: audio.Limits,
+    guidance: float,
+) -> EditRequest:
+    """Checks a request. `tensors` holds the inputs that were sent; `guidance` is the checkpoint's.
+    Raises EditError."""
+    timeout_s, session_id, metadata = _read_parameters(parameters)
+    read = _Reader(tensors)
+    prompt = read.text("prompt", None, 1, settings.max_prompt_characters)
+    file, encoding = _read_audio(read, limits)
+    format = read.choice("format", audio.FORMATS, "wav")
+    sample_rate = (
+        read.integer("sample_rate", 0, limits.min_sample_rate, limits.max_sample_rate) or None
+    )
+    return EditRequest(
+        audio=file,
+        encoding=encoding,
+        parameters=_read_edit(read, prompt, guidance, settings),
+        format=format,
+        sample_rate=sample_rate,
+        stream=read.flag("stream", True),
+        timeout_s=timeout_s,
+        session_id=session_id,
+        metadata=metadata,
+    )
+
+
+def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings) -> Parameters:
+    solver = read.choice("solver", ("euler", "midpoint"), "euler")
+    euler = solver == "euler"
+    steps = read.integer("steps", 25 if euler else 64, 1, 128)
+    if not euler and steps % 2:
+        raise invalid("steps", steps, "an even number with the solver midpoint")
+    regularize = read.integer("regularize_iters", 2 if euler else 0, 0, 8)
+    if regularize and not euler:
+        raise invalid("regularize_iters", regularize, "0 with the solver midpoint")
+    if regularize == 1:
+        # R = K = 1 would divide 0 by 0, and there is no other K for R = 1.
+        raise invalid("regularize_iters", 1, "0 or 2 to 8 are allowed")
+    keep = read.integer("keep_last_k_iters", 1 if regularize else 0, 0, 8)
+    if regularize and not 1 <= keep <= regularize:
+        raise invalid(
+            "keep_last_k_iters", keep, f"1 to regularize_iters ({regularize}) are allowed"
+        )
+    if keep and not regularize:
+        raise invalid("keep_last_k_iters", keep, "0 where regularize_iters is 0")
+    seed = read.integer("seed", -1, -1, SEEDS - 1)
+    flowstep = read.number("flowstep", 0.12, 0, 1)
+    if flowstep == 1:
+        raise invalid("flowstep", flowstep, "0 <= flowstep < 1; 0 changes most")
+    return Parameters(
+        prompt=prompt,
+        seed=secrets.randbelow(SEEDS) if seed == -1 else seed,
+        source_prompt=read.text("source_prompt", "", 0, settings.max_prompt_characters),
+        flowstep=flowstep,
+        steps=steps,
+        solver="euler" if euler else "midpoint",
+        guidance=read.number("guidance", guidance, 0, 10),
+        regularize_iters=regularize,
+        keep_last_k_iters=keep,
+        lambda_kl=read.number("lambda_kl", 0.2, 0, 1),
+    )
+
+
+class _Reader:
+    """Single values out of tensors of one element, each held to its range."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+
+    def value(self, name: str) -> Any:
+        """The one element of an input, None where it was not sent."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return None
+        if tensor.size != 1:
+            raise invalid(name, list(tensor.shape), "one element is allowed")
+        return tensor.reshape(-1)[0]
+
+    def bytes(self, name: str) -> bytes | None:
+        value = self.value(name)
+        return value.encode() if isinstance(value, str) else value
+
+    def text(self, name: str, default: str | None, shortest: int, longest: int) -> str:
+        value = self.bytes(name)
+        allowed = f"{shortest} to {longest} characters of UTF-8 are allowed"
+        if value is None:
+            if default is None:
+                raise EditError(Code.INVALID_ARG, f"{name}: missing; {allowed}")
+            return default
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            raise invalid(name, value, allowed) from None
+        if not shortest <= len(text) <= longest:
+            raise EditError(Code.INVALID_ARG, f"{name}: {len(text)} characters; {allowed}")
+        if shortest and not text.strip():
+            raise invalid(name, text, "white space alone says nothing")
+        return text
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        value = self.bytes(name)
+        text = default if value is None else value.decode(errors="replace")
+        if text not in choices:
+            raise invalid(name, text, f"{' or '.join(choices)} are allowed")
+        return text
+
+    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
+        value = self.value(name)
+        if value is None:
+            return default
+        if not lowest <= int(value) <= highest:
+            raise invalid(name, int(value), f"{lowest} to {highest} are allowed")
+        return int(value)
+
+    def number(self, name: str, default: float, lowest: float, highest: float) -> float:
+        value = self.value(name)
+        if value is None:
+            return default
+        if not (math.isfinite(value) and lowest <= float(value) <= highest):
+            raise invalid(name, float(value), f"{lowest:g} to {highest:g} are allowed")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.value(name)
+        return default if value is None else bool(value)
+
+
+def _read_audio(read: _Reader, limits: audio.Limits) -> tuple[bytes, str]:
+    payload = read.bytes("audio")
+    if payload is None:
+        raise EditError(Code.INVALID_ARG, "audio: missing; a WAV or FLAC file is needed")
+    encoding = read.bytes("encoding")
+    try:
+        return audio.unwrap(
+            payload, None if encoding is None else encoding.decode(errors="replace"), limits
+        )
+    except AudioError as error:
+        raise EditError(Code.INVALID_ARG, str(error)) from None
+
+
+def _read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, str, bool]:
+    for name, value in parameters.items():
+        if name in PARAMETERS or name in TRITONS_OWN or name.startswith("triton_"):
+            continue
+        near = difflib.get_close_matches(name, INPUTS + PARAMETERS, 1)
+        hint = f"is {near[0]} meant?" if near else f"there are {', '.join(INPUTS + PARAMETERS)}"
+        raise invalid(name, value, f"no such input or parameter; {hint}")
+    return (
+        _timeout(parameters.get("timeout_s")),
+        str(parameters.get("session_id", ""))[:200],
+        _metadata(parameters.get("metadata", True)),
+    )
+
+
+def _timeout(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if isinstance(value, bool) or not (math.isfinite(seconds) and seconds > 0):
+        raise invalid("timeout_s", value, "a number of seconds above 0")
+    return seconds
+
+
+def _metadata(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise invalid("metadata", value, "true or false")
+    return str(value).lower() == "true"
+
+
+def request_parameters(text: str) -> dict[str, Any]:
+    """Triton's JSON of a request's parameters as a dict."""
+    parameters: dict[str, Any] = json.loads(text) if text else {}
+    return parameters

@@ -1,0 +1,111 @@
+"""The service behind the Triton model: loads the checkpoint, takes requests, ends tidily."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from melodyflow.audio import Limits
+from melodyflow.engine import Code, EditError, Engine
+from melodyflow.model.checkpoint import load, open_checkpoint
+from melodyflow.serving.call import Call, Responder, Server
+from melodyflow.serving.metrics import Metrics
+from melodyflow.serving.outbox import Outbox
+from melodyflow.serving.request import Tensors, read_request
+from melodyflow.serving.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One loaded checkpoint with its engine. Raises SettingsError or CheckpointError."""
+
+    def __init__(self, settings: Settings, pb_utils: Any) -> None:
+        self._settings = settings
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = settings.precision
+        if precision == "auto":
+            precision = "bf16" if device.startswith("cuda") else "fp32"
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        checkpoint = open_checkpoint(settings.checkpoint, verify=settings.verify)
+        model = load(checkpoint, device=device, precision="bf16" if precision == "bf16" else "fp32")
+        rate = model.codec.config.sample_rate
+        max_samples = round(settings.max_seconds * rate) or model.max_samples
+        if max_samples > model.max_samples:
+            raise SettingsError(
+                f"max_seconds: {settings.max_seconds:g}; "
+                f"the checkpoint's window is {model.max_samples / rate:g} s"
+            )
+        self._outbox = Outbox()
+        metrics = Metrics(pb_utils, self._outbox.post)
+        metrics.slots(settings.slots)
+        self._server = Server(
+            model=model,
+            checkpoint=checkpoint,
+            precision=precision,
+            limits=Limits(
+                max_bytes=settings.max_audio_bytes,
+                max_channels=settings.max_channels,
+                min_sample_rate=settings.min_sample_rate,
+                max_sample_rate=settings.max_sample_rate,
+                min_seconds=settings.min_seconds,
+            ),
+            max_model_samples=max_samples,
+            outbox=self._outbox,
+            metrics=metrics,
+        )
+        self._engine = Engine(model, slots=settings.slots, metrics=metrics)
+        log.info(
+            "checkpoint %s %s, licence %s, %d Hz, %d channels, %s on %s, %d slots",
+            checkpoint.name,
+            checkpoint.sha256[:12],
+            checkpoint.licence,
+            rate,
+            model.codec.config.channels,
+            precision,
+            device,
+            settings.slots,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether edits can be done."""
+        return self._engine.alive
+
+    def take(
+        self,
+        read: Callable[[], tuple[Tensors, Mapping[str, Any]]],
+        responder: Responder,
+    ) -> None:
+        """Takes one request: checks it, waits for a slot and hands it to the engine. Never raises.
+
+        `read` gives the input tensors and the parameters. Blocks while all slots are taken, which
+        keeps Triton's own queue, its priorities, timeouts and rejections true.
+        """
+        call = Call(self._server, responder)
+        try:
+            tensors, parameters = read()
+            request = read_request(
+                tensors,
+                parameters,
+                settings=self._settings,
+                limits=self._server.limits,
+                guidance=self._server.checkpoint.flow.guidance,
+            )
+            job = call.accept(request)
+            self._engine.acquire(lambda: call.stopped)
+            self._engine.submit(job)
+        except EditError as error:
+            call.failed(error)
+        except Exception as error:
+            log.exception("a request could not be taken")
+            call.failed(EditError(Code.INTERNAL, f"the request could not be taken: {error!r}"))
+
+    def close(self) -> None:
+        """Ends what is in flight within the drain time and joins all threads."""
+        self._engine.close(self._settings.drain_seconds)
+        self._outbox.close()

@@ -1,0 +1,80 @@
+"""The model's settings: `parameters` of config.pbtxt, overridden by environment variables
+MELODYFLOW_<NAME>."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = "MELODYFLOW_"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one server. Their names in config.pbtxt are the fields'."""
+
+    checkpoint: str = ""  # folder of a converted checkpoint
+    verify: bool = False  # check the files' sha256 at load
+    device: str = "auto"  # auto, cpu, cuda or cuda:N; auto is a GPU where there is one
+    precision: str = "auto"  # of the velocity network: auto, fp32 or bf16; auto is bf16 on a GPU
+    threads: int = 0  # CPU threads of the network; 0: as many as there are cores
+    slots: int = 8  # edits in flight
+    drain_seconds: float = 600.0  # how long edits in flight may go on when the model is unloaded
+    max_audio_bytes: int = 256 * 2**20
+    max_channels: int = 2
+    min_sample_rate: int = 8000
+    max_sample_rate: int = 192000
+    min_seconds: float = 0.1
+    max_seconds: float = 0.0  # 0: the checkpoint's window, which is also the most
+    max_prompt_characters: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint:
+            raise SettingsError(
+                "checkpoint: not set; name a converted checkpoint's folder in config.pbtxt "
+                f"or {PREFIX}CHECKPOINT"
+            )
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise SettingsError(f"precision: {self.precision!r}; auto, fp32 or bf16")
+        if self.device not in ("auto", "cpu") and self.device.split(":")[0] != "cuda":
+            raise SettingsError(f"device: {self.device!r}; auto, cpu, cuda or cuda:N")
+        for name in ("slots", "max_audio_bytes", "max_channels", "max_prompt_characters"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)}; at least 1")
+        for name in ("threads", "drain_seconds", "min_seconds", "max_seconds"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name}: {getattr(self, name)}; 0 or more")
+
+
+def read_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Settings from a model configuration (Triton's, as a dict) and the environment, which wins.
+
+    An empty value is no value. Raises SettingsError.
+    """
+    given = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    unknown = given.keys() - fields.keys()
+    if unknown:
+        raise SettingsError(f"{min(unknown)}: no such setting; there are {', '.join(fields)}")
+    for name in fields:
+        given[name] = environment.get(PREFIX + name.upper()) or given.get(name, "")
+    values = {
+        name: _parse(name, text, type(fields[name].default)) for name, text in given.items() if text
+    }
+    return Settings(**values)
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise SettingsError(f"{name}: {text!r}; true or false")
+        return text.lower() in ("true", "1")
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{name}: {text!r}; {wanted}") from None
