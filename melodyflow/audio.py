@@ -1,0 +1,279 @@
+"""Audio files and waveforms: bytes in, a waveform at the model's rate, and the way back.
+
+A waveform is float32 `[channels, samples]`, full scale at 1.0. The file formats themselves are
+in containers.py.
+"""
+
+import binascii
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+
+from melodyflow import containers
+from melodyflow.containers import INFO_TAGS, AudioError, Waveform, show
+
+__all__ = [
+    "FORMATS",
+    "Audio",
+    "AudioError",
+    "Limits",
+    "check_format",
+    "from_model",
+    "level",
+    "model_length",
+    "read",
+    "result_length",
+    "to_model",
+    "unwrap",
+    "wrap",
+    "write",
+]
+
+BITS = {"wav": 16, "wav24": 24, "wav32f": 32, "flac": 24}
+FORMATS = tuple(BITS)
+ENCODINGS = ("raw", "base64")
+
+MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
+RESAMPLER_ROUNDING = 2  # samples a resampled length may differ from the exact one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted as input, whatever the checkpoint."""
+
+    max_bytes: int = 256 * 2**20  # of the file, after base64
+    max_channels: int = 2
+    min_sample_rate: int = 8000  # Hz
+    max_sample_rate: int = 192000  # Hz
+    min_seconds: float = 0.1
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A decoded file: `samples` float32 `[channels, samples]`, all finite; rate in Hz."""
+
+    samples: Waveform
+    sample_rate: int
+    subtype: str  # how the file stored a sample: PCM_16, PCM_24, PCM_32, FLOAT, DOUBLE, PCM_S8
+
+
+def model_length(samples: int, own_rate: int, model_rate: int) -> int:
+    """Samples at `model_rate` that cover `samples` at `own_rate`: ceil, in integers."""
+    return -(-samples * model_rate // own_rate)
+
+
+def result_length(samples: int, own_rate: int, asked_rate: int) -> int:
+    """Samples at `asked_rate` that last as long as `samples` at `own_rate`: nearest integer."""
+    return (2 * samples * asked_rate + own_rate) // (2 * own_rate)
+
+
+def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes, str]:
+    """Take an audio file out of the tensor `audio`: (the file's bytes, 'raw' or 'base64').
+
+    `encoding` None: what begins like WAV or FLAC is raw, anything else must be base64 in one
+    line. Raises AudioError; `limits.max_bytes` is checked before base64 is decoded.
+    """
+    if encoding is not None and encoding not in ENCODINGS:
+        raise AudioError(f"encoding: {encoding!r}; 'raw' or 'base64' are allowed")
+    if encoding is None:
+        encoding = "raw" if payload[:4] in (b"RIFF", b"RF64", b"fLaC") else "base64"
+    if encoding == "raw":
+        file, size = payload, len(payload)
+    else:
+        size = len(payload) // 4 * 3 - payload[-2:].count(b"=")
+    if size > limits.max_bytes:
+        raise AudioError(f"audio: {size} bytes; at most {limits.max_bytes} are allowed")
+    if encoding == "base64":
+        file = _from_base64(payload)
+    if not file:
+        raise AudioError("audio: 0 bytes; a WAV or FLAC file is needed")
+    return file, encoding
+
+
+def _from_base64(text: bytes) -> bytes:
+    if text == b"base64_encoded_audio_data":
+        raise AudioError(
+            "audio: the placeholder 'base64_encoded_audio_data' of an example; "
+            "put the base64 of a WAV or FLAC file in its place"
+        )
+    if text[:5].lower() == b"data:":
+        prefix = text[:100].partition(b",")[0]
+        raise AudioError(
+            f"audio: begins with {show(prefix)}; base64 alone is allowed: "
+            "remove everything up to and including the first comma"
+        )
+    stray = re.search(rb"[^A-Za-z0-9+/=]", text)
+    if stray:
+        what = "a line break" if stray[0] in b"\r\n" else show(stray[0])
+        hint = " without line breaks" if stray[0] in b"\r\n" else ""
+        raise AudioError(
+            f"encoding: {what} at byte {stray.start()} of audio; raw WAV or FLAC, or strict "
+            f"base64 (A-Z a-z 0-9 + / and = at the end{hint}) are allowed"
+        )
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except binascii.Error as error:
+        raise AudioError(
+            f"encoding: audio of {len(text)} bytes is broken base64 ({error}); "
+            "groups of four characters, padded with = at the end, are allowed"
+        ) from error
+
+
+def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int) -> Audio:
+    """Decode a WAV (PCM 16/24/32, float 32/64) or FLAC (8, 16, 24 bit) file, told by its content.
+
+    The limits are held against the header first and against the samples again, because headers
+    lie; memory stays within what `max_model_samples` (at `model_rate`, Hz) allows. Raises
+    AudioError, and nothing else, for any bytes whatever.
+    """
+    if len(data) > limits.max_bytes:
+        raise AudioError(f"audio: {len(data)} bytes; at most {limits.max_bytes} are allowed")
+    header = containers.read_header(data)
+    _check_header(header, limits)
+    rate = header.sample_rate
+    most = max_model_samples * rate // model_rate  # the largest n with model_length(n) allowed
+
+    def check_length(samples: int) -> None:
+        if samples > most:
+            raise AudioError(
+                f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "
+                f"at most {most} ({most / rate:.3f} s) are allowed"
+            )
+        if samples == 0 or samples / rate < limits.min_seconds:
+            raise AudioError(
+                f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "
+                f"at least {limits.min_seconds} s are needed"
+            )
+
+    if header.samples is not None:
+        check_length(header.samples)
+    samples, subtype = containers.decode(data, header, most)
+    check_length(samples.shape[1])
+    peak = max(float(samples.max()), -float(samples.min()))
+    if not peak <= MAX_PEAK:  # false for NaN as well
+        where = tuple(int(i) for i in np.argwhere(~(np.abs(samples) <= MAX_PEAK))[0])
+        raise AudioError(
+            f"audio: sample {where[1]} of channel {where[0]} is {samples[where]}; "
+            f"finite values from {-MAX_PEAK:.0f} to {MAX_PEAK:.0f} are allowed (full scale is 1)"
+        )
+    return Audio(samples, rate, subtype)
+
+
+def _check_header(header: containers.Header, limits: Limits) -> None:
+    if not 1 <= header.channels <= limits.max_channels:
+        raise AudioError(
+            f"audio: {header.channels} channels; 1 to {limits.max_channels} are allowed"
+        )
+    if not limits.min_sample_rate <= header.sample_rate <= limits.max_sample_rate:
+        raise AudioError(
+            f"audio: {header.sample_rate} Hz; "
+            f"{limits.min_sample_rate} to {limits.max_sample_rate} Hz are allowed"
+        )
+
+
+def to_model(audio: Audio, *, sample_rate: int, channels: int) -> Waveform:
+    """The waveform as a checkpoint takes it: float32 `[channels, n_model]`, n_model =
+    model_length(). Mono is duplicated; for a mono checkpoint stereo is averaged. At equal rates
+    the samples are the file's own (and may share its memory)."""
+    wave = audio.samples
+    if wave.shape[0] > 1 and channels == 1:
+        wave = np.mean(wave, axis=0, keepdims=True, dtype=np.float32)
+    if wave.shape[0] not in (1, channels):
+        raise AudioError(f"audio: {wave.shape[0]} channels; 1 to {channels} are allowed")
+    length = model_length(audio.samples.shape[1], audio.sample_rate, sample_rate)
+    wave = _fit(_resample(wave, audio.sample_rate, sample_rate), length)
+    return wave if wave.shape[0] == channels else np.repeat(wave, channels, axis=0)
+
+
+def from_model(decoded: Waveform, *, model_rate: int, source: Audio, sample_rate: int) -> Waveform:
+    """The codec's untrimmed output `[channels, >= n_model]` at `model_rate` -> float32
+    `[channels, n_out]` at `sample_rate`, as long as `source` to the sample, with as many channels
+    as the larger of the two. Resampled before it is cropped, so that the resampler sees what
+    follows the end. ValueError where `decoded` does not cover the source."""
+    own_channels, samples = source.samples.shape
+    needed = model_length(samples, source.sample_rate, model_rate)
+    if decoded.shape[1] < needed:
+        raise ValueError(f"decoded: {decoded.shape[1]} samples; at least {needed} are needed")
+    wave = _resample(decoded, model_rate, sample_rate)
+    wave = _fit(wave, result_length(samples, source.sample_rate, sample_rate))
+    if wave.shape[0] == 1 and own_channels > 1:
+        wave = np.repeat(wave, own_channels, axis=0)
+    return np.ascontiguousarray(wave, np.float32)
+
+
+def _resample(wave: Waveform, rate: int, new_rate: int) -> Waveform:
+    """soxr's best quality: linear phase, no delay."""
+    if rate == new_rate:
+        return wave
+    frames = np.ascontiguousarray(wave.T, np.float32)
+    resampled: Waveform = soxr.resample(frames, rate, new_rate, quality="VHQ")
+    return resampled.T
+
+
+def _fit(wave: Waveform, samples: int) -> Waveform:
+    """Crop to `samples`, or pad with zeros by no more than the resampler's rounding."""
+    missing = samples - wave.shape[1]
+    if missing > RESAMPLER_ROUNDING:
+        raise ValueError(f"waveform: {wave.shape[1]} samples where {samples} are needed")
+    if missing > 0:
+        return np.pad(wave, ((0, 0), (0, missing)))
+    return np.ascontiguousarray(wave[:, :samples])
+
+
+def check_format(format: str, sample_rate: int) -> None:
+    """Raise AudioError where `format` is unknown or cannot hold `sample_rate` (Hz)."""
+    if format not in FORMATS:
+        raise AudioError(f"format: {format!r}; {', '.join(FORMATS)} are allowed")
+    # RFC 9639, section 9.1.2: a frame header holds rates to 65535 Hz, above them tens of Hz.
+    if format == "flac" and sample_rate > 65535 and sample_rate % 10:
+        raise AudioError(
+            f"sample_rate: {sample_rate} Hz in FLAC; above 65535 Hz multiples of 10 are allowed"
+        )
+
+
+def level(waveform: Waveform, format: str) -> tuple[Waveform, float]:
+    """Scale what an integer format would clip: (waveform, gain in dB, 0.0 where untouched).
+
+    Scaled only where the peak exceeds 1.0, as a whole, so that the largest sample becomes the
+    largest value of the format. `wav32f` is never touched. ValueError for NaN and infinity.
+    """
+    check_format(format, 0)
+    peak = max(float(waveform.max(initial=0.0)), -float(waveform.min(initial=0.0)))
+    if not math.isfinite(peak):
+        raise ValueError(f"waveform: its peak is {peak}; it must be finite")
+    if format == "wav32f" or peak <= 1.0:
+        return waveform, 0.0
+    full = 2.0 ** (BITS[format] - 1)
+    gain = (full - 1) / full / peak
+    scaled = np.empty_like(waveform)
+    # in float64: a float32 gain's rounding would miss the largest 24-bit value
+    np.multiply(waveform, gain, out=scaled, dtype=np.float64, casting="same_kind")
+    return scaled, 20 * math.log10(gain)
+
+
+def write(waveform: Waveform, sample_rate: int, format: str, comments: Mapping[str, str]) -> bytes:
+    """A file of `waveform` `[channels, samples]`: WAV of PCM 16, PCM 24 or float 32, FLAC of 24
+    bits. `comments` (keys of INFO_TAGS) become LIST/INFO or FLAC comments, in UTF-8. The same
+    arguments give the same bytes. Beyond full scale integers are clipped: see level()."""
+    check_format(format, sample_rate)
+    unknown = sorted(set(comments) - set(INFO_TAGS))
+    if unknown:
+        raise ValueError(f"comments: {', '.join(unknown)}; {', '.join(INFO_TAGS)} are allowed")
+    # NUL ends a string in both containers; a lone surrogate has no UTF-8
+    texts = {
+        name: text.replace("\0", " ").encode("utf-8", "replace").decode()
+        for name, text in comments.items()
+    }
+    if format == "flac":
+        return containers.encode_flac(waveform, sample_rate, texts)
+    tag = 3 if format == "wav32f" else 1
+    return containers.encode_wav(waveform, sample_rate, tag, BITS[format], texts)
+
+
+def wrap(file: bytes, encoding: str) -> bytes:
+    """The reverse of unwrap(): a file's bytes as the tensor `audio` carries them back."""
+    return file if encoding == "raw" else binascii.b2a_base64(file, newline=False)
