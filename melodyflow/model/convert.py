@@ -37,6 +37,7 @@ FLOW_SOURCE, CODEC_SOURCE = "state_dict.bin", "compression_state_dict.bin"
 RELEASED_CODEC = "c075ee7c5b13d50937d1e4f197f3e940c3f3b74207857cb0e1e17891010fdc6d"
 RELEASED_LICENCE = "CC-BY-NC-4.0"
 DEFAULT_GUIDANCE = 4.0  # the reference's, where transformer_lm names no cfg_coef
+ROPE_COPY = ".self_attn.rope.frequencies"  # one in each layer, all equal
 WEIGHT_NORM = ".parametrizations.weight.original"
 
 
@@ -98,9 +99,14 @@ def convert(
 
 
 def census(path: Path) -> tuple[int, int]:
-    """Number of tensors and of values in a released .bin file."""
+    """Number of tensors and of values in a released .bin file.
+
+    The layers' copies of the rotary table are among the tensors, but their values count once.
+    """
     tensors = read_released(path)[0]
-    return len(tensors), sum(tensor.numel() for tensor in tensors.values())
+    return len(tensors), sum(
+        tensor.numel() for name, tensor in tensors.items() if not name.endswith(ROPE_COPY)
+    )
 
 
 def read_released(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -163,7 +169,7 @@ def _convert_flow(source: Path, out: Path) -> FlowConfig:
     rope = tensors["transformer.rope.frequencies"]
     converted = {}
     for name, tensor in tensors.items():
-        if name.endswith(".self_attn.rope.frequencies"):
+        if name.endswith(ROPE_COPY):
             if not torch.equal(tensor, rope):
                 raise CheckpointError(f"{source}: {name} differs from transformer.rope.frequencies")
             continue  # one table serves all layers

@@ -17,12 +17,14 @@ from melodyflow.model.convert import CODEC_SOURCE, DEFAULT_GUIDANCE, FLOW_SOURCE
 from melodyflow.model.transformer import FlowConfig
 
 RATIOS = (8, 8, 6, 5)
-# latent, codec filters, dim, heads, layers; width, feed-forward, heads and layers of the T5 encoder
+# latent, codec filters, dim, heads, layers
 SIZES = {
-    "tiny": (16, 4, 64, 4, 6, (64, 128, 4, 2)),
-    "small": (32, 8, 128, 4, 8, (128, 256, 4, 2)),
-    "full": (128, 64, 1536, 24, 24, (768, 3072, 12, 12)),
+    "tiny": (16, 4, 64, 4, 6),
+    "small": (32, 8, 128, 4, 8),
+    "full": (128, 64, 1536, 24, 24),
 }
+# width, feed-forward, heads, layers
+T5_SIZES = {"tiny": (64, 128, 4, 2), "small": (128, 256, 4, 2), "full": (768, 3072, 12, 12)}
 
 
 def make_checkpoint(size: str, out: Path) -> None:
@@ -32,14 +34,20 @@ def make_checkpoint(size: str, out: Path) -> None:
     The same size gives the same weights. `full` has the released model's tensors: 962,425,632
     values in 334 tensors and 59,677,956 in 126.
     """
-    latent, filters, dim, heads, layers, t5 = SIZES[size]
-    codec = CodecConfig(48000, 2, latent, filters, RATIOS)
-    flow = FlowConfig(dim, latent, heads, layers, 4, 256, t5[0], 30.0, DEFAULT_GUIDANCE)
+    codec, flow = configs(size)
     out.mkdir(parents=True)
     rng = torch.Generator().manual_seed(0)
     _save(out / CODEC_SOURCE, dict(_codec_tensors(codec, flow, rng)), _codec_sections(codec))
     _save(out / FLOW_SOURCE, dict(_flow_tensors(codec, flow, rng)), _flow_sections(flow))
-    _save_t5(out / T5, *t5)
+    _save_t5(out / T5, *T5_SIZES[size])
+
+
+def configs(size: str) -> tuple[CodecConfig, FlowConfig]:
+    """Configuration of a size."""
+    latent, filters, dim, heads, layers = SIZES[size]
+    width = T5_SIZES[size][0]
+    flow = FlowConfig(dim, latent, heads, layers, 4, 256, width, 30.0, DEFAULT_GUIDANCE)
+    return CodecConfig(48000, 2, latent, filters, RATIOS), flow
 
 
 def _random(name: str, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
@@ -159,6 +167,9 @@ def _save(path: Path, tensors: dict[str, Tensor], sections: dict[str, Any]) -> N
 
 def _save_t5(out: Path, width: int, hidden: int, heads: int, layers: int) -> None:
     from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of a file that is written in no time
 
     config = T5Config(
         vocab_size=384,

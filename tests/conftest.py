@@ -1,0 +1,35 @@
+"""Shared by all tests: the checkout, a converted checkpoint, and the GPU marker."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parity fixtures' tiny random checkpoint, converted. All share it: read only."""
+    from melodyflow.model.convert import convert
+
+    source = ROOT / "tests" / "data" / "parity"
+    out = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    convert(source / "tiny", out, t5=source / "t5")
+    return out

@@ -1,0 +1,83 @@
+"""The network's and the codec's promises that no fixture covers."""
+
+import pytest
+import torch
+
+from melodyflow import edit
+from melodyflow.edit import Parameters
+from melodyflow.model import MelodyFlow
+from melodyflow.model.codec import Conv, reflect_pad
+from melodyflow.model.transformer import Row
+
+
+@torch.inference_mode()
+def test_rows_of_any_kind_share_a_call_without_touching_each_other(model: MelodyFlow) -> None:
+    rng = torch.Generator().manual_seed(0)
+    texts = [model.read_text(prompt) for prompt in ("strings", "a long guitar riff", "", "strings")]
+    times = model.flow.embed_times([0.0, 0.3, 1.0])
+    rows = [
+        Row(
+            torch.randn(model.flow.config.latent_dim, frames, generator=rng),
+            flowstep,
+            times[flowstep],
+            texts[i % 4],
+        )
+        for i, (frames, flowstep) in enumerate(
+            [(5, 0.3), (31, 0.0), (5, 1.0), (31, 0.3), (1, 0.0), (31, 0.3), (750, 1.0), (5, 0.3)]
+        )
+    ]
+    together = model.flow(rows)
+    for row, velocity in zip(rows, together, strict=True):
+        (alone,) = model.flow([row])
+        assert velocity.shape == row.latents.shape
+        torch.testing.assert_close(velocity, alone, rtol=0, atol=1e-5 * float(alone.abs().max()))
+
+
+@torch.inference_mode()
+def test_a_null_row_is_a_row_without_cross_attention(model: MelodyFlow) -> None:
+    """The zero key alone survives the mask of an empty prompt, and its value is zero."""
+    text = model.read_text("strings")
+    assert text is not None
+    silent = type(text)(text.keys[..., :1, :], text.values[..., :1, :])
+    latents = torch.randn(model.flow.config.latent_dim, 9)
+    time = model.flow.embed_times([0.5])[0.5]
+    null, masked = model.flow([Row(latents, 0.5, time, None), Row(latents, 0.5, time, silent)])
+    torch.testing.assert_close(null, masked, rtol=0, atol=1e-5)
+
+
+def test_empty_prompt_is_the_null_condition(model: MelodyFlow) -> None:
+    assert model.read_text("") is None
+    with pytest.raises(ValueError, match="prompt"):
+        model.text("")
+
+
+def test_latent_frames_and_window_come_from_the_checkpoint(model: MelodyFlow) -> None:
+    config = model.codec.config
+    assert (config.hop, config.frame_rate) == (1920, 25.0)
+    assert (model.max_frames, model.max_samples) == (750, 1_440_000)
+    assert [config.frames(n) for n in (1, 1920, 1921, 48001)] == [1, 1, 2, 26]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5, 8])
+@pytest.mark.parametrize("samples", [1, 2, 3, 15, 16, 17, 40])
+def test_convolutions_drop_no_sample(stride: int, samples: int) -> None:
+    conv = Conv(1, 1, 7 if stride == 1 else 2 * stride, stride)
+    assert conv(torch.zeros(1, 1, samples)).shape[-1] == -(-samples // stride)
+
+
+def test_reflect_pad_takes_what_is_shorter_than_the_padding() -> None:
+    x = torch.tensor([[[1.0, 2.0, 3.0]]])
+    assert reflect_pad(x, 2, 1).tolist() == [[[3, 2, 1, 2, 3, 2]]]
+    assert reflect_pad(torch.tensor([[[5.0]]]), 3, 3).shape[-1] == 7
+
+
+def test_the_same_seed_gives_the_same_edit_and_another_one_another(model: MelodyFlow) -> None:
+    waveform = torch.rand(2, 9000, generator=torch.Generator().manual_seed(0)) - 0.5
+    calls: list[tuple[int, int]] = []
+    parameters = Parameters(prompt="strings", seed=1, steps=3)
+    first = edit.edit(model, waveform, parameters, lambda *call: calls.append(call))
+    assert calls == [(done, 9) for done in range(1, 10)]
+    assert first.shape == (2, 5 * 1920)
+    assert torch.equal(first, edit.edit(model, waveform, parameters))
+    other = edit.edit(model, waveform, Parameters(prompt="strings", seed=2, steps=3))
+    assert not torch.allclose(first, other)

@@ -1,0 +1,140 @@
+"""The tensor contract's ranges, without a server: a bad value is refused by its input's name."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melodyflow.audio import Limits, write
+from melodyflow.engine import Code, EditError
+from melodyflow.serving.request import EditRequest, read_request
+from melodyflow.serving.settings import Settings
+
+WAV = write(np.zeros((1, 4800), np.float32), 48000, "wav", {})
+SETTINGS = Settings(checkpoint="unused")
+
+
+def read(parameters: dict[str, Any] | None = None, **inputs: Any) -> EditRequest:
+    """A request of these inputs beside the two that are always needed; None leaves one out."""
+    values = {"audio": WAV, "prompt": b"strings", **inputs}
+    tensors = {
+        name: value if isinstance(value, np.ndarray) else np.array([[value]])
+        for name, value in values.items()
+        if value is not None
+    }
+    for name in ("audio", "prompt"):
+        if name in tensors and not isinstance(values[name], np.ndarray):
+            tensors[name] = np.array([[values[name]]], dtype=np.object_)
+    return read_request(tensors, parameters or {}, settings=SETTINGS, limits=Limits(), guidance=2.5)
+
+
+def test_defaults_are_the_contracts() -> None:
+    request = read()
+    edit = request.parameters
+    assert (edit.flowstep, edit.steps, edit.solver) == (0.12, 25, "euler")
+    assert (edit.regularize_iters, edit.keep_last_k_iters, edit.lambda_kl) == (2, 1, 0.2)
+    assert edit.guidance == 2.5, "the checkpoint's"
+    assert edit.source_prompt == ""
+    assert (request.format, request.sample_rate, request.stream) == ("wav", None, True)
+    assert (request.timeout_s, request.session_id, request.metadata) == (None, "", True)
+
+
+def test_midpoint_has_its_own_defaults() -> None:
+    edit = read(solver=b"midpoint").parameters
+    assert (edit.steps, edit.regularize_iters, edit.keep_last_k_iters) == (64, 0, 0)
+    assert edit.evaluations == 128
+
+
+def test_seeds_are_drawn_in_range_and_echoed() -> None:
+    seeds = {read().parameters.seed for _ in range(20)} | {read(seed=-1).parameters.seed}
+    assert len(seeds) > 1
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert read(seed=0).parameters.seed == 0
+    assert read(seed=2**31 - 1).parameters.seed == 2**31 - 1
+
+
+BAD_INPUTS: list[tuple[str, dict[str, Any]]] = [
+    ("prompt", {"prompt": None}),
+    ("prompt", {"prompt": b""}),
+    ("prompt", {"prompt": b" \n\t"}),
+    ("prompt", {"prompt": b"x" * 1001}),
+    ("prompt", {"prompt": b"\xff\xfe"}),
+    ("source_prompt", {"source_prompt": b"x" * 1001}),
+    ("audio", {"audio": None}),
+    ("encoding", {"encoding": b"hex"}),
+    ("flowstep", {"flowstep": np.float32(1)}),
+    ("flowstep", {"flowstep": np.float32(-0.1)}),
+    ("flowstep", {"flowstep": np.float32("nan")}),
+    ("flowstep", {"flowstep": np.float32("inf")}),
+    ("steps", {"steps": 0}),
+    ("steps", {"steps": 129}),
+    ("steps", {"steps": 25, "solver": b"midpoint"}),
+    ("solver", {"solver": b"heun"}),
+    ("solver", {"solver": b"\xff"}),
+    ("guidance", {"guidance": np.float32(-1)}),
+    ("guidance", {"guidance": np.float32(10.1)}),
+    ("guidance", {"guidance": np.float32("nan")}),
+    ("regularize_iters", {"regularize_iters": 9}),
+    ("regularize_iters", {"regularize_iters": -1}),
+    ("regularize_iters", {"regularize_iters": 1}),
+    ("regularize_iters", {"regularize_iters": 1, "keep_last_k_iters": 1}),
+    ("regularize_iters", {"regularize_iters": 2, "solver": b"midpoint"}),
+    ("keep_last_k_iters", {"keep_last_k_iters": 0}),
+    ("keep_last_k_iters", {"keep_last_k_iters": 3}),
+    ("keep_last_k_iters", {"keep_last_k_iters": 1, "regularize_iters": 0}),
+    ("lambda_kl", {"lambda_kl": np.float32(1.5)}),
+    ("seed", {"seed": -2}),
+    ("seed", {"seed": 2**31}),
+    ("format", {"format": b"mp3"}),
+    ("sample_rate", {"sample_rate": 7999}),
+    ("sample_rate", {"sample_rate": 192001}),
+    ("steps", {"steps": np.array([[1, 2]])}),
+]
+
+
+@pytest.mark.parametrize(("name", "inputs"), BAD_INPUTS)
+def test_bad_inputs_are_refused_by_name(name: str, inputs: dict[str, Any]) -> None:
+    with pytest.raises(EditError, match=rf"^{name}: ") as caught:
+        read(**inputs)
+    assert caught.value.code == Code.INVALID_ARG
+
+
+BAD_PARAMETERS: list[tuple[str, dict[str, Any], str]] = [
+    ("flowstpe", {"flowstpe": 0.2}, "is flowstep meant"),
+    ("durations", {"durations": 3}, "no such input or parameter"),
+    ("audio_file_path", {"audio_file_path": "/etc/passwd"}, "no such input or parameter"),
+    ("timeout_s", {"timeout_s": 0}, "above 0"),
+    ("timeout_s", {"timeout_s": "soon"}, "above 0"),
+    ("timeout_s", {"timeout_s": True}, "above 0"),
+    ("timeout_s", {"timeout_s": float("nan")}, "above 0"),
+    ("metadata", {"metadata": "perhaps"}, "true or false"),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters", "hint"), BAD_PARAMETERS)
+def test_bad_parameters_are_refused_by_name(
+    name: str, parameters: dict[str, Any], hint: str
+) -> None:
+    with pytest.raises(EditError, match=rf"^{name}: .*{hint}"):
+        read(parameters)
+
+
+def test_parameters_and_tritons_own_are_taken() -> None:
+    request = read(
+        {
+            "timeout_s": 2.5,
+            "session_id": "s1",
+            "metadata": False,
+            "id": "x",
+            "priority": 1,
+            "timeout": 1000,
+            "triton_enable_empty_final_response": True,
+        }
+    )
+    assert (request.timeout_s, request.session_id, request.metadata) == (2.5, "s1", False)
+
+
+def test_a_long_value_is_not_echoed_whole() -> None:
+    with pytest.raises(EditError) as caught:
+        read(solver=b"x" * 10_000)
+    assert len(str(caught.value)) < 200
