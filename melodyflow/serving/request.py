@@ -187,7 +187,8 @@ class _Reader:
             return default
         if not (math.isfinite(value) and lowest <= float(value) <= highest):
             raise invalid(name, float(value), f"{lowest:g} to {highest:g} are allowed")
-        return float(value)
+        # The number that was meant: 0.12 sent as FP32 is 0.11999999731779099 here.
+        return float(str(value))
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.value(name)
