@@ -22,6 +22,7 @@ __all__ = [
     "AudioError",
     "Limits",
     "check_format",
+    "check_header",
     "from_model",
     "level",
     "model_length",
@@ -130,29 +131,11 @@ def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
     lie; memory stays within what `max_model_samples` (at `model_rate`, Hz) allows. Raises
     AudioError, and nothing else, for any bytes whatever.
     """
-    if len(data) > limits.max_bytes:
-        raise AudioError(f"audio: {len(data)} bytes; at most {limits.max_bytes} are allowed")
-    header = containers.read_header(data)
-    _check_header(header, limits)
+    header = check_header(data, limits, model_rate=model_rate, max_model_samples=max_model_samples)
     rate = header.sample_rate
-    most = max_model_samples * rate // model_rate  # the largest n with model_length(n) allowed
-
-    def check_length(samples: int) -> None:
-        if samples > most:
-            raise AudioError(
-                f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "
-                f"at most {most} ({most / rate:.3f} s) are allowed"
-            )
-        if samples == 0 or samples / rate < limits.min_seconds:
-            raise AudioError(
-                f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "
-                f"at least {limits.min_seconds} s are needed"
-            )
-
-    if header.samples is not None:
-        check_length(header.samples)
+    most = _longest(rate, model_rate, max_model_samples)
     samples, subtype = containers.decode(data, header, most)
-    check_length(samples.shape[1])
+    _check_length(samples.shape[1], rate, most, limits)
     peak = max(float(samples.max()), -float(samples.min()))
     if not peak <= MAX_PEAK:  # false for NaN as well
         where = tuple(int(i) for i in np.argwhere(~(np.abs(samples) <= MAX_PEAK))[0])
@@ -163,7 +146,14 @@ def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
     return Audio(samples, rate, subtype)
 
 
-def _check_header(header: containers.Header, limits: Limits) -> None:
+def check_header(
+    data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
+) -> containers.Header:
+    """What a WAV or FLAC file says of itself, held against the limits as far as it does: the cheap
+    half of read(). Raises AudioError."""
+    if len(data) > limits.max_bytes:
+        raise AudioError(f"audio: {len(data)} bytes; at most {limits.max_bytes} are allowed")
+    header = containers.read_header(data)
     if not 1 <= header.channels <= limits.max_channels:
         raise AudioError(
             f"audio: {header.channels} channels; 1 to {limits.max_channels} are allowed"
@@ -172,6 +162,28 @@ def _check_header(header: containers.Header, limits: Limits) -> None:
         raise AudioError(
             f"audio: {header.sample_rate} Hz; "
             f"{limits.min_sample_rate} to {limits.max_sample_rate} Hz are allowed"
+        )
+    if header.samples is not None:
+        most = _longest(header.sample_rate, model_rate, max_model_samples)
+        _check_length(header.samples, header.sample_rate, most, limits)
+    return header
+
+
+def _longest(rate: int, model_rate: int, max_model_samples: int) -> int:
+    """The largest number of samples at `rate` whose model_length() is allowed."""
+    return max_model_samples * rate // model_rate
+
+
+def _check_length(samples: int, rate: int, most: int, limits: Limits) -> None:
+    if samples > most:
+        raise AudioError(
+            f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "
+            f"at most {most} ({most / rate:.3f} s) are allowed"
+        )
+    if samples == 0 or samples / rate < limits.min_seconds:
+        raise AudioError(
+            f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "
+            f"at least {limits.min_seconds} s are needed"
         )
 
 

@@ -44,6 +44,12 @@ class Parameters:
         return self.inversion_evaluations + self.steps
 
 
+def source_latents(model: MelodyFlow, mean_and_scale: Tensor, rng: torch.Generator) -> Tensor:
+    """Normalised latents [1, latent, frames] of a source's posterior: the edit's first draw."""
+    mean, _ = mean_and_scale.chunk(2, dim=1)
+    return model.flow.normalise(posterior_sample(mean_and_scale, flow.noise_like(mean, rng)))
+
+
 def inversion(
     source: Tensor, parameters: Parameters, text: Text | None, rng: torch.Generator
 ) -> Solve:
@@ -131,8 +137,7 @@ def edit_latents(
         on_progress(done, parameters.evaluations)
 
     rng = torch.Generator().manual_seed(parameters.seed)
-    mean, _ = mean_and_scale.chunk(2, dim=1)
-    source = model.flow.normalise(posterior_sample(mean_and_scale, flow.noise_like(mean, rng)))
+    source = source_latents(model, mean_and_scale, rng)
     times = model.flow.embed_times(flowsteps(parameters))
     source_text = model.read_text(parameters.source_prompt)
     inverted = drive(model.flow, inversion(source, parameters, source_text, rng), times, evaluated)

@@ -1,31 +1,41 @@
-"""The step loop: edits join and leave it between network calls."""
+"""The step loop: edits join and leave it between network calls.
+
+Three threads: the loop makes one network call after the other and nothing else; beside it one
+worker reads and encodes, another decodes and writes.
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from melodyflow import edit
-from melodyflow.engine.job import Code, EditError, Job
+from melodyflow.engine import schedule
+from melodyflow.engine.admission import SHUTTING_DOWN, Admission
+from melodyflow.engine.cache import Cache
+from melodyflow.engine.job import Code, EditError, Job, inversion_key, waveform_key
+from melodyflow.engine.solving import Solving
 from melodyflow.model import MelodyFlow
-from melodyflow.model.transformer import Row
+from melodyflow.model.transformer import Row, Text
 
 log = logging.getLogger(__name__)
 
+LOOP_DIED = EditError(Code.INTERNAL, "the server's step loop died; the server restarts")
+
 Network = Callable[[Sequence[Row]], list[Tensor]]
-WORKERS = 2  # threads for what is not the network: reading, codec, writing
 
 
 class EngineMetrics(Protocol):
     """What the engine counts."""
 
-    def in_flight(self, edits: int) -> None:
-        """Edits that hold a slot now."""
+    def in_flight(self, edits: int, frames: int) -> None:
+        """Edits that hold a slot now, and their latent frames."""
 
     def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
         """One network call."""
@@ -33,9 +43,12 @@ class EngineMetrics(Protocol):
     def stage(self, name: str, seconds: float) -> None:
         """One stage of one edit is over."""
 
+    def inversion(self, found: str, cache_bytes: int) -> None:
+        """An inversion was asked for: "hit", "miss" or "shared" with one in flight."""
+
 
 class Engine:
-    """Runs edits together, at most `slots` at a time.
+    """Runs edits together.
 
     `acquire` a slot, then `submit` a job: the slot is free again when the job's listener has been
     told of its end. `network` is the one place through which velocities come.
@@ -46,103 +59,180 @@ class Engine:
         model: MelodyFlow,
         *,
         slots: int,
+        max_frames: int,
+        max_tokens: int,
+        cache_bytes: int,
         metrics: EngineMetrics,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
+        """`max_frames`: latent frames in flight; `max_tokens`: of one network call; `on_death` is
+        called when the loop died of a fault of its own."""
         self.model = model
         self.network: Network = model.flow
+        self._max_tokens = max_tokens
+        self._tokens = max_tokens  # less after an out-of-memory, until the loop is idle
         self._metrics = metrics
         self._on_death = on_death
-        self._slots = slots
+        self._admission = Admission(slots, max_frames, metrics.in_flight)
+        self._cache = Cache(cache_bytes)
         self._changed = threading.Condition()
-        self._in_flight = 0  # slots taken
-        self._jobs: set[Job] = set()  # edits submitted and not ended
-        self._ready: list[Job] = []  # edits that wait for a velocity
+        self._jobs: set[Job] = set()  # submitted and not ended
+        self._ready: list[Solving] = []  # waiting for a velocity
+        self._asked: list[Solving] = []  # in the running network call
+        self._inversions: dict[object, Solving] = {}  # in flight, by key
         self._closing = False
         self._dead = False
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="edit-worker")
+        cuda = model.device.type == "cuda"
+        self._stream = torch.cuda.Stream(model.device) if cuda else None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._loop = threading.Thread(target=self._run, name="step-loop", daemon=True)
         self._loop.start()
 
     @property
     def alive(self) -> bool:
         """Whether the step loop runs."""
-        return self._loop.is_alive() and not self._dead
+        return not self._dead
 
-    def acquire(self, give_up: Callable[[], EditError | None], poll: float = 0.05) -> None:
-        """Waits for a free slot and takes it. Raises what `give_up` returns, asked every `poll`
-        seconds."""
-        while True:
-            with self._changed:
-                if self._closing or self._dead:
-                    raise EditError(Code.UNAVAILABLE, "the server is shutting down; try again")
-                if self._in_flight < self._slots:
-                    self._set_in_flight(self._in_flight + 1)
-                    return
-            reason = give_up()
-            if reason:
-                raise reason
-            with self._changed:
-                self._changed.wait_for(lambda: self._in_flight < self._slots, poll)
+    def acquire(self, frames: int, give_up: Callable[[], EditError | None]) -> None:
+        """Waits for a slot for an edit of `frames` and takes it; see `Admission.acquire`."""
+        self._admission.acquire(frames, give_up)
 
     def submit(self, job: Job) -> None:
         """Starts a job on the slot that was acquired for it."""
         with self._changed:
             self._jobs.add(job)
-        self._workers.submit(self._prepare, job)
+        self._reader.submit(self._prepare, job)
 
     def close(self, timeout: float) -> None:
         """Takes no new edits, gives those in flight `timeout` seconds, ends the rest with
         UNAVAILABLE and joins."""
+        self._admission.close(timeout)
+        with self._changed:
+            for job in self._jobs:
+                job.stop(SHUTTING_DOWN)
+        self._reader.shutdown()
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._in_flight, timeout)
-            for job in self._jobs:
-                job.stop(EditError(Code.UNAVAILABLE, "the server is shutting down; try again"))
         self._loop.join()
-        self._workers.shutdown()
+        self._writer.shutdown()
 
-    # The workers' side.
+    # Beside the loop.
 
     @torch.inference_mode()
     def _prepare(self, job: Job) -> None:
+        """Reads the source and finds out whether its inversion has to be done."""
         try:
-            self._check(job)
-            job.prepare(self.model)
-            self._check(job)
+            job.check()
+            waveform = job.read()
+            job.enter("encoding")
+            identity = waveform_key(waveform)
+            with self._beside_the_loop():
+                job.times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
+                job.text = self._read_text(job, job.parameters.prompt)
+            key = inversion_key(identity, job.parameters)
+            inversion = self._join_or_begin(job, key)
         except BaseException as error:
             self._end(job, error)
             return
+        if inversion is None:
+            return
+        try:
+            with self._beside_the_loop():
+                self._start_inversion(inversion, job, waveform, identity)
+        except BaseException as error:
+            self._fail(inversion, error)
+            return
+        self._wait_for_velocity(inversion)
+
+    def _join_or_begin(self, job: Job, key: object) -> Solving | None:
+        """The inversion that this job has to start; None if it is done or another started it."""
         with self._changed:
-            self._ready.append(job)
-            self._changed.notify_all()
+            if self._dead:
+                raise LOOP_DIED
+            latents = self._cache.get(key)
+            if latents is not None and not torch.isfinite(latents).all():
+                log.error("a cached inversion is not finite; it is computed anew")
+                self._cache.drop(key)
+                latents = None
+            inversion = self._inversions.get(key)
+            if latents is None and inversion is None:
+                self._metrics.inversion("miss", self._cache.bytes)
+                self._inversions[key] = Solving([job], key)
+                return self._inversions[key]
+            job.shared.add("inversion")
+            if inversion is not None:
+                self._metrics.inversion("shared", self._cache.bytes)
+                job.enter("inverting")
+                inversion.jobs.append(job)
+        if latents is not None:
+            self._metrics.inversion("hit", self._cache.bytes)
+            self._generate(job, latents)
+        return None
+
+    def _start_inversion(
+        self, inversion: Solving, job: Job, waveform: Tensor, identity: str
+    ) -> None:
+        """Everything before the inversion's first evaluation."""
+        posterior, found = self._cache.get_or_make(
+            ("posterior", identity),
+            lambda: self.model.codec.encode(waveform[None].to(self.model.device)),
+        )
+        if found:
+            job.shared.add("encoding")
+        rng = torch.Generator().manual_seed(job.parameters.seed)
+        source = edit.source_latents(self.model, posterior, rng)
+        text = self._read_text(job, job.parameters.source_prompt)
+        inversion.start(edit.inversion(source, job.parameters, text, rng), job.times)
+        job.enter("inverting")
 
     @torch.inference_mode()
     def _finish(self, job: Job, latents: Tensor) -> None:
+        """Decodes an edit's latents and hands over its result."""
         try:
-            self._check(job)
+            job.check()
             job.enter("decoding")
-            waveform = self.model.decode(latents)[0].float().cpu()
+            with self._beside_the_loop():
+                waveform = self.model.decode(latents)[0].float().cpu()
             if not torch.isfinite(waveform).all():
-                raise EditError(
-                    Code.INTERNAL, "the edit's audio is not finite; another seed may do"
-                )
+                raise EditError(Code.INTERNAL, "the edit's audio is not finite; it was ended")
             job.leave()
-            self._check(job)
-            job.listener.finished(waveform, job.seconds)
+            job.check()
+            job.listener.finished(waveform, job)
         except BaseException as error:
             self._end(job, error)
             return
         self._end(job)
 
-    @staticmethod
-    def _check(job: Job) -> None:
-        if job.stopped:
-            raise job.stopped
+    def _read_text(self, job: Job, prompt: str) -> Text | None:
+        if not prompt:
+            return None
+        embedding, found = self._cache.get_or_make(
+            ("text", prompt), lambda: self.model.text(prompt)
+        )
+        if found:
+            job.shared.add("text")
+        return self.model.flow.read_text(embedding)
+
+    @contextmanager
+    def _beside_the_loop(self) -> Iterator[None]:
+        """On a GPU: on the workers' own stream, after what the loop has queued so far, and done
+        at the end."""
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.default_stream(self.model.device))
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         """The one end of every job: its listener hears of a failure and its slot is free."""
+        with self._changed:
+            if job not in self._jobs:
+                return  # ended before, when the loop died
+            self._jobs.remove(job)
         if isinstance(error, EditError):
             job.listener.failed(error)
         elif error is not None:
@@ -150,84 +240,132 @@ class Engine:
             job.listener.failed(EditError(Code.INTERNAL, f"the edit failed: {error!r}"))
         for stage, seconds in job.seconds.items():
             self._metrics.stage(stage, seconds)
+        self._admission.release(job.frames)
+
+    def _fail(self, solving: Solving, error: BaseException) -> None:
+        """Ends all that a solve works for."""
         with self._changed:
-            self._jobs.discard(job)
-            self._set_in_flight(self._in_flight - 1)
-            self._changed.notify_all()
+            self._inversions.pop(solving.key, None)
+        for job in solving.jobs:
+            self._end(job, error)
 
-    def _set_in_flight(self, edits: int) -> None:
-        self._in_flight = edits
-        self._metrics.in_flight(edits)
+    def _generate(self, job: Job, latents: Tensor) -> None:
+        """Starts an edit's second solve from the inverted latents."""
+        generation = Solving([job])
+        job.done = job.parameters.inversion_evaluations
+        job.enter("generating")
+        generation.start(edit.generation(latents, job.parameters, job.text), job.times, job.done)
+        self._wait_for_velocity(generation)
 
-    # The loop's side.
+    def _wait_for_velocity(self, solving: Solving) -> None:
+        with self._changed:
+            if not self._dead:
+                self._ready.append(solving)
+                self._changed.notify_all()
+                return
+        self._fail(solving, LOOP_DIED)
+
+    # The loop.
 
     @torch.inference_mode()
     def _run(self) -> None:
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._ready or (self._closing and not self._in_flight)
-                    )
-                    if not self._ready:
-                        return
-                    jobs, self._ready = self._ready, []
-                self._tick(jobs)
+            while self._tick():
+                pass
         except BaseException:
             log.critical("the step loop died", exc_info=True)
-            self._die(jobs)
+            self._die()
 
-    def _tick(self, jobs: list[Job]) -> None:
-        """One network call for the edits that wait for a velocity."""
-        going = []
-        for job in jobs:
-            if job.stopped:
+    def _tick(self) -> bool:
+        """One network call for some of the solves that wait for a velocity; False at the end."""
+        with self._changed:
+            if not self._ready:
+                self._tokens = self._max_tokens
+            self._changed.wait_for(lambda: self._ready or self._closing)
+            if not self._ready:
+                return False
+            self._drop_stopped()
+            if not self._ready:
+                return True
+            chosen = schedule.choose(self._ready, self._tokens, self._max_tokens // 8)
+            self._ready = [solving for solving in self._ready if solving not in chosen]
+            self._asked = chosen
+        for solving, answers in zip(chosen, self._evaluate(chosen), strict=True):
+            self._advance(solving, answers)
+        self._asked = []
+        return True
+
+    def _drop_stopped(self) -> None:
+        """Ends the edits that are to end, and the solves that work for nobody any more."""
+        for solving in self._ready:
+            for job in solving.take_stopped():
                 self._end(job, job.stopped)
-            else:
-                going.append(job)
-        if not going:
-            return
-        for job, answer in zip(going, self._evaluate(going), strict=True):
-            self._advance(job, answer)
+            if not solving.jobs:
+                self._inversions.pop(solving.key, None)
+        self._ready = [solving for solving in self._ready if solving.jobs]
 
-    def _evaluate(self, jobs: list[Job]) -> list[list[Tensor] | Exception]:
-        """The network's answers to each job's rows; where a shared call fails, every job is asked
-        for alone, so that only the one at fault ends."""
-        asked = [edit.rows(job.point, job.times) for job in jobs]
-        rows = [row for mine in asked for row in mine]
+    def _evaluate(self, solvings: list[Solving]) -> list[list[Tensor] | Exception]:
+        """The network's answers to each solve's rows. Where a shared call fails its halves are
+        asked for, so that only the one at fault ends."""
+        asked = [solving.rows() for solving in solvings]
+        try:
+            answers = iter(self._call([row for rows in asked for row in rows]))
+        except Exception as error:
+            if len(solvings) == 1:
+                return [error]
+            log.warning("a network call for %d edits failed: %r", len(solvings), error)
+            half = len(solvings) // 2
+            return self._evaluate(solvings[:half]) + self._evaluate(solvings[half:])
+        return [[next(answers) for _ in rows] for rows in asked]
+
+    def _call(self, rows: list[Row]) -> list[Tensor]:
+        """One network call; where memory does not suffice in halves, and smaller from then on."""
+        tokens = sum(row.latents.shape[-1] for row in rows)
         started = time.monotonic()
         try:
-            answers = iter(self.network(rows))
-        except Exception as error:
-            if len(jobs) == 1:
-                return [error]
-            return [answer for job in jobs for answer in self._evaluate([job])]
-        tokens = sum(row.latents.shape[-1] for row in rows)
-        self._metrics.evaluated(len(rows), tokens, time.monotonic() - started)
-        return [[next(answers) for _ in mine] for mine in asked]
+            answers = self.network(rows)
+            if self._stream is not None:
+                torch.cuda.default_stream(self.model.device).synchronize()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if len(rows) == 1:
+                raise
+            log.warning("out of memory at %d tokens: %s", tokens, error)
+            self._tokens = max(1, tokens // 2)
+        else:
+            self._metrics.evaluated(len(rows), tokens, time.monotonic() - started)
+            return answers
+        # Outside of the handler: the error's traceback holds what the failed call had allocated.
+        if self._stream is not None:
+            torch.cuda.empty_cache()
+        half = len(rows) // 2
+        return self._call(rows[:half]) + self._call(rows[half:])
 
-    def _advance(self, job: Job, answer: list[Tensor] | Exception) -> None:
-        """Sends a job its velocity: it then waits for the next one, is decoded or has failed."""
+    def _advance(self, solving: Solving, answers: list[Tensor] | Exception) -> None:
+        """Sends a solve its velocity: it then waits for the next one, is done or has failed."""
         try:
-            if isinstance(answer, Exception):
-                raise answer
-            velocity = edit.velocity(job.point, answer)
-            if not torch.isfinite(velocity).all():
-                raise EditError(Code.INTERNAL, "the edit's velocity is not finite; it was ended")
-            latents = job.answer(velocity)
+            if isinstance(answers, Exception):
+                raise answers
+            latents = solving.answer(answers)
         except Exception as error:
-            self._end(job, error)
+            self._fail(solving, error)
             return
         if latents is None:
-            with self._changed:
-                self._ready.append(job)
+            self._wait_for_velocity(solving)
+        elif solving.key is None:
+            self._writer.submit(self._finish, solving.jobs[0], latents)
         else:
-            self._workers.submit(self._finish, job, latents)
+            with self._changed:
+                self._cache.put(solving.key, latents)
+                del self._inversions[solving.key]
+            for job in solving.jobs:  # nobody joins any more
+                self._generate(job, latents)
 
-    def _die(self, jobs: list[Job]) -> None:
+    def _die(self) -> None:
         with self._changed:
             self._dead = True
-            left, self._ready = [*jobs, *self._ready], []
-        for job in left:
-            self._end(job, EditError(Code.INTERNAL, "the server's step loop died; it restarts"))
+            solvings = {*self._ready, *self._asked, *self._inversions.values()}
+            self._ready, self._inversions = [], {}
+        for solving in solvings:
+            for job in solving.jobs:
+                self._end(job, LOOP_DIED)
         self._on_death()

@@ -1,18 +1,15 @@
 """One edit in flight: what the engine knows of it."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from melodyflow import flow
-from melodyflow.edit import Parameters, flowsteps, generation, inversion
-from melodyflow.flow import Point, Solve
-from melodyflow.model import MelodyFlow
-from melodyflow.model.codec import posterior_sample
+from melodyflow.edit import Parameters
+from melodyflow.model.transformer import Text
 
 
 class Code(StrEnum):
@@ -40,26 +37,35 @@ class Listener(Protocol):
     def progress(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` network evaluations are behind it."""
 
-    def finished(self, waveform: Tensor, seconds: dict[str, float]) -> None:
-        """The decoded waveform [channels, frames*hop], untrimmed, on the CPU, and the stages'
-        times."""
+    def finished(self, waveform: Tensor, job: "Job") -> None:
+        """The decoded waveform [channels, frames*hop], untrimmed, on the CPU."""
 
     def failed(self, error: EditError) -> None:
         """It ends without a result."""
 
 
 class Job:
-    """An edit on its way through the engine: encoding (a worker), solving (the loop), decoding (a
-    worker)."""
+    """An edit on its way through the engine: encoding (a worker), solving (the loop), decoding
+    (a worker)."""
+
+    text: Text | None
+    times: dict[float, Tensor]
 
     def __init__(
-        self, parameters: Parameters, read: Callable[[], Tensor], listener: Listener
+        self,
+        parameters: Parameters,
+        frames: int,
+        read: Callable[[], Tensor],
+        listener: Listener,
     ) -> None:
-        """`read` gives the source [channels, samples] at the model's rate, or raises EditError."""
+        """`read` gives the source [channels, samples] at the model's rate, or raises EditError;
+        `frames`: its latent frames, or as many as there can be."""
         self.parameters = parameters
+        self.frames = frames
         self.listener = listener
         self.read = read
         self.done = 0
+        self.shared: set[str] = set()  # what it did not have to compute
         self.seconds: dict[str, float] = {}  # by stage, of those that are over
         self._stop: EditError | None = None
         self._entered = time.monotonic()
@@ -74,6 +80,11 @@ class Job:
         """Ends the edit before its next evaluation. The first reason stays. Any thread."""
         self._stop = self._stop or reason
 
+    def check(self) -> None:
+        """Raises the reason for which this edit is to end, if there is one."""
+        if self._stop:
+            raise self._stop
+
     def enter(self, stage: str) -> None:
         """Notes the time of the stage that ends and tells the listener of the one that begins."""
         self.leave()
@@ -87,45 +98,31 @@ class Job:
             self.seconds[self._stage] = now - self._entered
         self._stage, self._entered = "", now
 
-    def prepare(self, model: MelodyFlow) -> None:
-        """Everything before the first evaluation: source latents, texts, times."""
-        waveform = self.read()
-        self.enter("encoding")
-        mean_and_scale = model.codec.encode(waveform[None].to(model.device))
-        if not torch.isfinite(mean_and_scale).all():
-            largest = float(waveform.abs().max())
-            raise EditError(
-                Code.INVALID_ARG,
-                f"audio: samples up to {largest:g} are beyond what the model can encode; "
-                "full scale is 1",
-            )
-        self._times = model.flow.embed_times(flowsteps(self.parameters))
-        self._solve = self._both_solves(model, mean_and_scale)
-        self.point: Point = next(self._solve)
+    def evaluated(self, done: int) -> None:
+        """`done` of its evaluations are behind it."""
+        self.done = done
+        self.listener.progress(self._stage, done, self.parameters.evaluations)
 
-    @property
-    def times(self) -> dict[float, Tensor]:
-        return self._times
 
-    def answer(self, velocity: Tensor) -> Tensor | None:
-        """Takes the velocity at `point`; the edited latents [1, latent, frames] once the last one
-        is in."""
-        self.done += 1
-        try:
-            self.point = self._solve.send(velocity)
-        except StopIteration as end:
-            latents: Tensor = end.value
-            return latents
-        self.listener.progress(self._stage, self.done, self.parameters.evaluations)
-        return None
+def waveform_key(waveform: Tensor) -> str:
+    """Identity of a decoded waveform [channels, samples]."""
+    digest = hashlib.sha256(str(tuple(waveform.shape)).encode())
+    digest.update(waveform.contiguous().numpy().data)
+    return digest.hexdigest()
 
-    def _both_solves(self, model: MelodyFlow, mean_and_scale: Tensor) -> Solve:
-        rng = torch.Generator().manual_seed(self.parameters.seed)
-        mean, _ = mean_and_scale.chunk(2, dim=1)
-        source = model.flow.normalise(posterior_sample(mean_and_scale, flow.noise_like(mean, rng)))
-        source_text = model.read_text(self.parameters.source_prompt)
-        text = model.read_text(self.parameters.prompt)
-        self.enter("inverting")
-        inverted = yield from inversion(source, self.parameters, source_text, rng)
-        self.enter("generating")
-        return (yield from generation(inverted, self.parameters, text))
+
+def inversion_key(waveform: str, parameters: Parameters) -> tuple[object, ...]:
+    """Everything an inversion depends on. The prompt and the guidance are not among it, and the
+    second solve draws no noise: edits that differ in those alone share their inversion."""
+    return (
+        "inversion",
+        waveform,
+        parameters.seed,
+        parameters.source_prompt,
+        parameters.flowstep,
+        parameters.steps,
+        parameters.solver,
+        parameters.regularize_iters,
+        parameters.keep_last_k_iters,
+        parameters.lambda_kl,
+    )

@@ -74,7 +74,7 @@ class Call:
         self._request = request
         if request.timeout_s is not None:
             self._deadline = self._started + request.timeout_s
-        self._job = Job(request.parameters, self._read, self)
+        self._job = Job(request.parameters, self._expected_frames(), self._read, self)
         self._server.outbox.watch(self)
         return self._job
 
@@ -103,10 +103,14 @@ class Call:
             return
         self._stage, self._progress_due = stage, now + PROGRESS_SECONDS
         # One more than the evaluations: only the result itself is 1.
-        outputs = {"progress": done / (total + 1), "stage": stage, "step": (done, total)}
+        outputs = {
+            "progress": done / (total + 1),
+            "stage": stage,
+            "step": (done, total),
+        }
         self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
 
-    def finished(self, waveform: Tensor, seconds: dict[str, float]) -> None:
+    def finished(self, waveform: Tensor, job: Job) -> None:
         request, source = self._request, self._source
         rate = request.sample_rate or source.sample_rate
         result = audio.from_model(
@@ -126,7 +130,7 @@ class Call:
             "sample_rate": rate,
             "seed": request.parameters.seed,
             "gain_db": gain_db,
-            "info": json.dumps(self._info(rate, seconds), ensure_ascii=False),
+            "info": json.dumps(self._info(rate, job), ensure_ascii=False),
         }
         if self._end("done", source.samples.shape[1] / source.sample_rate):
             self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
@@ -137,6 +141,23 @@ class Call:
             self._server.outbox.post(lambda: self._responder.send_error(error))
 
     # Details.
+
+    def _expected_frames(self) -> int:
+        """Latent frames of the source by its header, which is checked here; the most there can be
+        where it does not say."""
+        codec, most = self._server.model.codec.config, self._server.max_model_samples
+        try:
+            header = audio.check_header(
+                self._request.audio,
+                self._server.limits,
+                model_rate=codec.sample_rate,
+                max_model_samples=most,
+            )
+        except AudioError as error:
+            raise EditError(Code.INVALID_ARG, str(error)) from None
+        if header.samples is not None:
+            most = audio.model_length(header.samples, header.sample_rate, codec.sample_rate)
+        return codec.frames(most)
 
     def _read(self) -> Tensor:
         request, codec = self._request, self._server.model.codec.config
@@ -191,7 +212,7 @@ class Call:
             ),
         }
 
-    def _info(self, rate: int, seconds: dict[str, float]) -> dict[str, Any]:
+    def _info(self, rate: int, job: Job) -> dict[str, Any]:
         request, checkpoint = self._request, self._server.checkpoint
         return {
             "parameters": {
@@ -206,8 +227,8 @@ class Call:
             },
             "precision": self._server.precision,
             "device": str(self._server.model.device),
-            "shared": [],
-            "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+            "shared": sorted(job.shared),
+            "seconds": {stage: round(value, 4) for stage, value in job.seconds.items()},
             "version": melodyflow.__version__,
             "ai_generated": True,
         }

@@ -23,6 +23,14 @@ class Metrics:
         self._rows = self._counter("rows_total", "Sequences evaluated by the network")[""]
         self._slots = self._gauge("slots", "Edits that can be in flight")
         self._in_flight = self._gauge("edits_in_flight", "Edits that hold a slot")
+        self._frames = self._gauge("frames_in_flight", "Latent frames of the edits in flight")
+        self._cache_bytes = self._gauge("cache_bytes", "Bytes held for edits to share")
+        self._inversions = self._counter(
+            "inversions_total",
+            "Inversions asked for: cached (hit), in flight (shared), to be done (miss)",
+            "found",
+            ("hit", "shared", "miss"),
+        )
         self._evaluation_seconds = self._histogram(
             "evaluation_seconds", "Seconds a network call", SECONDS
         )
@@ -30,7 +38,9 @@ class Metrics:
             "evaluation_rows", "Sequences a network call", [1, 2, 4, 8, 16, 32, 64]
         )
         self._call_tokens = self._histogram(
-            "evaluation_tokens", "Latent frames a network call", [2**n for n in range(5, 17)]
+            "evaluation_tokens",
+            "Latent frames a network call",
+            [2**n for n in range(5, 17)],
         )
         family = self._family("stage_seconds", "Seconds a stage of an edit", "HISTOGRAM")
         self._stages = {
@@ -41,8 +51,21 @@ class Metrics:
     def slots(self, slots: int) -> None:
         self._post(lambda: self._slots.set(slots))
 
-    def in_flight(self, edits: int) -> None:
-        self._post(lambda: self._in_flight.set(edits))
+    def in_flight(self, edits: int, frames: int) -> None:
+        def set_both() -> None:
+            self._in_flight.set(edits)
+            self._frames.set(frames)
+
+        self._post(set_both)
+
+    def inversion(self, found: str, cache_bytes: int) -> None:
+        """An inversion was asked for: "hit", "miss" or "shared"."""
+
+        def count() -> None:
+            self._inversions[found].increment(1)
+            self._cache_bytes.set(cache_bytes)
+
+        self._post(count)
 
     def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
         def count() -> None:
@@ -69,13 +92,19 @@ class Metrics:
     def _family(self, name: str, description: str, kind: str) -> Any:
         kinds = self._pb_utils.MetricFamily
         family = kinds(
-            name=f"melodyflow_{name}", description=description, kind=getattr(kinds, kind)
+            name=f"melodyflow_{name}",
+            description=description,
+            kind=getattr(kinds, kind),
         )
         self._families.append(family)
         return family
 
     def _counter(
-        self, name: str, description: str, label: str = "", values: tuple[str, ...] = ("",)
+        self,
+        name: str,
+        description: str,
+        label: str = "",
+        values: tuple[str, ...] = ("",),
     ) -> dict[str, Any]:
         family = self._family(name, description, "COUNTER")
         return {

@@ -108,7 +108,9 @@ def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings
     keep = read.integer("keep_last_k_iters", 1 if regularize else 0, 0, 8)
     if regularize and not 1 <= keep <= regularize:
         raise invalid(
-            "keep_last_k_iters", keep, f"1 to regularize_iters ({regularize}) are allowed"
+            "keep_last_k_iters",
+            keep,
+            f"1 to regularize_iters ({regularize}) are allowed",
         )
     if keep and not regularize:
         raise invalid("keep_last_k_iters", keep, "0 where regularize_iters is 0")
@@ -202,7 +204,9 @@ def _read_audio(read: _Reader, limits: audio.Limits) -> tuple[bytes, str]:
     encoding = read.bytes("encoding")
     try:
         return audio.unwrap(
-            payload, None if encoding is None else encoding.decode(errors="replace"), limits
+            payload,
+            None if encoding is None else encoding.decode(errors="replace"),
+            limits,
         )
     except AudioError as error:
         raise EditError(Code.INVALID_ARG, str(error)) from None

@@ -1,13 +1,19 @@
 """The service behind the Triton model: loads the checkpoint, takes requests, ends tidily."""
 
 import logging
+import os
+import signal
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from melodyflow.audio import Limits
+from melodyflow.edit import Parameters, edit
 from melodyflow.engine import Code, EditError, Engine
+from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.serving.call import Call, Responder, Server
 from melodyflow.serving.metrics import Metrics
@@ -16,6 +22,10 @@ from melodyflow.serving.request import Tensors, read_request
 from melodyflow.serving.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
+
+# A network call above these takes longer without doing more a second.
+MAX_TOKENS = {"cpu": 1024, "cuda": 12288}
+KILL_SECONDS = 30.0  # between asking tritonserver to end and killing it
 
 
 class Service:
@@ -32,7 +42,11 @@ class Service:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         checkpoint = open_checkpoint(settings.checkpoint, verify=settings.verify)
-        model = load(checkpoint, device=device, precision="bf16" if precision == "bf16" else "fp32")
+        model = load(
+            checkpoint,
+            device=device,
+            precision="bf16" if precision == "bf16" else "fp32",
+        )
         rate = model.codec.config.sample_rate
         max_samples = round(settings.max_seconds * rate) or model.max_samples
         if max_samples > model.max_samples:
@@ -58,7 +72,16 @@ class Service:
             outbox=self._outbox,
             metrics=metrics,
         )
-        self._engine = Engine(model, slots=settings.slots, metrics=metrics)
+        warm_up(model)
+        self._engine = Engine(
+            model,
+            slots=settings.slots,
+            max_frames=settings.max_frames or settings.slots * model.max_frames,
+            max_tokens=settings.max_tokens or MAX_TOKENS[model.device.type],
+            cache_bytes=settings.cache_bytes,
+            metrics=metrics,
+            on_death=end_server,
+        )
         log.info(
             "checkpoint %s %s, licence %s, %d Hz, %d channels, %s on %s, %d slots",
             checkpoint.name,
@@ -97,7 +120,7 @@ class Service:
                 guidance=self._server.checkpoint.flow.guidance,
             )
             job = call.accept(request)
-            self._engine.acquire(lambda: call.stopped)
+            self._engine.acquire(job.frames, lambda: call.stopped)
             self._engine.submit(job)
         except EditError as error:
             call.failed(error)
@@ -109,3 +132,28 @@ class Service:
         """Ends what is in flight within the drain time and joins all threads."""
         self._engine.close(self._settings.drain_seconds)
         self._outbox.close()
+
+
+def warm_up(model: MelodyFlow) -> None:
+    """Runs one edit, of a second on a CPU and of the whole window on a GPU: the first call of a
+    kernel and of a shape costs far more than the next ones."""
+    seconds = 1.0 if model.device.type == "cpu" else model.flow.config.segment_duration
+    config = model.codec.config
+    silence = torch.zeros(config.channels, round(seconds * config.sample_rate))
+    edit(model, silence, Parameters(prompt="warm-up", seed=0, steps=2))
+
+
+def end_server() -> None:
+    """Ends the tritonserver that runs this process, so that whoever watches it starts it again: a
+    model whose step loop died cannot do another edit."""
+    parent = os.getppid()
+    log.critical("ending tritonserver (process %d)", parent)
+    os.kill(parent, signal.SIGTERM)
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.kill(parent, signal.SIGKILL)
+
+    timer = threading.Timer(KILL_SECONDS, kill)
+    timer.daemon = True
+    timer.start()

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "MELODYFLOW_"
+NOT_NEGATIVE = (
+    "threads",
+    "max_frames",
+    "max_tokens",
+    "cache_bytes",
+    "drain_seconds",
+    "min_seconds",
+    "max_seconds",
+)
 
 
 class SettingsError(ValueError):
@@ -23,6 +32,9 @@ class Settings:
     precision: str = "auto"  # of the velocity network: auto, fp32 or bf16; auto is bf16 on a GPU
     threads: int = 0  # CPU threads of the network; 0: as many as there are cores
     slots: int = 8  # edits in flight
+    max_frames: int = 0  # latent frames in flight; 0: as many as the slots can hold
+    max_tokens: int = 0  # latent frames of one network call; 0: 1024 on a CPU, 12288 on a GPU
+    cache_bytes: int = 256 * 2**20  # of inversions, posteriors and texts that edits share
     drain_seconds: float = 600.0  # how long edits in flight may go on when the model is unloaded
     max_audio_bytes: int = 256 * 2**20
     max_channels: int = 2
@@ -42,10 +54,15 @@ class Settings:
             raise SettingsError(f"precision: {self.precision!r}; auto, fp32 or bf16")
         if self.device not in ("auto", "cpu") and self.device.split(":")[0] != "cuda":
             raise SettingsError(f"device: {self.device!r}; auto, cpu, cuda or cuda:N")
-        for name in ("slots", "max_audio_bytes", "max_channels", "max_prompt_characters"):
+        for name in (
+            "slots",
+            "max_audio_bytes",
+            "max_channels",
+            "max_prompt_characters",
+        ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: {getattr(self, name)}; at least 1")
-        for name in ("threads", "drain_seconds", "min_seconds", "max_seconds"):
+        for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name}: {getattr(self, name)}; 0 or more")
 

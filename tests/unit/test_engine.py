@@ -1,0 +1,465 @@
+"""The engine against the sequential `edit.py`, and what it does when something goes wrong."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from melodyflow import edit
+from melodyflow.edit import Parameters
+from melodyflow.engine import Code, EditError, Engine, Job
+from melodyflow.model import MelodyFlow
+from melodyflow.model.transformer import Row
+
+WAIT = 60  # seconds after which a test gives up
+CANCEL = EditError(Code.CANCELLED, "the client cancelled the request")
+
+
+class Counts:
+    """The engine's metrics, kept."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+        self.found: list[str] = []
+        self.now = (0, 0)
+        self.most = (0, 0)
+
+    def in_flight(self, edits: int, frames: int) -> None:
+        self.now = (edits, frames)
+        self.most = (max(self.most[0], edits), max(self.most[1], frames))
+
+    def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
+        self.calls.append((rows, tokens))
+
+    def stage(self, name: str, seconds: float) -> None:
+        pass
+
+    def inversion(self, found: str, cache_bytes: int) -> None:
+        self.found.append(found)
+
+
+class Edit:
+    """One edit put to an engine: its job and what it is told."""
+
+    def __init__(self, engine: Engine, waveform: Tensor, parameters: Parameters) -> None:
+        self.waveform, self.parameters = waveform, parameters
+        self.ended = threading.Event()
+        self.ends = 0
+        self.result: Tensor | None = None
+        self.error: EditError | None = None
+        self.steps: list[tuple[str, int]] = []
+        self.on_step: Callable[[str, int], None] = lambda stage, done: None
+        frames = engine.model.codec.config.frames(waveform.shape[-1])
+        self.job = Job(parameters, frames, lambda: waveform, self)
+        self.engine = engine
+
+    def start(self) -> "Edit":
+        self.engine.acquire(self.job.frames, lambda: None)
+        self.engine.submit(self.job)
+        return self
+
+    def wait(self) -> "Edit":
+        assert self.ended.wait(WAIT), "no end came"
+        return self
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self.steps.append((stage, done))
+        self.on_step(stage, done)
+
+    def finished(self, waveform: Tensor, job: Job) -> None:
+        self.result = waveform
+        self._end()
+
+    def failed(self, error: EditError) -> None:
+        self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        self.ends += 1
+        self.ended.set()
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+@pytest.fixture
+def engine(model: MelodyFlow, counts: Counts) -> Iterator[Engine]:
+    made = make_engine(model, counts)
+    yield made
+    made.network = model.flow
+    made.close(WAIT)
+
+
+def make_engine(
+    model: MelodyFlow,
+    counts: Counts,
+    slots: int = 32,
+    max_frames: int = 10**6,
+    max_tokens: int = 1024,
+    cache_bytes: int = 2**26,
+) -> Engine:
+    return Engine(
+        model,
+        slots=slots,
+        max_frames=max_frames,
+        max_tokens=max_tokens,
+        cache_bytes=cache_bytes,
+        metrics=counts,
+    )
+
+
+def noise(seconds: float, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, round(seconds * 48000), generator=generator) - 0.5
+
+
+def settle(engine: Engine, counts: Counts) -> None:
+    """Waits until no slot is taken any more."""
+    deadline = time.monotonic() + WAIT
+    while counts.now != (0, 0):
+        assert time.monotonic() < deadline, f"still in flight: {counts.now}"
+        time.sleep(0.01)
+
+
+def assert_equals_sequential(model: MelodyFlow, one: Edit) -> None:
+    expected = edit.edit(model, one.waveform, one.parameters)
+    assert one.result is not None, one.error
+    error = (one.result - expected).abs().max() / expected.abs().max()
+    assert error < 1e-4
+
+
+def crowd(engine: Engine, seed: int) -> list[Edit]:
+    """Twenty edits of all kinds; every fourth shares its clip with another."""
+    rng = random.Random(seed)
+    edits = []
+    for i in range(20):
+        solver, steps, r, k = rng.choice(
+            [("euler", 4, 0, 0), ("euler", 3, 2, 1), ("euler", 2, 4, 2), ("midpoint", 4, 0, 0)]
+        )
+        parameters = Parameters(
+            prompt=rng.choice(["strings", "an accordion in a cafe", "drums"]),
+            seed=rng.choice([1, 2]),
+            source_prompt=rng.choice(["", "", "a guitar"]),
+            flowstep=rng.choice([0.0, 0.12, 0.5]),
+            steps=steps,
+            solver="midpoint" if solver == "midpoint" else "euler",
+            guidance=rng.choice([0.0, 2.0, 4.0]),
+            regularize_iters=r,
+            keep_last_k_iters=k,
+        )
+        seconds = rng.choice([0.3, 1.0, 2.0, 5.0, 12.0])
+        edits.append(Edit(engine, noise(seconds, seed=i % 4), parameters))
+    return edits
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_mixed_crowd_equals_the_sequential_driver(
+    model: MelodyFlow, engine: Engine, counts: Counts, seed: int
+) -> None:
+    edits = crowd(engine, seed)
+    rng = random.Random(seed)
+    cancelled = rng.sample(edits, 4)
+    for one in edits:
+        if one in cancelled:
+            at = rng.randrange(one.parameters.evaluations)
+            one.on_step = lambda stage, done, one=one, at=at: done >= at and one.job.stop(CANCEL)
+        one.start()
+        time.sleep(rng.random() * 0.05)
+    for one in edits:
+        one.wait()
+    settle(engine, counts)
+    for one in edits:
+        assert one.ends == 1
+        if one.error:
+            assert one in cancelled
+            assert one.error.code == Code.CANCELLED
+        else:
+            assert_equals_sequential(model, one)
+    assert max(rows for rows, _ in counts.calls) > 2, "edits shared calls"
+
+
+def test_progress_never_falls_and_ends_at_the_total(engine: Engine) -> None:
+    one = Edit(engine, noise(1), Parameters(prompt="strings", seed=1, steps=3)).start().wait()
+    assert [done for _, done in one.steps] == sorted(done for _, done in one.steps)
+    assert one.steps[-1] == ("decoding", 9)
+    stages = list(dict.fromkeys(stage for stage, _ in one.steps))
+    assert stages == ["encoding", "inverting", "generating", "decoding"]
+
+
+def test_variations_of_one_clip_share_one_inversion(
+    model: MelodyFlow, engine: Engine, counts: Counts
+) -> None:
+    clip = noise(1)
+    base = Parameters(prompt="", seed=1, steps=4)
+    edits = [
+        Edit(engine, clip, replace(base, prompt=prompt, guidance=guidance)).start()
+        for prompt, guidance in [("strings", 4.0), ("drums", 4.0), ("piano", 1.0), ("strings", 0.0)]
+    ]
+    for one in edits:
+        assert_equals_sequential(model, one.wait())
+    late = Edit(engine, clip, replace(base, prompt="flute")).start().wait()
+    assert_equals_sequential(model, late)
+    assert late.job.shared >= {"inversion"}
+    assert late.steps[1] == ("generating", 8), "done starts at the shared share"
+    assert sorted(counts.found) == ["hit", "miss", "shared", "shared", "shared"]
+    # 8 calls for the one inversion (4 of one row, 4 of two), then 4 of generation for each.
+    inverting = 4 * 1 + 4 * 2
+    generating = 4 * (2 + 2 + 2 + 1) + 4 * 2
+    assert sum(rows for rows, _ in counts.calls) == inverting + generating
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2},
+        {"source_prompt": "a guitar"},
+        {"flowstep": 0.2},
+        {"steps": 4},
+        {"solver": "midpoint", "regularize_iters": 0, "keep_last_k_iters": 0},
+        {"regularize_iters": 3},
+        {"regularize_iters": 2, "keep_last_k_iters": 2},
+        {"lambda_kl": 0.3},
+    ],
+)
+def test_what_an_inversion_depends_on_is_not_shared(
+    model: MelodyFlow, engine: Engine, counts: Counts, change: dict[str, object]
+) -> None:
+    base = Parameters(prompt="strings", seed=1, steps=2)
+    Edit(engine, noise(0.3), base).start().wait()
+    other = Edit(engine, noise(0.3), replace(base, **change)).start().wait()  # type: ignore[arg-type]
+    assert counts.found == ["miss", "miss"]
+    assert_equals_sequential(model, other)
+
+
+def test_another_clip_is_not_shared(engine: Engine, counts: Counts) -> None:
+    parameters = Parameters(prompt="strings", seed=1, steps=2)
+    Edit(engine, noise(0.3, 1), parameters).start().wait()
+    Edit(engine, noise(0.3, 2), parameters).start().wait()
+    assert counts.found == ["miss", "miss"]
+
+
+def test_a_hit_hands_over_the_same_latents(model: MelodyFlow, engine: Engine) -> None:
+    seen: list[Tensor] = []
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        seen.append(rows[0].latents)
+        return model.flow(rows)
+
+    engine.network = network
+    parameters = Parameters(prompt="strings", seed=1, steps=2)
+    first = Edit(engine, noise(0.3), parameters).start().wait()
+    calls = len(seen)
+    second = Edit(engine, noise(0.3), parameters).start().wait()
+    assert torch.equal(seen[4], seen[calls]), "the generation begins at the same bits"
+    assert first.result is not None
+    assert second.result is not None
+    assert torch.equal(first.result, second.result)
+
+
+def test_a_shared_inversion_survives_the_one_that_started_it(
+    model: MelodyFlow, engine: Engine, counts: Counts
+) -> None:
+    base = Parameters(prompt="strings", seed=1, steps=6)
+    first = Edit(engine, noise(0.5), base)
+    second = Edit(engine, noise(0.5), replace(base, prompt="drums"))
+    joined = threading.Event()
+
+    def on_step(stage: str, done: int) -> None:
+        if stage == "inverting" and done == 2:
+            second.start()
+            assert joined.wait(WAIT)
+            first.job.stop(CANCEL)
+
+    first.on_step = on_step
+    second.on_step = lambda stage, done: joined.set() if stage == "inverting" else None
+    first.start().wait()
+    assert first.error is CANCEL
+    assert_equals_sequential(model, second.wait())
+    assert counts.found == ["miss", "shared"]
+    assert sum(rows for rows, _ in counts.calls) == 6 * 1 + 6 * 2 + 6 * 2
+
+
+def test_an_inversion_nobody_waits_for_ends(engine: Engine, counts: Counts) -> None:
+    one = Edit(engine, noise(0.5), Parameters(prompt="strings", seed=1, steps=20))
+    one.on_step = lambda stage, done: one.job.stop(CANCEL) if done == 3 else None
+    one.start().wait()
+    settle(engine, counts)
+    assert len(counts.calls) == 3
+    assert not engine._inversions
+
+
+def test_a_poisoned_cache_entry_is_computed_anew(
+    model: MelodyFlow, engine: Engine, counts: Counts
+) -> None:
+    parameters = Parameters(prompt="strings", seed=1, steps=2)
+    Edit(engine, noise(0.3), parameters).start().wait()
+    (key,) = (key for key in engine._cache._held if key[0] == "inversion")  # type: ignore[index]
+    with torch.inference_mode():
+        engine._cache._held[key].fill_(float("nan"))
+    again = Edit(engine, noise(0.3), parameters).start().wait()
+    assert counts.found == ["miss", "miss"]
+    assert_equals_sequential(model, again)
+
+
+def test_slots_and_frames_bound_what_is_in_flight(model: MelodyFlow, counts: Counts) -> None:
+    engine = make_engine(model, counts, slots=3, max_frames=60)
+    edits = [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=2))
+        for seed in range(6)
+    ]
+    for one in edits:
+        one.start()
+    for one in edits:
+        one.wait()
+    assert counts.most == (2, 50), "two of 25 frames fit into 60, three do not"
+    long = Edit(engine, noise(4), Parameters(prompt="strings", seed=1, steps=2))
+    assert_equals_sequential(model, long.start().wait())
+    engine.close(WAIT)
+
+
+def test_waiting_for_a_slot_can_be_given_up(model: MelodyFlow, counts: Counts) -> None:
+    engine = make_engine(model, counts, slots=1)
+    engine.acquire(1, lambda: None)
+    with pytest.raises(EditError) as caught:
+        engine.acquire(1, lambda: CANCEL)
+    assert caught.value is CANCEL
+    engine.close(0)
+
+
+def faulty(
+    model: MelodyFlow, at_fault: Callable[[Row], bool], fault: Callable[[], list[Tensor]]
+) -> Callable[[Sequence[Row]], list[Tensor]]:
+    """A network that answers a call with a fault where one of its rows is at fault."""
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        if any(at_fault(row) for row in rows):
+            fault()
+        return model.flow(rows)
+
+    return network
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a fault"), torch.OutOfMemoryError("too large"), MemoryError()]
+)
+def test_an_edit_that_cannot_run_ends_alone(
+    model: MelodyFlow, engine: Engine, counts: Counts, error: Exception
+) -> None:
+    def fail() -> list[Tensor]:
+        raise error
+
+    engine.network = faulty(model, lambda row: row.latents.shape[-1] == 13, fail)
+    neighbours = [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=4))
+        for seed in range(5)
+    ]
+    victim = Edit(engine, noise(0.5), Parameters(prompt="strings", seed=1, steps=4))
+    for one in [*neighbours[:3], victim, *neighbours[3:]]:
+        one.start()
+    victim.wait()
+    assert victim.error is not None
+    assert victim.error.code == Code.INTERNAL
+    for one in neighbours:
+        assert_equals_sequential(model, one.wait())
+    settle(engine, counts)
+
+
+def test_nan_ends_its_own_edit(model: MelodyFlow, engine: Engine, counts: Counts) -> None:
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        return [
+            torch.full_like(answer, float("nan")) if answer.shape[-1] == 13 else answer
+            for answer in model.flow(rows)
+        ]
+
+    engine.network = network
+    neighbour = Edit(engine, noise(1), Parameters(prompt="strings", seed=1, steps=4)).start()
+    victim = Edit(engine, noise(0.5), Parameters(prompt="strings", seed=1, steps=4)).start().wait()
+    assert victim.error is not None
+    assert victim.error.code == Code.INTERNAL
+    assert "not finite" in str(victim.error)
+    assert_equals_sequential(model, neighbour.wait())
+
+
+def test_out_of_memory_shrinks_the_call_and_goes_on(
+    model: MelodyFlow, engine: Engine, counts: Counts
+) -> None:
+    sizes: list[int] = []
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("only three rows fit")
+        return model.flow(rows)
+
+    engine.network = network
+    edits = [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=6))
+        for seed in range(6)
+    ]
+    for one in edits:
+        one.start()
+    for one in edits:
+        assert_equals_sequential(model, one.wait())
+    assert max(sizes) > 3, "the fault was met"
+    assert sizes.count(max(sizes)) < 4, "and not again and again"
+
+
+def test_the_death_of_the_loop_is_answered_and_reported(model: MelodyFlow, counts: Counts) -> None:
+    died = threading.Event()
+    engine = Engine(
+        model,
+        slots=8,
+        max_frames=10**6,
+        max_tokens=1024,
+        cache_bytes=2**20,
+        metrics=counts,
+        on_death=died.set,
+    )
+
+    class Death(BaseException):
+        pass
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        if len(counts.calls) >= 5:
+            raise Death
+        return model.flow(rows)
+
+    engine.network = network
+    edits = [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=6)).start()
+        for seed in range(4)
+    ]
+    for one in edits:
+        one.wait()
+        assert one.error is not None
+        assert one.error.code == Code.INTERNAL
+    assert died.wait(WAIT)
+    assert not engine.alive
+    late = Edit(engine, noise(1, 9), Parameters(prompt="strings", seed=1, steps=2)).start().wait()
+    assert late.error is not None
+    settle(engine, counts)
+    assert all(one.ends == 1 for one in edits)
+    engine.close(1)
+
+
+def test_closing_ends_what_does_not_end_by_itself(model: MelodyFlow, counts: Counts) -> None:
+    engine = make_engine(model, counts)
+    running = threading.Event()
+    one = Edit(engine, noise(1), Parameters(prompt="strings", seed=1, steps=128))
+    one.on_step = lambda stage, done: running.set() if done == 2 else None
+    one.start()
+    assert running.wait(WAIT)
+    engine.close(0)
+    one.wait()
+    assert one.error is not None
+    assert one.error.code == Code.UNAVAILABLE
+    with pytest.raises(EditError) as caught:
+        engine.acquire(1, lambda: None)
+    assert caught.value.code == Code.UNAVAILABLE
