@@ -83,7 +83,7 @@ class Engine:
         self._closing = False
         self._dead = False
         cuda = model.device.type == "cuda"
-        self._stream = torch.cuda.Stream(model.device) if cuda else None
+        self._stream = torch.cuda.Stream(model.device) if cuda else None  # type: ignore[no-untyped-call]
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._loop = threading.Thread(target=self._run, name="step-loop", daemon=True)

@@ -169,7 +169,7 @@ def _save_t5(out: Path, width: int, hidden: int, heads: int, layers: int) -> Non
     from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of a file that is written in no time
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of a small file
 
     config = T5Config(
         vocab_size=384,
