@@ -1,0 +1,54 @@
+"""Text-guided music editing: audio in, a prompt or a named variation, the same bars come back anew.
+
+from melodyflow_client import MelodyFlowClient
+
+with MelodyFlowClient() as client:
+    client.transform("riff.wav", variation="strings_quartet").save("strings.wav")
+"""
+
+from .aio import AsyncMelodyFlowClient
+from .audio import AudioSource, Clip, load
+from .client import MelodyFlowClient
+from .errors import (
+    AudioError,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidRequest,
+    MelodyFlowError,
+    PresetError,
+    ServerError,
+    Unavailable,
+    UnknownVariation,
+)
+from .events import Progress, Result
+from .presets import Preset, Presets, load_presets
+from .protocol import EditOptions
+from .retry import Retry
+from .status import Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncMelodyFlowClient",
+    "AudioError",
+    "AudioSource",
+    "Cancelled",
+    "Clip",
+    "DeadlineExceeded",
+    "EditOptions",
+    "InvalidRequest",
+    "MelodyFlowClient",
+    "MelodyFlowError",
+    "Preset",
+    "PresetError",
+    "Presets",
+    "Progress",
+    "Result",
+    "Retry",
+    "ServerError",
+    "Status",
+    "Unavailable",
+    "UnknownVariation",
+    "load",
+    "load_presets",
+]

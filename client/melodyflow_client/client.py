@@ -1,0 +1,188 @@
+"""The synchronous client: the asynchronous one, driven on an event-loop thread of the package."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import time
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import aclosing, closing, suppress
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, Unpack
+
+from .aio import AsyncMelodyFlowClient
+from .audio import AudioSource
+from .errors import Cancelled, ServerError
+from .events import Progress, Result
+from .loop import background_loop
+from .presets import Presets
+from .protocol import MODEL, Edit, EditOptions, plan
+from .retry import Retry
+from .status import Status
+
+T = TypeVar("T")
+
+# Waits are cut into pieces: on Windows Ctrl-C does not interrupt a wait without an end.
+_WAIT_SECONDS = 0.2
+_CANCEL_SECONDS = 5.0  # for a cancellation to reach the server
+
+
+class MelodyFlowClient:
+    """Edits music on a MelodyFlow server. May be used from several threads at once.
+
+    server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
+    presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
+    retry: how an unavailable server is tried again.
+    metrics_url: Triton's metrics, for status(), a URL or host:port; else one port above gRPC.
+    ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
+
+    A client keeps the last seed of each clip, so that variations of one clip share the server's
+    work. Use it as a context manager, or close() it.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        presets: str | os.PathLike[str] | Presets | None = None,
+        retry: Retry | None = None,
+        metrics_url: str | None = None,
+        ssl: bool = False,
+        root_certificates: str | None = None,
+        model: str = MODEL,
+    ) -> None:
+        self._aio = AsyncMelodyFlowClient(
+            server,
+            presets=presets,
+            retry=retry,
+            metrics_url=metrics_url,
+            ssl=ssl,
+            root_certificates=root_certificates,
+            model=model,
+        )
+
+    @property
+    def server(self) -> str:
+        """`host:port` of the gRPC endpoint."""
+        return self._aio.server
+
+    @property
+    def presets(self) -> Presets:
+        """The variations this client knows."""
+        return self._aio.presets
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, and with it edits still in flight."""
+        self._wait(self._aio.close())
+
+    def transform(
+        self,
+        audio: AudioSource,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Result:
+        """Edits a clip; `options` are those of EditOptions, at least variation or prompt.
+
+        on_progress: called with each Progress on the caller's thread; what it raises cancels the
+        edit and is passed on. Ctrl-C cancels the edit on the server.
+
+        Raises InvalidRequest, UnknownVariation, AudioError, Unavailable, DeadlineExceeded,
+        Cancelled, ServerError.
+        """
+        with closing(self.stream(audio, **options)) as events:
+            for event in events:
+                if isinstance(event, Result):
+                    return event
+                if on_progress is not None:
+                    on_progress(event)
+        raise ServerError("the stream ended without a result")
+
+    def stream(
+        self, audio: AudioSource, **options: Unpack[EditOptions]
+    ) -> Generator[Progress | Result, None, None]:
+        """The events of an edit: Progress, the first one "queued", and last the Result.
+
+        Leaving or closing the generator cancels the edit. Raises at once what is wrong with the
+        options, and while iterating what transform() raises.
+        """
+        return self._events(audio, plan(options, self.presets))
+
+    def status(self, timeout: float = 5.0) -> Status:
+        """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
+        return self._wait(self._aio.status(timeout))
+
+    def _events(self, audio: AudioSource, edit: Edit) -> Generator[Progress | Result, None, None]:
+        loop = background_loop()
+        events: queue.SimpleQueue[Progress | Result | _End] = queue.SimpleQueue()
+        task: asyncio.Task[None] | None = None
+
+        async def pump() -> None:
+            async with aclosing(self._aio.run(audio, edit)) as source:
+                async for event in source:
+                    events.put(event)
+
+        def start() -> None:
+            nonlocal task
+            task = loop.create_task(pump())
+            task.add_done_callback(lambda ended: events.put(_End.of(ended)))
+
+        def cancel() -> None:
+            if task is not None:
+                task.cancel()
+
+        loop.call_soon_threadsafe(start)
+        over = False
+        try:
+            while True:
+                event = _next(events)
+                if isinstance(event, _End):
+                    over = True
+                    if event.error is not None:
+                        raise event.error
+                    return
+                yield event
+        finally:
+            if not over:
+                loop.call_soon_threadsafe(cancel)
+                # Until the pump has ended, the server may not have been told.
+                _drain(events)
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
+
+
+@dataclass(frozen=True)
+class _End:
+    """The last thing in the queue of events: what the edit ended with, if not well."""
+
+    error: BaseException | None
+
+    @classmethod
+    def of(cls, task: asyncio.Task[None]) -> _End:
+        if task.cancelled():
+            return cls(Cancelled("the client was closed"))
+        return cls(task.exception())
+
+
+def _next(events: queue.SimpleQueue[T]) -> T:
+    while True:
+        try:
+            return events.get(timeout=_WAIT_SECONDS)
+        except queue.Empty:
+            continue
+
+
+def _drain(events: queue.SimpleQueue[Any]) -> None:
+    until = time.monotonic() + _CANCEL_SECONDS
+    while time.monotonic() < until:
+        with suppress(queue.Empty):
+            if isinstance(events.get(timeout=_WAIT_SECONDS), _End):
+                return

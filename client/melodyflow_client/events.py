@@ -1,0 +1,90 @@
+"""What an edit tells: progress on the way, then the result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .audio import waveform
+from .errors import AudioError
+
+_SUFFIXES = {"wav": ("", ".wav", ".wave"), "flac": ("", ".flac")}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an edit is.
+
+    stage: "queued" (said by the client), then "encoding", "inverting", "generating", "decoding".
+    progress: 0-1, never falls; 1 only with the result. step, total: network calls done and needed,
+    0 and 0 while that is not known.
+    """
+
+    stage: str
+    progress: float
+    step: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """An edited clip.
+
+    audio: the file's bytes, WAV or FLAC. sample_rate in Hz. seed: asks for the same take again.
+    gain_db: 0, or how far an integer format was turned down so that it does not clip.
+    info: the effective parameters, checkpoint, licence and stage times, as the server says them.
+    variation: the name asked for, None where there was only a prompt.
+    """
+
+    audio: bytes = field(repr=False)
+    sample_rate: int
+    seed: int
+    gain_db: float
+    info: Mapping[str, Any] = field(repr=False)
+    variation: str | None = None
+    request_id: str = ""
+
+    @property
+    def container(self) -> str:
+        """`wav` or `flac`, told by content."""
+        return "flac" if self.audio.startswith(b"fLaC") else "wav"
+
+    @cached_property
+    def waveform(self) -> npt.NDArray[np.float32]:
+        """float32 `[channels, samples]`, full scale at 1.0; decoded when first asked for."""
+        return waveform(self.audio)[0]
+
+    @property
+    def seconds(self) -> float:
+        return self.waveform.shape[1] / self.sample_rate
+
+    @property
+    def peak(self) -> float:
+        """The largest absolute sample."""
+        return float(np.max(np.abs(self.waveform), initial=0.0))
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the bytes as they are; a file appears whole or not at all.
+
+        Raises AudioError where the suffix promises another format than the bytes have.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in _SUFFIXES[self.container]:
+            raise AudioError(
+                f"{path}: the result is {self.container.upper()}; name it "
+                f"{_SUFFIXES[self.container][1]} or ask for another format"
+            )
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            partial.write_bytes(self.audio)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path

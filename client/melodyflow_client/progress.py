@@ -1,0 +1,110 @@
+"""Progress on a terminal or in a log: one bar an edit, or plain lines where nobody sees a bar."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from .events import Progress
+
+LINE_SECONDS = 1.0  # between two plain lines, at least
+
+
+class Display(Protocol):
+    """Shows edits, each under a name of its own."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, name: str, event: Progress) -> None:
+        """The edit `name` is as far as `event` says."""
+
+
+def display(stream: TextIO, quiet: bool = False) -> Display:
+    """Bars where `stream` is a terminal, plain lines where it is not, nothing where quiet."""
+    if quiet:
+        return _Silence()
+    return _Bars(stream) if stream.isatty() else _Lines(stream)
+
+
+class _Silence:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, name: str, event: Progress) -> None:
+        pass
+
+
+class _Bars:
+    def __init__(self, stream: TextIO) -> None:
+        self._tasks: dict[str, TaskID] = {}
+        self._rich = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[stage]:<10}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=Console(file=stream),
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._rich.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rich.stop()
+
+    def show(self, name: str, event: Progress) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._rich.add_task(name, total=1.0, start=False, stage=event.stage)
+        task = self._tasks[name]
+        if event.progress > 0:
+            self._rich.start_task(task)  # from here: the time in a queue is no measure
+        self._rich.update(task, completed=event.progress, stage=event.stage)
+
+
+class _Lines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._started: dict[str, float] = {}
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, name: str, event: Progress) -> None:
+        now = time.monotonic()
+        if event.progress > 0:
+            self._started.setdefault(name, now)
+        if now < self._due:
+            return
+        self._due = now + LINE_SECONDS
+        line = f"{name}: {event.stage} {event.progress:.0%}"
+        left = self._seconds_left(name, event, now)
+        if left is not None:
+            line += f", {left:.0f} s left"
+        print(line, file=self._stream, flush=True)
+
+    def _seconds_left(self, name: str, event: Progress, now: float) -> float | None:
+        elapsed = now - self._started.get(name, now)
+        if event.progress <= 0 or elapsed < LINE_SECONDS:
+            return None
+        return elapsed * (1 - event.progress) / event.progress

@@ -1,0 +1,176 @@
+"""The command: help, exit codes, where results go."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from melodyflow_client import InvalidRequest, Progress, load_presets
+from melodyflow_client.channel import (
+    channel_options,
+    is_loopback,
+    metrics_address,
+    server_address,
+)
+from melodyflow_client.cli import main
+from melodyflow_client.output import prepare_output
+from melodyflow_client.progress import display
+
+NOWHERE = "127.0.0.1:1"  # a port that nothing listens on
+
+
+@pytest.fixture
+def riff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("riff.wav", np.zeros(4800, np.float32), 48000)
+    return Path("riff.wav")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["transform", "--help"], ["status", "--help"]])
+def test_help_says_the_exit_codes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for code in ("0    done", "2    wrong usage", "3    the server is not there", "130  Ctrl-C"):
+        assert code in text
+
+
+def test_help_says_which_way_flowstep_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["transform", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.count("0 = most change, towards 1 = the source is kept") == 2
+    assert "melodyflow transform riff.wav --variation piano_classical" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["transform", "riff.wav", "--variation", "string_quartet"], 2, "did you mean strings_qua"),
+        (["transform", "riff.wav"], 2, "prompt: give a prompt or a variation"),
+        (["transform", "none.wav", "--variation", "celtic"], 2, "cannot read 'none.wav'"),
+        (["transform", "riff.wav", "--prompt", "x", "--strength", "2"], 2, "strength: must be"),
+        (["transform", "riff.wav", "--prompt", "x", "-o", "riff.wav"], 2, "is the input"),
+        (["transform", "riff.wav", "--prompt", "x", "-o", "./riff.wav"], 2, "is the input"),
+        (["transform", "riff.wav", "--prompt", "x", "-o", "x.mp3"], 2, "does not fit the format"),
+        (
+            ["transform", "riff.wav", "--prompt", "x", "--format", "flac", "-o", "x.wav"],
+            2,
+            "does not fit the format",
+        ),
+        (["transform", "riff.wav", "--prompt", "x", "--presets", "no.json"], 2, "no.json: cannot"),
+        (["transform", "riff.wav", "--prompt", "x", "--timeout", "1"], 3, "no server answers at"),
+    ],
+)
+def test_failures_have_their_exit_code_and_one_line(
+    riff: Path, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = riff.read_bytes()
+    assert main([*arguments, "--server", NOWHERE, "--quiet"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("melodyflow: ")
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert riff.read_bytes() == before
+    assert list(Path().iterdir()) == [riff]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["transform"], ["transform", "a", "--steps", "many"], ["transmogrify"]]
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_variations(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["variations"]) == 0
+    text = capsys.readouterr().out
+    assert "hip hop percussion\n  trap_808 " in text
+    assert main(["variations", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert list(listed) == list(load_presets())
+    assert listed["celtic"]["steps"] == 25
+
+
+def test_own_variations_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.json"
+    own.write_text('{"variations": {"kazoo": {"prompt": "Kazoo choir, silly."}}}')
+    assert main(["variations", "--presets", str(own)]) == 0
+    assert "own\n  kazoo " in capsys.readouterr().out
+
+
+def test_status_without_a_server_is_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--server", NOWHERE, "--json"]) == 3
+    status = json.loads(capsys.readouterr().out)
+    assert (status["server"], status["live"], status["model_ready"]) == (NOWHERE, False, False)
+    assert status["error"]
+
+
+def test_where_results_go(riff: Path, tmp_path: Path) -> None:
+    default = "riff-celtic.wav"
+    assert prepare_output(None, default, riff) == Path(default)
+    assert prepare_output("new/deep/", default, riff) == Path("new/deep") / default
+    assert Path("new/deep").is_dir()
+    assert prepare_output("new", default, riff) == Path("new") / default
+    Path(default).touch()
+    assert prepare_output(None, default, riff) == Path("riff-celtic-2.wav")
+    assert prepare_output(default, default, riff) == Path(default)
+    Path("link.wav").symlink_to(riff)
+    with pytest.raises(InvalidRequest, match="is the input"):
+        prepare_output("link.wav", default, riff)
+    with pytest.raises(InvalidRequest, match="cannot make"):
+        prepare_output("riff.wav/deep/x.wav", default, riff)
+
+
+def test_plain_lines_at_most_one_a_second() -> None:
+    stream = io.StringIO()
+    with display(stream) as shown:
+        for step in range(100):
+            shown.show("celtic", Progress("inverting", step / 100, step, 100))
+    assert stream.getvalue() == "celtic: inverting 0%\n"
+
+
+def test_quiet_shows_nothing() -> None:
+    stream = io.StringIO()
+    with display(stream, quiet=True) as shown:
+        shown.show("celtic", Progress("inverting", 0.5, 1, 2))
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_with_the_stage() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with display(stream) as shown:
+        shown.show("celtic", Progress("queued", 0, 0, 0))
+        shown.show("celtic", Progress("generating", 0.42, 42, 100))
+    assert "generating" in stream.getvalue()
+    assert "42 %" in stream.getvalue()
+
+
+def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MELODYFLOW_SERVER", raising=False)
+    assert server_address() == "127.0.0.1:8001"
+    monkeypatch.setenv("MELODYFLOW_SERVER", "studio:9001")
+    assert server_address() == "studio:9001"
+    assert server_address("grpc://other:1/") == "other:1"
+    assert metrics_address("studio:8001") == "http://studio:8002/metrics"
+    assert metrics_address("[::1]:8001") == "http://[::1]:8002/metrics"
+    assert metrics_address("studio") is None
+    assert metrics_address("studio:1", "other:2") == "http://other:2/metrics"
+    assert metrics_address("studio:1", "https://other/m") == "https://other/m"
+    assert is_loopback("127.0.0.1:8001")
+    assert is_loopback("localhost:8001")
+    assert not is_loopback("studio:8001")
+    options = dict(channel_options("studio:8001"))
+    assert options["grpc.max_receive_message_length"] == 2**31 - 1
+    assert options["grpc.keepalive_time_ms"] > 300_000

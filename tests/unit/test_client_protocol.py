@@ -1,0 +1,306 @@
+"""The tensor contract: options -> tensors, response tensors -> events, statuses -> errors."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melodyflow_client import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidRequest,
+    Progress,
+    Result,
+    Retry,
+    ServerError,
+    Unavailable,
+    UnknownVariation,
+    load_presets,
+)
+from melodyflow_client.errors import from_status
+from melodyflow_client.protocol import Edit, decode_response, input_tensors, plan
+from melodyflow_client.seeds import SeedMemory
+from melodyflow_client.status import checkpoint_of, loaded_checkpoint, pending_of
+
+PRESETS = load_presets()
+
+
+def planned(**options: Any) -> Edit:
+    return plan(options, PRESETS)  # type: ignore[arg-type]  # also what is none of them
+
+
+def values(edit: Edit) -> dict[str, Any]:
+    return {tensor.name: tensor.values[0, 0] for tensor in edit.tensors}
+
+
+def test_every_tensor_has_the_contracts_type_and_a_batch_of_one() -> None:
+    edit = planned(
+        prompt="piano – très doux",
+        source_prompt="guitar",
+        flowstep=0.25,
+        steps=10,
+        solver="euler",
+        guidance=3,
+        regularize_iters=4,
+        keep_last_k_iters=2,
+        lambda_kl=0.1,
+        format="flac",
+        sample_rate=44100,
+        seed=7,
+    )
+    tensors = input_tensors(edit, b"RIFF", 7)
+    assert {tensor.name: tensor.datatype for tensor in tensors} == {
+        "audio": "BYTES",
+        "encoding": "BYTES",
+        "seed": "INT64",
+        "prompt": "BYTES",
+        "source_prompt": "BYTES",
+        "flowstep": "FP32",
+        "steps": "INT32",
+        "solver": "BYTES",
+        "guidance": "FP32",
+        "regularize_iters": "INT32",
+        "keep_last_k_iters": "INT32",
+        "lambda_kl": "FP32",
+        "format": "BYTES",
+        "sample_rate": "INT32",
+    }
+    dtypes = {"BYTES": "object", "FP32": "float32", "INT32": "int32", "INT64": "int64"}
+    for tensor in tensors:
+        assert tensor.values.shape == (1, 1)
+        assert tensor.values.dtype == dtypes[tensor.datatype]
+    sent = {tensor.name: tensor.values[0, 0] for tensor in tensors}
+    assert sent["audio"] == b"RIFF"
+    assert sent["encoding"] == b"raw"
+    assert sent["prompt"].decode() == "piano – très doux"
+    assert (sent["steps"], sent["seed"], sent["sample_rate"]) == (10, 7, 44100)
+
+
+def test_a_prompt_alone_sends_nothing_else() -> None:
+    assert values(planned(prompt="piano")) == {"prompt": b"piano"}
+
+
+def test_a_variation_sends_its_settings() -> None:
+    sent = values(planned(variation="strings_quartet"))
+    assert sent.pop("prompt") == PRESETS["strings_quartet"].prompt.encode()
+    assert sent.pop("flowstep") == np.float32(0.12)
+    assert sent.pop("lambda_kl") == np.float32(0.2)
+    assert sent == {
+        "steps": 25,
+        "solver": b"euler",
+        "regularize_iters": 2,
+        "keep_last_k_iters": 1,
+    }
+
+
+def test_another_solver_brings_its_own_defaults() -> None:
+    sent = values(planned(variation="strings_quartet", solver="midpoint"))
+    assert set(sent) == {"prompt", "flowstep", "solver"}
+    assert sent["flowstep"] == np.float32(0.12)
+    sent = values(planned(variation="strings_quartet", solver="midpoint", steps=32))
+    assert sent["steps"] == 32
+    assert values(planned(variation="celtic", solver="euler"))["steps"] == 25
+
+
+def test_what_is_asked_for_overrides_the_variation() -> None:
+    edit = planned(variation="accordion_folk", prompt="808 bass", flowstep=0.05, steps=12)
+    assert edit.variation == "accordion_folk"
+    sent = values(edit)
+    assert (sent["prompt"], sent["steps"]) == (b"808 bass", 12)
+    assert sent["flowstep"] == np.float32(0.05)
+    assert sent["regularize_iters"] == 2
+
+
+def test_a_variations_k_goes_with_its_r() -> None:
+    assert "keep_last_k_iters" not in values(planned(variation="celtic", regularize_iters=0))
+    sent = values(planned(variation="celtic", regularize_iters=4, keep_last_k_iters=2))
+    assert (sent["regularize_iters"], sent["keep_last_k_iters"]) == (4, 2)
+
+
+def test_custom_is_a_prompt_of_ones_own() -> None:
+    edit = planned(variation="custom", prompt="kazoo")
+    assert (edit.variation, values(edit)) == ("custom", {"prompt": b"kazoo"})
+    with pytest.raises(InvalidRequest, match=r"^prompt: variation 'custom' needs one"):
+        planned(variation="custom")
+
+
+@pytest.mark.parametrize("flowstep", [0.0, 0.05, 0.12, 0.3, 0.5, 0.999])
+def test_strength_is_one_minus_flowstep_exactly(flowstep: float) -> None:
+    sent = values(planned(prompt="x", strength=1 - flowstep))
+    assert sent["flowstep"] == np.float32(flowstep)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "prompt: give a prompt or a variation"),
+        ({"prompt": "x", "strength": 0.5, "flowstep": 0.5}, "strength: is 1 - flowstep"),
+        ({"prompt": "x", "strength": 0}, "strength: must be more than 0"),
+        ({"prompt": "x", "strength": 1.01}, "strength: must be"),
+        ({"prompt": "x", "strength": float("nan")}, "strength: must be"),
+        ({"prompt": 5}, "prompt: must be text"),
+        ({"prompt": "\ud800"}, "prompt: is not valid Unicode"),
+        ({"prompt": "x", "steps": 25.0}, "steps: must be a whole number"),
+        ({"prompt": "x", "steps": True}, "steps: must be a whole number"),
+        ({"prompt": "x", "steps": 2**31}, "steps: 2147483648 is out of range"),
+        ({"prompt": "x", "flowstep": "0.1"}, "flowstep: must be a number"),
+        ({"prompt": "x", "seed": 2**64}, "seed: .* is out of range"),
+        ({"prompt": "x", "seed": 5, "new_take": True}, "new_take: draws a new seed"),
+        ({"prompt": "x", "timeout": 0}, "timeout: must be a positive number"),
+        ({"prompt": "x", "timeout": float("inf")}, "timeout: must be"),
+        ({"prompt": "x", "priority": -1}, "priority: must be"),
+        ({"prompt": "x", "session_id": 5}, "session_id: must be text"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_naming_it(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{message}"):
+        planned(**options)
+
+
+def test_ranges_are_left_to_the_server() -> None:
+    sent = values(planned(prompt="x", flowstep=float("nan"), steps=999, guidance=1e300, solver="a"))
+    assert np.isnan(sent["flowstep"])
+    assert np.isinf(sent["guidance"])
+    assert (sent["steps"], sent["solver"]) == (999, b"a")
+
+
+def test_a_misspelt_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="no option 'stepz'"):
+        planned(prompt="x", stepz=5)
+
+
+def test_unknown_variation() -> None:
+    with pytest.raises(UnknownVariation, match="strings_quartet"):
+        planned(variation="string_quartet")
+    with pytest.raises(UnknownVariation):
+        planned(variation=5)
+
+
+def test_parameters_of_the_request() -> None:
+    assert planned(prompt="x").parameters == {}
+    edit = planned(prompt="x", session_id="abc", metadata=False, priority=1, timeout=5)
+    assert edit.parameters == {"session_id": "abc", "metadata": False}
+    assert (edit.priority, edit.timeout) == (1, 5.0)
+
+
+def response(shape: tuple[int, ...] = (1, 1), **more: Any) -> dict[str, np.ndarray]:
+    def of(value: object, dtype: object) -> np.ndarray:
+        array = np.empty(shape, dtype=dtype)
+        array[...] = value
+        return array
+
+    outputs = {
+        "progress": of(0.5, np.float32),
+        "stage": of(b"inverting", np.object_),
+        "step": np.array([3, 75], np.int32).reshape((2,) if len(shape) == 1 else (1, 2)),
+    }
+    dtypes = {"sample_rate": np.int32, "seed": np.int64, "gain_db": np.float32}
+    return outputs | {name: of(v, dtypes.get(name, np.object_)) for name, v in more.items()}
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+def test_responses_become_events(shape: tuple[int, ...]) -> None:
+    assert decode_response(response(shape)) == Progress("inverting", 0.5, 3, 75)
+    last = response(
+        shape,
+        audio=b"RIFF....",
+        sample_rate=48000,
+        seed=2**31 - 1,
+        gain_db=-1.5,
+        info=json.dumps({"precision": "fp32"}).encode(),
+    )
+    result = decode_response(last, variation="celtic", request_id="id")
+    assert isinstance(result, Result)
+    assert (result.audio, result.sample_rate, result.seed) == (b"RIFF....", 48000, 2**31 - 1)
+    assert (result.gain_db, result.info) == (-1.5, {"precision": "fp32"})
+    assert (result.variation, result.request_id, result.container) == ("celtic", "id", "wav")
+
+
+def test_a_response_against_the_contract_is_the_servers_fault() -> None:
+    for outputs in (
+        {},
+        {"progress": np.zeros(1)},
+        response(audio=b"x"),
+        response(audio=b"x", sample_rate=1, seed=1, gain_db=0, info=b"{"),
+        response(audio=b"x", sample_rate=1, seed=1, gain_db=0, info=b"[]"),
+    ):
+        with pytest.raises(ServerError, match="contract"):
+            decode_response(outputs)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        ("INVALID_ARGUMENT", "steps: 0; a whole number 1-128", InvalidRequest),
+        ("UNAVAILABLE", "Exceeds maximum queue size", Unavailable),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineExceeded),
+        ("CANCELLED", "timeout_s: the edit was not done within 5 s", DeadlineExceeded),
+        ("INVALID_ARGUMENT", "timeout_s: 0; a number above 0", InvalidRequest),
+        ("CANCELLED", "the client cancelled", Cancelled),
+        ("INTERNAL", "failed", ServerError),
+        ("UNKNOWN", "?", ServerError),
+    ],
+)
+def test_statuses_become_errors_with_the_text_unaltered(
+    status: str, text: str, kind: type[Exception]
+) -> None:
+    error = from_status(status, text)
+    assert type(error) is kind
+    assert (str(error), error.message, error.status) == (text, text, status)
+
+
+def test_the_last_seed_of_a_clip_is_kept() -> None:
+    seeds = SeedMemory()
+    first = seeds.choose("riff")
+    assert 0 <= first < 2**31
+    assert seeds.choose("riff") == first
+    assert seeds.choose("other") != first
+    assert seeds.choose("riff", seed=5) == 5
+    assert seeds.choose("riff") == 5
+    take = seeds.choose("riff", new_take=True)
+    assert take != 5
+    assert seeds.choose("riff") == take
+    assert seeds.choose("riff", seed=-1) not in (take, -1)
+
+
+def test_a_seed_that_is_none_is_passed_on_but_not_kept() -> None:
+    seeds = SeedMemory()
+    kept = seeds.choose("riff")
+    assert seeds.choose("riff", seed=2**40) == 2**40
+    assert seeds.choose("riff") == kept
+
+
+def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+    seeds = SeedMemory(capacity=2)
+    first, second = seeds.choose("a"), seeds.choose("b")
+    assert seeds.choose("a") == first
+    seeds.choose("c")
+    assert seeds.choose("a") == first
+    assert seeds.choose("b") != second
+
+
+def test_delays_double_up_to_a_bound_and_are_scattered() -> None:
+    delays = list(Retry(retries=6, first=1, longest=8).delays())
+    assert len(delays) == 6
+    for delay, whole in zip(delays, [1, 2, 4, 8, 8, 8], strict=True):
+        assert whole / 2 <= delay <= whole
+    assert list(Retry(retries=0).delays()) == []
+
+
+def test_status_reads_tritons_own_forms() -> None:
+    text = (
+        "# HELP nv_inference_pending_request_count Pending\n"
+        'nv_inference_pending_request_count{model="other",version="1"} 9\n'
+        'nv_inference_pending_request_count{model="melodyflow",version="1"} 3.000000\n'
+    )
+    assert pending_of(text, "melodyflow") == 3
+    assert pending_of("", "melodyflow") is None
+    text += 'melodyflow_checkpoint_info{licence="none",name="tiny"} 1\n'
+    assert loaded_checkpoint(text) == "tiny"
+    assert loaded_checkpoint("") is None
+    config = {"config": {"parameters": {"checkpoint": {"string_value": "/weights/tiny"}}}}
+    assert checkpoint_of(config) == "/weights/tiny"
+    assert checkpoint_of({"config": {}}) is None
