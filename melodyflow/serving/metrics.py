@@ -23,6 +23,7 @@ class Metrics:
         self._rows = self._counter("rows_total", "Sequences evaluated by the network")[""]
         self._slots = self._gauge("slots", "Edits that can be in flight")
         self._in_flight = self._gauge("edits_in_flight", "Edits that hold a slot")
+        self._checkpoint = self._family("checkpoint_info", "The checkpoint, always 1", "GAUGE")
         self._frames = self._gauge("frames_in_flight", "Latent frames of the edits in flight")
         self._cache_bytes = self._gauge("cache_bytes", "Bytes held for edits to share")
         self._inversions = self._counter(
@@ -47,6 +48,12 @@ class Metrics:
             stage: family.Metric(labels={"stage": stage}, buckets=SECONDS)
             for stage in ("encoding", "inverting", "generating", "decoding")
         }
+
+    def checkpoint(self, name: str, sha256: str, licence: str, precision: str) -> None:
+        """What the server runs, as labels of a gauge that is 1."""
+        labels = {"name": name, "sha256": sha256, "licence": licence, "precision": precision}
+        self._checkpoint_info = self._checkpoint.Metric(labels=labels)
+        self._post(lambda: self._checkpoint_info.set(1))
 
     def slots(self, slots: int) -> None:
         self._post(lambda: self._slots.set(slots))

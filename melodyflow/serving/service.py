@@ -57,6 +57,7 @@ class Service:
         self._outbox = Outbox()
         metrics = Metrics(pb_utils, self._outbox.post)
         metrics.slots(settings.slots)
+        metrics.checkpoint(checkpoint.name, checkpoint.sha256, checkpoint.licence, precision)
         self._server = Server(
             model=model,
             checkpoint=checkpoint,
