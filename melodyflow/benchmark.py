@@ -23,7 +23,10 @@ from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
 from melodyflow.serving.service import MAX_TOKENS, warm_up
 
-VARIATIONS = "strings piano accordion drums flute choir organ bass celesta banjo".split()
+VARIATIONS = [
+    *("strings", "piano", "accordion", "drums", "flute"),
+    *("choir", "organ", "bass", "celesta", "banjo"),
+]
 PARTS = ("alone", "sharing", "crowd", "fairness")
 
 
