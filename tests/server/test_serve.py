@@ -1,0 +1,280 @@
+"""scripts/serve: it says when it is ready, refuses with the remedy, leaves nothing behind."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import melodyflow
+from melodyflow.embedded import HOST, EmbeddedError, EmbeddedServer
+
+# A model of a few lines: these tests are about processes, not about music.
+CONFIG = """
+name: "bare" backend: "python" max_batch_size: 1
+model_transaction_policy { decoupled: true }
+input [ { name: "x" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "y" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+MODEL = """
+import os, sys, time
+class TritonPythonModel:
+    def initialize(self, args):
+        import melodyflow
+        settings = [os.environ["MELODYFLOW_SLOTS"], sys.prefix, melodyflow.__file__]
+        print("settings:", *settings, "isolated:", sys.flags.isolated, flush=True)
+        time.sleep(float(os.environ.get("MELODYFLOW_LOADING", "0")))
+        if os.environ["MELODYFLOW_SLOTS"] == "none":
+            raise ValueError('slots "none": a number is expected')
+    def execute(self, requests): ...
+"""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A model repository whose model loads at once."""
+    folder = tmp_path / "repository" / "bare"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(CONFIG)
+    (folder / "1" / "model.py").write_text(MODEL)
+    return folder.parent
+
+
+def command(checkpoint: Path, *more: str) -> list[str]:
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
+    start = [sys.executable, "-m", "melodyflow.embedded", "--checkpoint", str(checkpoint)]
+    return [*start, *ports, "--set", "SLOTS=2", "--exit-timeout", "10", *more]
+
+
+@contextmanager
+def serving(
+    arguments: list[str], until: str = "Ctrl-C ends it."
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and what it said up to the line `until`; killed in the end if it still runs."""
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = ""
+        try:
+            while until and until not in said:
+                line = process.stdout.readline()
+                assert line, process.stderr.read()
+                said += line
+            yield process, said
+        finally:
+            process.kill()
+
+
+def family(process: subprocess.Popen[str]) -> list[str]:
+    """Command lines of all that a serving process has started: each carries its name."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # ended meanwhile
+            continue
+        if f"melodyflow-{process.pid}-" in line:
+            found.append(f"{entry.parent.name} {line}")
+    return found
+
+
+def member(process: subprocess.Popen[str], name: str) -> int:
+    return next(int(line.split()[0]) for line in family(process) if line.split()[1].endswith(name))
+
+
+def loading(process: subprocess.Popen[str]) -> bool:
+    return any("triton_python_backend_stub" in line for line in family(process))
+
+
+def leftovers(process: subprocess.Popen[str]) -> list[str]:
+    files = [*Path("/dev/shm").iterdir(), *Path("/tmp").iterdir()]
+    return family(process) + [
+        str(path) for path in files if path.name.startswith(f"melodyflow-{process.pid}-")
+    ]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def status(port: int, method: str, path: str) -> int:
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection.request(method, path, body="{}" if method == "POST" else None)
+    return connection.getresponse().status
+
+
+def test_real_model_is_served_on_loopback_and_ends_on_sigterm(checkpoint: Path) -> None:
+    with serving(command(checkpoint)) as (process, said):
+        assert said.startswith("MelodyFlow is ready")
+        ports = {
+            name.lower(): int(port)
+            for name, port in re.findall(r"  (\w+) +(?:http://)?127\.0\.0\.1:(\d+)", said)
+        }
+        assert set(ports) == {"grpc", "http", "metrics"}
+        assert f"--server 127.0.0.1:{ports['grpc']}" in said
+        assert status(ports["http"], "GET", "/v2/models/melodyflow/ready") == 200
+        assert status(ports["metrics"], "GET", "/metrics") == 200
+        for closed in (
+            "/v2/repository/index",
+            "/v2/logging",
+            "/v2/trace/setting",
+            "/v2/systemsharedmemory/status",
+        ):
+            assert status(ports["http"], "POST" if "index" in closed else "GET", closed) >= 400, (
+                closed
+            )
+        # 7F000001 in the kernel's byte order; gRPC listens on the same as an IPv4-mapped address.
+        listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+        for port in ports.values():
+            found = re.findall(rf" ([0-9A-F]+):{port:04X} [0-9A-F]+:0000 0A ", listening)
+            assert found in (["0100007F"], ["0000000000000000FFFF00000100007F"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert leftovers(process) == []
+
+
+def test_ctrl_c_ends_it(checkpoint: Path, bare: Path) -> None:
+    with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert leftovers(process) == []
+
+
+def test_sigterm_while_loading_ends_it_at_once(checkpoint: Path, bare: Path) -> None:
+    slow = command(checkpoint, "--model-repository", str(bare), "--set", "LOADING=60")
+    with serving(slow, until="") as (process, _):
+        assert eventually(lambda: process.poll() is not None or loading(process))
+        assert process.poll() is None, process.communicate()[1]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert leftovers(process) == []
+
+
+def test_nothing_is_left_when_the_stub_has_died(checkpoint: Path, bare: Path) -> None:
+    with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
+        os.kill(member(process, "triton_python_backend_stub"), signal.SIGKILL)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert leftovers(process) == []
+
+
+def test_triton_that_dies_is_reported(checkpoint: Path, bare: Path) -> None:
+    with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
+        os.kill(member(process, "tritonserver"), signal.SIGKILL)
+        _, complaint = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert "Triton has ended by itself (killed by SIGKILL)" in complaint
+        assert "Started HTTPService" in complaint  # the log's end
+        assert leftovers(process) == []
+
+
+def test_nothing_is_left_when_it_is_killed_itself(checkpoint: Path, bare: Path) -> None:
+    with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
+        assert leftovers(process)
+        process.kill()
+        process.wait()
+        assert eventually(lambda: leftovers(process) == []), leftovers(process)
+
+
+def test_serving_only_while_a_command_runs(checkpoint: Path, bare: Path) -> None:
+    arguments = command(checkpoint, "--model-repository", str(bare))
+    told = ["sh", "-c", "echo $MELODYFLOW_SERVER; exit 7"]
+    with serving([*arguments, "--", *told], until="127.0.0.1:") as (process, said):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+\n", said)
+        assert process.wait(30) == 7
+        assert leftovers(process) == []
+
+
+def test_settings_and_environment_reach_the_model(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "melodyflow.py").write_text("raise ImportError('where the user happens to be')")
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    with EmbeddedServer(
+        None, **ports, settings={"slots": "7"}, model_repository=bare, log=log
+    ) as server:
+        assert server.http_url.startswith("127.0.0.1:")
+        # isolated: the stub ignores PYTHONPATH and all of its kind; the image relies on it, too.
+        assert f"settings: 7 {sys.prefix} {melodyflow.__file__} isolated: 1" in log.read_text()
+    with pytest.raises(EmbeddedError, match="not started"):
+        _ = server.pid
+
+
+def test_model_that_does_not_load_says_why(bare: Path) -> None:
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    server = EmbeddedServer(None, **ports, settings={"slots": "none"}, model_repository=bare)
+    with pytest.raises(
+        EmbeddedError, match=r'\): ValueError: slots "none": a number is expected\n'
+    ):
+        server.start(60)
+    server.stop()  # has nothing to do
+
+
+def refusal(arguments: list[str]) -> str:
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_taken_port_is_named_with_its_flag(checkpoint: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal(command(checkpoint, "--grpc-port", str(port)))
+    assert said == f"serve: port {port} is taken: choose another with --grpc-port\n"
+
+
+def complaint(checkpoint: Path) -> str:
+    with pytest.raises(EmbeddedError) as raised:
+        EmbeddedServer(checkpoint, http_port=0, grpc_port=0, metrics_port=0).start()
+    return str(raised.value)
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'none'}: no such" in refusal(command(tmp_path / "none"))
+
+
+def test_unconverted_checkpoint_is_told_how_to_convert(root: Path) -> None:
+    assert "run scripts/convert_weights" in complaint(root / "tests/data/parity/tiny")
+
+
+@pytest.mark.parametrize("file", ["config.json", "flow.safetensors", "codec.safetensors"])
+def test_truncated_checkpoint_names_the_file(checkpoint: Path, tmp_path: Path, file: str) -> None:
+    broken = altered(checkpoint, tmp_path / "broken", file, lambda old: old[: len(old) // 2])
+    assert str(broken / file) in complaint(broken)
+
+
+def test_checkpoint_of_other_sizes_names_the_file(checkpoint: Path, tmp_path: Path) -> None:
+    def widen(old: bytes) -> bytes:
+        config = json.loads(old)
+        config["flow"]["dim"] *= 2
+        return json.dumps(config).encode()
+
+    broken = altered(checkpoint, tmp_path / "broken", "config.json", widen)
+    assert str(broken / "flow.safetensors") in complaint(broken)
+
+
+def altered(checkpoint: Path, copy: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
+    copy.mkdir()
+    for path in checkpoint.iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / file).unlink()
+    (copy / file).write_bytes(change((checkpoint / file).read_bytes()))
+    return copy
