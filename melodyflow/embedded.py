@@ -1,14 +1,10 @@
 """Finding, starting and ending the tritonserver in the nvidia-pytriton wheel: no Docker needed.
 
 For one machine, on loopback; the Docker image is for everything else.
-`python -m melodyflow.embedded --help` says how to use it.
+`scripts/serve --help` says how to use it.
 """
 
-import argparse
-import ctypes
 import http.client
-import importlib.metadata
-import importlib.util
 import os
 import random
 import re
@@ -18,19 +14,18 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, MappingProxyType, TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
+
+from melodyflow.distribution import Distribution, EmbeddedError, find_distribution
 
 HOST = "127.0.0.1"
 SHARED_MEMORY = Path("/dev/shm")
-PYTHONS = ((3, 11), (3, 12))
 PACKAGES = Path(__file__).resolve().parent.parent  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
 EXIT_TIMEOUT = 60  # seconds that edits in flight have to end
@@ -60,76 +55,6 @@ while kill -0 "$server" && [ "$wait" -gt 0 ]; do wait=$((wait - 1)); sleep 1; do
 kill -KILL -- "-$server"
 rm -rf "$folder" "$prefix"*
 """
-
-
-class EmbeddedError(RuntimeError):
-    """The embedded server cannot be started or has ended; the message carries the remedy."""
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """What the wheel brings: binary, libraries, Python backend and the stub of this Python."""
-
-    binary: Path
-    libraries: Path
-    backend: Path
-    stub: Path
-    python_library: Path | None  # folder of libpython; None: the loader finds it by itself
-
-
-def find_distribution() -> Distribution:
-    """Raises EmbeddedError where the wheel, a fitting Python, libpython or numpy 1 is missing."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if sys.version_info[:2] not in PYTHONS:
-        raise EmbeddedError(
-            f"Python {version}: the embedded Triton runs with 3.11 or 3.12; set PYTHON to one of "
-            "them and run the script again, or use the Docker image"
-        )
-    # Located only: importing the wheel's Python package would need dependencies of its own.
-    package = importlib.util.find_spec("pytriton")
-    folders = package.submodule_search_locations if package else None
-    if not folders:
-        raise EmbeddedError(
-            "no embedded Triton: pip install --no-deps nvidia-pytriton==0.7.0 (scripts/env does), "
-            "or use the Docker image"
-        )
-    home = Path(folders[0])
-    server = home / "tritonserver"
-    found = Distribution(
-        binary=server / "bin" / "tritonserver",
-        libraries=home.parent / "nvidia_pytriton.libs",
-        backend=server / "backends" / "python",
-        stub=server / "python_backend_stubs" / version / "triton_python_backend_stub",
-        python_library=_python_library(version),
-    )
-    for path in (found.binary, found.libraries, found.backend, found.stub):
-        if not path.exists():
-            raise EmbeddedError(
-                f"{path}: missing; pip install --force-reinstall --no-deps nvidia-pytriton==0.7.0"
-            )
-    numpy = importlib.metadata.version("numpy")
-    if int(numpy.split(".")[0]) >= 2:
-        raise EmbeddedError(
-            f"numpy {numpy}: the embedded Triton's Python stub needs numpy 1: "
-            "pip install 'numpy==1.26.4' (scripts/env does)"
-        )
-    return found
-
-
-def _python_library(version: str) -> Path | None:
-    name = f"libpython{version}.so.1.0"
-    folder = Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
-    for candidate in (folder, folder / str(sysconfig.get_config_var("MULTIARCH"))):
-        if (candidate / name).exists():
-            return candidate
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        raise EmbeddedError(
-            f"{name} not found; the embedded Triton needs Python as a shared library: apt-get "
-            f"install libpython{version} (Debian, Ubuntu), or a Python built with --enable-shared"
-        ) from None
-    return None
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -452,136 +377,3 @@ class EmbeddedServer:
 
 def _ending(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (equals and re.fullmatch(r"[A-Za-z_]+", name)):
-        raise argparse.ArgumentTypeError(f"{text!r}: NAME=VALUE is expected, SLOTS=4 for example")
-    return name.upper(), value
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="scripts/serve",
-        description="Serves a checkpoint with an embedded Triton, on this machine only (loopback).",
-        epilog="Port 0 is a free one. Settings: see model_repository/melodyflow/config.pbtxt.",
-    )
-    default = os.environ.get("MELODYFLOW_CHECKPOINT")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=default is None,
-        default=default and Path(default),
-        help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT)",
-    )
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
-        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"({port})")
-    parser.add_argument(
-        "--set",
-        type=_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="settings",
-        help="a setting of the model, DEVICE=cpu for example; repeatable",
-    )
-    parser.add_argument("--model-repository", type=Path, metavar="DIR", help="(the checkout's)")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="keep Triton's log here")
-    parser.add_argument(
-        "--exit-timeout",
-        type=int,
-        default=EXIT_TIMEOUT,
-        metavar="SECONDS",
-        help=f"for edits in flight, on Ctrl-C or SIGTERM ({EXIT_TIMEOUT}); a second one is at once",
-    )
-    parser.add_argument(
-        "--start-timeout", type=float, default=600.0, metavar="SECONDS", help="for loading (600)"
-    )
-    parser.add_argument(
-        "command",
-        nargs="*",
-        metavar="-- COMMAND",
-        help="serve only while this runs, with the gRPC address in $MELODYFLOW_SERVER; its exit "
-        "code is this one's",
-    )
-    return parser.parse_args()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _run(command: list[str], server: EmbeddedServer) -> int:
-    """Runs a command against the server and gives its exit code."""
-    environment = os.environ | {"MELODYFLOW_SERVER": server.grpc_url}
-    try:
-        process = subprocess.Popen(command, env=environment)
-    except OSError as error:
-        raise EmbeddedError(f"{command[0]}: {error.strerror}") from None
-    with process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(2)  # a terminal's Ctrl-C has reached it, too
-            process.terminate()
-            raise
-
-
-def main() -> int:
-    """Serves until Ctrl-C or SIGTERM: exit code 0; 1 with the reason on stderr for all else."""
-    arguments = _arguments()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, _interrupt)
-    server = EmbeddedServer(
-        arguments.checkpoint,
-        http_port=arguments.http_port,
-        grpc_port=arguments.grpc_port,
-        metrics_port=arguments.metrics_port,
-        settings=dict(arguments.settings),
-        model_repository=arguments.model_repository,
-        log=arguments.log,
-        exit_timeout=arguments.exit_timeout,
-    )
-    started = time.monotonic()
-    try:
-        server.start(arguments.start_timeout)
-        ready = f"MelodyFlow is ready ({time.monotonic() - started:.1f} s)"
-        if arguments.command:
-            print(ready, file=sys.stderr, flush=True)  # stdout is the command's
-            code = _run(arguments.command, server)
-            server.stop()
-            return code
-        print(
-            f"{ready}\n"
-            f"  gRPC     {server.grpc_url}\n"
-            f"  HTTP     http://{server.http_url}\n"
-            f"  metrics  http://{server.metrics_url}/metrics\n"
-            "Try: melodyflow transform examples/riff.wav --variation strings_quartet "
-            f"-o strings.wav --server {server.grpc_url}\n"
-            "Ctrl-C ends it.",
-            flush=True,
-        )
-        server.wait()
-    except EmbeddedError as error:
-        print(f"serve: {error}", file=sys.stderr)
-        server.stop()
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"ending (edits in flight have {arguments.exit_timeout} s; once more: at once)",
-            file=sys.stderr,
-            flush=True,
-        )
-        try:
-            server.stop()
-        except KeyboardInterrupt:
-            server.stop(at_once=True)
-        return 130 if arguments.command else 0
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

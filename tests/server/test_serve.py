@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import melodyflow
-from melodyflow.embedded import HOST, EmbeddedError, EmbeddedServer
+from melodyflow.distribution import EmbeddedError
+from melodyflow.embedded import HOST, EmbeddedServer
 
 # A model of a few lines: these tests are about processes, not about music.
 CONFIG = """
@@ -51,7 +52,7 @@ def bare(tmp_path: Path) -> Path:
 
 def command(checkpoint: Path, *more: str) -> list[str]:
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
-    start = [sys.executable, "-m", "melodyflow.embedded", "--checkpoint", str(checkpoint)]
+    start = [sys.executable, "-m", "melodyflow.serve", "--checkpoint", str(checkpoint)]
     return [*start, *ports, "--set", "SLOTS=2", "--exit-timeout", "10", *more]
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from melodyflow import embedded
-from melodyflow.embedded import HOST, EmbeddedError, choose_ports, failure_reason, find_distribution
+from melodyflow import distribution
+from melodyflow.distribution import EmbeddedError, find_distribution
+from melodyflow.embedded import HOST, choose_ports, failure_reason
 
 
 def test_free_ports_differ() -> None:
@@ -92,7 +93,7 @@ def test_distribution_is_complete() -> None:
 
 
 def test_unsupported_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "PYTHONS", ((3, 99),))
+    monkeypatch.setattr(distribution, "PYTHONS", ((3, 99),))
     with pytest.raises(EmbeddedError, match=r"runs with 3\.11 or 3\.12"):
         find_distribution()
 

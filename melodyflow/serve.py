@@ -1,0 +1,148 @@
+"""scripts/serve: a checkpoint served on loopback, until Ctrl-C or while a command runs."""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from melodyflow.distribution import EmbeddedError
+from melodyflow.embedded import EXIT_TIMEOUT, EmbeddedServer
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and re.fullmatch(r"[A-Za-z_]+", name)):
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME=VALUE is expected, SLOTS=4 for example")
+    return name.upper(), value
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/serve",
+        description="Serves a checkpoint with an embedded Triton, on this machine only (loopback).",
+        epilog="Port 0 is a free one. Settings: see model_repository/melodyflow/config.pbtxt.",
+    )
+    default = os.environ.get("MELODYFLOW_CHECKPOINT")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=default is None,
+        default=default and Path(default),
+        help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT)",
+    )
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"({port})")
+    parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="a setting of the model, DEVICE=cpu for example; repeatable",
+    )
+    parser.add_argument("--model-repository", type=Path, metavar="DIR", help="(the checkout's)")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="keep Triton's log here")
+    parser.add_argument(
+        "--exit-timeout",
+        type=int,
+        default=EXIT_TIMEOUT,
+        metavar="SECONDS",
+        help=f"for edits in flight, on Ctrl-C or SIGTERM ({EXIT_TIMEOUT}); a second one is at once",
+    )
+    parser.add_argument(
+        "--start-timeout", type=float, default=600.0, metavar="SECONDS", help="for loading (600)"
+    )
+    parser.add_argument(
+        "command",
+        nargs="*",
+        metavar="-- COMMAND",
+        help="serve only while this runs, with the gRPC address in $MELODYFLOW_SERVER; its exit "
+        "code is this one's",
+    )
+    return parser.parse_args()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(command: list[str], server: EmbeddedServer) -> int:
+    """Runs a command against the server and gives its exit code."""
+    environment = os.environ | {"MELODYFLOW_SERVER": server.grpc_url}
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        raise EmbeddedError(f"{command[0]}: {error.strerror}") from None
+    with process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)  # a terminal's Ctrl-C has reached it, too
+            process.terminate()
+            raise
+
+
+def main() -> int:
+    """Serves until Ctrl-C or SIGTERM: exit code 0; 1 with the reason on stderr for all else."""
+    arguments = _arguments()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+    server = EmbeddedServer(
+        arguments.checkpoint,
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        metrics_port=arguments.metrics_port,
+        settings=dict(arguments.settings),
+        model_repository=arguments.model_repository,
+        log=arguments.log,
+        exit_timeout=arguments.exit_timeout,
+    )
+    started = time.monotonic()
+    try:
+        server.start(arguments.start_timeout)
+        ready = f"MelodyFlow is ready ({time.monotonic() - started:.1f} s)"
+        if arguments.command:
+            print(ready, file=sys.stderr, flush=True)  # stdout is the command's
+            code = _run(arguments.command, server)
+            server.stop()
+            return code
+        print(
+            f"{ready}\n"
+            f"  gRPC     {server.grpc_url}\n"
+            f"  HTTP     http://{server.http_url}\n"
+            f"  metrics  http://{server.metrics_url}/metrics\n"
+            "Try: melodyflow transform examples/riff.wav --variation strings_quartet "
+            f"-o strings.wav --server {server.grpc_url}\n"
+            "Ctrl-C ends it.",
+            flush=True,
+        )
+        server.wait()
+    except EmbeddedError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        server.stop()
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"ending (edits in flight have {arguments.exit_timeout} s; once more: at once)",
+            file=sys.stderr,
+            flush=True,
+        )
+        try:
+            server.stop()
+        except KeyboardInterrupt:
+            server.stop(at_once=True)
+        return 130 if arguments.command else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
