@@ -19,6 +19,7 @@ from melodyflow.serving.settings import Settings
 Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the input's name
 
 SEEDS = 2**31
+MOST_KEPT = math.nextafter(1, 0)  # the largest flowstep
 INPUTS = (
     "audio",
     "encoding",
@@ -115,9 +116,9 @@ def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings
     if keep and not regularize:
         raise invalid("keep_last_k_iters", keep, "0 where regularize_iters is 0")
     seed = read.integer("seed", -1, -1, SEEDS - 1)
-    flowstep = read.number("flowstep", 0.12, 0, 1)
-    if flowstep == 1:
-        raise invalid("flowstep", flowstep, "0 <= flowstep < 1; 0 changes most")
+    flowstep = read.number(
+        "flowstep", 0.12, 0, MOST_KEPT, "0 <= flowstep < 1 is allowed; 0 changes most"
+    )
     return Parameters(
         prompt=prompt,
         seed=secrets.randbelow(SEEDS) if seed == -1 else seed,
@@ -183,12 +184,15 @@ class _Reader:
             raise invalid(name, int(value), f"{lowest} to {highest} are allowed")
         return int(value)
 
-    def number(self, name: str, default: float, lowest: float, highest: float) -> float:
+    def number(
+        self, name: str, default: float, lowest: float, highest: float, allowed: str = ""
+    ) -> float:
         value = self.value(name)
         if value is None:
             return default
         if not (math.isfinite(value) and lowest <= float(value) <= highest):
-            raise invalid(name, float(value), f"{lowest:g} to {highest:g} are allowed")
+            allowed = allowed or f"{lowest:g} to {highest:g} are allowed"
+            raise invalid(name, float(value), allowed)
         # The number that was meant: 0.12 sent as FP32 is 0.11999999731779099 here.
         return float(str(value))
 
