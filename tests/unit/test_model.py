@@ -1,11 +1,14 @@
 """The network's and the codec's promises that no fixture covers."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from melodyflow import edit
-from melodyflow.edit import Parameters
+from melodyflow.edit import Parameters, Solver
 from melodyflow.model import MelodyFlow
+from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.model.codec import Conv, reflect_pad
 from melodyflow.model.transformer import Row
 
@@ -81,3 +84,20 @@ def test_the_same_seed_gives_the_same_edit_and_another_one_another(model: Melody
     assert torch.equal(first, edit.edit(model, waveform, parameters))
     other = edit.edit(model, waveform, Parameters(prompt="strings", seed=2, steps=3))
     assert not torch.allclose(first, other)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+def test_bf16_is_close_to_fp32(model: MelodyFlow, checkpoint: Path, solver: Solver) -> None:
+    waveform = torch.rand(2, 48000, generator=torch.Generator().manual_seed(0)) - 0.5
+    euler = solver == "euler"
+    parameters = Parameters(
+        prompt="strings",
+        seed=1,
+        solver=solver,
+        steps=25 if euler else 32,
+        regularize_iters=2 if euler else 0,
+        keep_last_k_iters=1 if euler else 0,
+    )
+    fp32 = edit.edit(model, waveform, parameters)
+    bf16 = edit.edit(load(open_checkpoint(checkpoint), precision="bf16"), waveform, parameters)
+    assert torch.cosine_similarity(fp32.flatten(), bf16.flatten(), dim=0) >= 0.995
