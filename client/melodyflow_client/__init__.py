@@ -22,9 +22,10 @@ from .errors import (
 )
 from .events import Progress, Result
 from .presets import Preset, Presets, load_presets
-from .protocol import EditOptions
+from .protocol import EditOptions, SweepOptions
 from .retry import Retry
 from .status import Status
+from .sweep import SweepResult
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,8 @@ __all__ = [
     "Retry",
     "ServerError",
     "Status",
+    "SweepOptions",
+    "SweepResult",
     "Unavailable",
     "UnknownVariation",
     "load",

@@ -7,7 +7,7 @@ import inspect
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Self, Unpack
@@ -29,10 +29,20 @@ from .errors import (
 )
 from .events import Progress, Result
 from .presets import Presets, load_presets
-from .protocol import MODEL, Edit, EditOptions, Tensor, decode_response, input_tensors, plan
+from .protocol import (
+    MODEL,
+    Edit,
+    EditOptions,
+    SweepOptions,
+    Tensor,
+    decode_response,
+    input_tensors,
+    plan,
+)
 from .retry import Retry
 from .seeds import SeedMemory
 from .status import Status, checkpoint_of, loaded_checkpoint, pending_of, read_metrics
+from .sweep import CONCURRENCY, Sweep, SweepEvent, SweepResult, plan_sweep, run_all
 
 _OUTPUTS = ("progress", "stage", "step", "audio", "sample_rate", "seed", "gain_db", "info")
 
@@ -40,6 +50,7 @@ _OUTPUTS = ("progress", "stage", "step", "audio", "sample_rate", "seed", "gain_d
 _HEADERS = {"triton_grpc_error": "true"}
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
+SweepCallback = Callable[[str, Progress], Awaitable[None] | None]
 
 
 class AsyncMelodyFlowClient:
@@ -123,6 +134,34 @@ class AsyncMelodyFlowClient:
         """
         return self.run(audio, plan(options, self.presets))
 
+    def sweep(
+        self,
+        audio: AudioSource,
+        variations: Iterable[str] | None = None,
+        *,
+        concurrency: int = CONCURRENCY,
+        on_progress: SweepCallback | None = None,
+        **options: Unpack[SweepOptions],
+    ) -> AsyncGenerator[SweepResult, None]:
+        """Edits a clip to many variations, all of them for None; their results as they come.
+
+        All have one seed, which the clip keeps as with transform(), and low priority, so that
+        single edits of others overtake them; the server inverts the clip once for all. Up to
+        `concurrency` run at once, also while the generator waits for its next turn. An edit that
+        fails gives its error and harms no other; where no server answers, those not sent yet
+        have that error too. `timeout` is for each edit, from when it is sent.
+
+        on_progress: called with variation and Progress on the event loop, awaited if it is a
+        coroutine function; what it raises cancels the sweep and is passed on. Leaving or closing
+        the generator cancels what still runs.
+
+        Raises at once what is wrong with names and options (InvalidRequest, UnknownVariation), and
+        while iterating AudioError, and Cancelled when the client is closed.
+        """
+        return self._sweep(
+            audio, plan_sweep(variations, concurrency, options, self.presets), on_progress
+        )
+
     async def status(self, timeout: float = 5.0) -> Status:
         """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
         status = Status(server=self.server)
@@ -182,6 +221,33 @@ class AsyncMelodyFlowClient:
                 raise
             yield replace(queued, progress=reached)
             await asyncio.sleep(delay)
+
+    async def run_sweep(self, audio: AudioSource, sweep: Sweep) -> AsyncGenerator[SweepEvent, None]:
+        """The events of a sweep that is planned already; see sweep()."""
+        if not sweep.edits:
+            return
+        clip = await asyncio.to_thread(load, audio)
+        asked = next(iter(sweep.edits.values()))
+        seed = self._seeds.choose(clip.digest, asked.seed, asked.new_take)
+
+        def run(edit: Edit) -> AsyncGenerator[Progress | Result, None]:
+            return self.run(clip, replace(edit, seed=seed, new_take=False))
+
+        async with aclosing(run_all(sweep, run)) as events:
+            async for event in events:
+                yield event
+
+    async def _sweep(
+        self, audio: AudioSource, sweep: Sweep, on_progress: SweepCallback | None
+    ) -> AsyncGenerator[SweepResult, None]:
+        async with aclosing(self.run_sweep(audio, sweep)) as events:
+            async for event in events:
+                if isinstance(event, SweepResult):
+                    yield event
+                elif on_progress is not None:
+                    answer = on_progress(*event)
+                    if inspect.isawaitable(answer):
+                        await answer
 
     def _connected(self) -> InferenceServerClient:
         # Made at first use: a gRPC aio channel belongs to the loop that runs then.

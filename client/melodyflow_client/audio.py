@@ -20,10 +20,6 @@ import soundfile
 
 from .errors import AudioError
 
-AudioSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[npt.ArrayLike, int]
-)
-
 # gRPC cannot carry 2 GiB; servers allow far less (docs/contract.md).
 MAX_BYTES = 2**31 - 2**20
 
@@ -60,12 +56,27 @@ class Clip:
     samples: int
 
 
+AudioSource: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | tuple[npt.ArrayLike, int]
+    | Clip
+)
+
+
 def load(source: AudioSource) -> Clip:
     """Reads a path, bytes, a binary file object (from where it stands) or `(array, rate)`.
 
     An array is `[channels, samples]` or `[samples]`, int16, int32, float32 or float64, full scale
-    at 1.0 for floats; rate in Hz. Raises AudioError.
+    at 1.0 for floats; rate in Hz. A clip that is loaded already is taken as it is. Raises
+    AudioError.
     """
+    if isinstance(source, Clip):
+        return source
     if isinstance(source, tuple):
         return _clip(_array_to_wav(source))
     data = _read(source)

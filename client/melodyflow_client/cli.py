@@ -7,13 +7,9 @@ import sys
 from collections.abc import Callable
 
 from . import __version__, commands
-from .errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    MelodyFlowError,
-    PresetError,
-    Unavailable,
-)
+from .errors import MelodyFlowError
+from .failures import complain, exit_code
+from .sweep import CONCURRENCY
 
 EXIT_CODES = """\
 exit codes:
@@ -23,12 +19,13 @@ exit codes:
   3    the server is not there, not ready or full
   4    the server failed
   5    the timeout passed
-  130  Ctrl-C; the edit is cancelled on the server"""
+  130  Ctrl-C; what runs is cancelled on the server"""
 
 _EXAMPLES = """\
 examples:
   melodyflow transform riff.wav --variation strings_quartet
   melodyflow transform riff.wav --prompt "solo cello, sad and slow" --strength 0.8 -o cello.flac
+  melodyflow sweep riff.wav --all -o out/
   melodyflow variations
   melodyflow status --server studio:8001
 
@@ -49,6 +46,23 @@ messages go to standard error.
 
 """
 
+_SWEEP_EXAMPLES = """\
+examples:
+  melodyflow sweep riff.wav --all -o out/
+  melodyflow sweep riff.wav --variation celtic --variation chiptune --variation music_box
+  melodyflow sweep riff.wav --all --strength 0.95 --format flac -o out/
+  melodyflow sweep riff.wav --all --new-take --json -o out/ > takes.jsonl
+
+All edits have one seed, so that they compare well and the server inverts the clip once for all,
+and low priority: single edits of others overtake them. Up to --concurrency run at once.
+
+As each result arrives it is written to DIR and its path printed on standard output, or with --json
+its facts, one JSON object a line (of an edit that failed: variation, error, status, request_id).
+Progress, and at the end a table and what failed, go to standard error. An edit that fails harms no
+other; the exit code is then that of the failures, 4 where they differ.
+
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
@@ -57,28 +71,17 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(arguments)
     except KeyboardInterrupt:
-        return _fail("cancelled", 130)
-    except (InvalidRequest, PresetError) as error:
-        return _fail(error, 2)
-    except Unavailable as error:
-        return _fail(error, 3)
-    except DeadlineExceeded as error:
-        return _fail(error, 5)
+        complain("cancelled")
+        return 130
     except MelodyFlowError as error:
-        return _fail(error, 4)
+        complain(error)
+        return exit_code(error)
     except BrokenPipeError:  # the reader of standard output left: nothing more to say
         sys.stdout = None
         return 0
     except OSError as error:
-        return _fail(error, 1)
-
-
-def _fail(reason: object, code: int) -> int:
-    print(f"melodyflow: {reason}", file=sys.stderr)
-    request_id = getattr(reason, "request_id", None)
-    if request_id and code in (4, 5):
-        print(f"melodyflow: request id {request_id}", file=sys.stderr)
-    return code
+        complain(error)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,10 +108,43 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     transform = command("transform", commands.transform, "edit an audio file", _TRANSFORM_EXAMPLES)
-    _add_edit(transform)
+    _add_input(transform)
+    _add_target(transform)
+    _add_settings(transform)
+    _add_result(
+        transform,
+        "OUT",
+        "file or folder; default: IN-NAME.wav in the current folder, counted up where taken",
+        "by OUT, wav",
+    )
+    _add_request(transform, "for all, with retries")
     _add_server(transform)
     _add_presets(transform)
     transform.add_argument("--quiet", "-q", action="store_true", help="no progress, no facts")
+
+    sweep = command(
+        "sweep", commands.sweep, "edit an audio file to many variations at once", _SWEEP_EXAMPLES
+    )
+    _add_input(sweep)
+    _add_targets(sweep)
+    _add_settings(sweep)
+    _add_result(
+        sweep,
+        "DIR",
+        "folder for IN-NAME.wav of each variation, counted up where taken; default: the current",
+        "wav",
+    )
+    request = _add_request(sweep, "for each edit, with retries")
+    request.add_argument(
+        "--concurrency",
+        type=int,
+        default=CONCURRENCY,
+        metavar="N",
+        help=f"edits at once; default {CONCURRENCY}",
+    )
+    _add_server(sweep)
+    _add_presets(sweep)
+    sweep.add_argument("--quiet", "-q", action="store_true", help="no progress, no table")
 
     variations = command("variations", commands.variations, "list the named variations", "")
     _add_presets(variations)
@@ -122,18 +158,35 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="Triton's metrics, for the queue; default: one port above the server's",
     )
-    for parsed in (transform, variations, status):
+    for parsed in (transform, sweep, variations, status):
         parsed.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
-def _add_edit(parser: argparse.ArgumentParser) -> None:
+def _add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="WAV or FLAC; MP3, M4A, OGG, video with PyAV")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what it becomes, one of them at least")
     what.add_argument("--variation", metavar="NAME", help="see `melodyflow variations`")
     what.add_argument("--prompt", metavar="TEXT", help="in words; overrides the variation's own")
-    what.add_argument("--source-prompt", metavar="TEXT", help="what the input is")
 
+
+def _add_targets(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what it becomes, one of the two")
+    either = what.add_mutually_exclusive_group(required=True)
+    either.add_argument("--all", action="store_true", help="all of `melodyflow variations`")
+    either.add_argument(
+        "--variation",
+        action="append",
+        dest="variations",
+        metavar="NAME",
+        help="one of them; again for more",
+    )
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     how_far = parser.add_argument_group("how far it goes from the source, one of them at most")
     how_far.add_argument(
         "--strength", type=float, metavar="S", help="0 < S <= 1; 1 = most change; 1 - flowstep"
@@ -150,6 +203,7 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     solve.add_argument(
         "--new-take", action="store_true", help="a random seed, as when --seed is left out"
     )
+    solve.add_argument("--source-prompt", metavar="TEXT", help="what the input is")
     solve.add_argument("--steps", type=int, metavar="N", help="1-128; euler 25, midpoint 64")
     solve.add_argument("--solver", metavar="NAME", help="euler or midpoint")
     solve.add_argument("--guidance", type=float, metavar="G", help="0-10, to follow the prompt")
@@ -157,15 +211,16 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
     solve.add_argument("--keep-last-k-iters", type=int, metavar="K", help="at most R")
     solve.add_argument("--lambda-kl", type=float, metavar="L", help="0-1")
 
+
+def _add_result(
+    parser: argparse.ArgumentParser, metavar: str, where: str, default_format: str
+) -> None:
     result = parser.add_argument_group("the result")
+    result.add_argument("-o", "--output", metavar=metavar, help=where)
     result.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="file or folder; default: IN-NAME.wav in the current folder, counted up where taken",
-    )
-    result.add_argument(
-        "--format", metavar="F", help="wav (16 bit), wav24, wav32f or flac; default: by OUT, wav"
+        "--format",
+        metavar="F",
+        help=f"wav (16 bit), wav24, wav32f or flac; default: {default_format}",
     )
     result.add_argument("--sample-rate", type=int, metavar="HZ", help="default: the input's")
     result.add_argument(
@@ -175,10 +230,13 @@ def _add_edit(parser: argparse.ArgumentParser) -> None:
         help="write nothing about the edit into the file",
     )
 
+
+def _add_request(parser: argparse.ArgumentParser, timeout: str) -> argparse._ArgumentGroup:
     request = parser.add_argument_group("the request")
     request.add_argument("--priority", type=int, metavar="P", help="1 overtakes 2; default 2")
-    request.add_argument("--timeout", type=float, metavar="SECONDS", help="for all, with retries")
+    request.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
     request.add_argument("--session-id", metavar="NAME", help="for the server's log")
+    return request
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import queue
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, Unpack
@@ -17,9 +17,10 @@ from .errors import Cancelled, ServerError
 from .events import Progress, Result
 from .loop import background_loop
 from .presets import Presets
-from .protocol import MODEL, Edit, EditOptions, plan
+from .protocol import MODEL, EditOptions, SweepOptions, plan
 from .retry import Retry
 from .status import Status
+from .sweep import CONCURRENCY, Sweep, SweepResult, plan_sweep
 
 T = TypeVar("T")
 
@@ -113,19 +114,62 @@ class MelodyFlowClient:
         Leaving or closing the generator cancels the edit. Raises at once what is wrong with the
         options, and while iterating what transform() raises.
         """
-        return self._events(audio, plan(options, self.presets))
+        edit = plan(options, self.presets)
+        return self._events(lambda: self._aio.run(audio, edit))
+
+    def sweep(
+        self,
+        audio: AudioSource,
+        variations: Iterable[str] | None = None,
+        *,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[str, Progress], None] | None = None,
+        **options: Unpack[SweepOptions],
+    ) -> Generator[SweepResult, None, None]:
+        """Edits a clip to many variations, all of them for None; their results as they come.
+
+        All have one seed, which the clip keeps as with transform(), and low priority, so that
+        single edits of others overtake them; the server inverts the clip once for all. Up to
+        `concurrency` run at once, also while the generator waits for its next turn. An edit that
+        fails gives its error and harms no other; where no server answers, those not sent yet
+        have that error too. `timeout` is for each edit, from when it is sent.
+
+        on_progress: called with variation and Progress on the caller's thread, between results;
+        what it raises cancels the sweep and is passed on. Leaving or closing the generator cancels
+        what still runs.
+
+        Raises at once what is wrong with names and options (InvalidRequest, UnknownVariation), and
+        while iterating AudioError, and Cancelled when the client is closed.
+        """
+        return self._sweep(
+            audio, plan_sweep(variations, concurrency, options, self.presets), on_progress
+        )
 
     def status(self, timeout: float = 5.0) -> Status:
         """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
         return self._wait(self._aio.status(timeout))
 
-    def _events(self, audio: AudioSource, edit: Edit) -> Generator[Progress | Result, None, None]:
+    def _sweep(
+        self,
+        audio: AudioSource,
+        sweep: Sweep,
+        on_progress: Callable[[str, Progress], None] | None,
+    ) -> Generator[SweepResult, None, None]:
+        with closing(self._events(lambda: self._aio.run_sweep(audio, sweep))) as events:
+            for event in events:
+                if isinstance(event, SweepResult):
+                    yield event
+                elif on_progress is not None:
+                    on_progress(*event)
+
+    def _events(self, begin: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
+        """What an asynchronous generator yields, run on the background loop."""
         loop = background_loop()
-        events: queue.SimpleQueue[Progress | Result | _End] = queue.SimpleQueue()
+        events: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
         task: asyncio.Task[None] | None = None
 
         async def pump() -> None:
-            async with aclosing(self._aio.run(audio, edit)) as source:
+            async with aclosing(begin()) as source:
                 async for event in source:
                     events.put(event)
 

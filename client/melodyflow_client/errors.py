@@ -76,8 +76,23 @@ _BY_STATUS: dict[str, type[MelodyFlowError]] = {
 }
 
 
+# What Triton refuses before the model sees it comes without a status from Triton 2.51, even where
+# statuses are asked for: only the text tells.
+_TRITONS_OWN = {
+    "Exceeds maximum queue size": "UNAVAILABLE",
+    "Request timeout expired": "UNAVAILABLE",
+    "unexpected inference input": "INVALID_ARGUMENT",
+    "data-type": "INVALID_ARGUMENT",
+    "unexpected shape": "INVALID_ARGUMENT",
+    "batch size does not match": "INVALID_ARGUMENT",
+    "inputs but model": "INVALID_ARGUMENT",
+}
+
+
 def from_status(status: str, message: str) -> MelodyFlowError:
     """The error for a gRPC status by name ("UNAVAILABLE") and its text, which is kept as it is."""
+    if status == "UNKNOWN":
+        status = next((s for text, s in _TRITONS_OWN.items() if text in message), status)
     if message.startswith(_DEADLINE_PARAMETER) and status != "INVALID_ARGUMENT":
         return DeadlineExceeded(message, status=status)
     return _BY_STATUS.get(status, ServerError)(message or status, status=status)

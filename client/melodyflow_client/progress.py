@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Protocol, Self, TextIO
@@ -12,7 +13,7 @@ from rich.progress import Progress as RichProgress
 
 from .events import Progress
 
-LINE_SECONDS = 1.0  # between two plain lines, at least
+LINE_SECONDS = 1.0  # between two plain lines of an edit, at least
 
 
 class Display(Protocol):
@@ -29,6 +30,9 @@ class Display(Protocol):
 
     def show(self, name: str, event: Progress) -> None:
         """The edit `name` is as far as `event` says."""
+
+    def end(self, name: str, outcome: str) -> None:
+        """The edit `name` is over; of many, this is the line that stays."""
 
 
 def display(stream: TextIO, quiet: bool = False) -> Display:
@@ -48,6 +52,9 @@ class _Silence:
     def show(self, name: str, event: Progress) -> None:
         pass
 
+    def end(self, name: str, outcome: str) -> None:
+        pass
+
 
 class _Bars:
     def __init__(self, stream: TextIO) -> None:
@@ -60,6 +67,8 @@ class _Bars:
             TimeRemainingColumn(compact=True),
             console=Console(file=stream),
             transient=True,
+            # Rich would print data for standard output on its own stream: right on a terminal only.
+            redirect_stdout=sys.stdout.isatty(),
         )
 
     def __enter__(self) -> Self:
@@ -77,12 +86,18 @@ class _Bars:
             self._rich.start_task(task)  # from here: the time in a queue is no measure
         self._rich.update(task, completed=event.progress, stage=event.stage)
 
+    def end(self, name: str, outcome: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            self._rich.remove_task(task)
+        self._rich.console.print(f"{name}: {outcome}", markup=False, highlight=False)
+
 
 class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._started: dict[str, float] = {}
-        self._due = 0.0
+        self._due: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -94,14 +109,17 @@ class _Lines:
         now = time.monotonic()
         if event.progress > 0:
             self._started.setdefault(name, now)
-        if now < self._due:
+        if now < self._due.get(name, now):
             return
-        self._due = now + LINE_SECONDS
+        self._due[name] = now + LINE_SECONDS
         line = f"{name}: {event.stage} {event.progress:.0%}"
         left = self._seconds_left(name, event, now)
         if left is not None:
             line += f", {left:.0f} s left"
         print(line, file=self._stream, flush=True)
+
+    def end(self, name: str, outcome: str) -> None:
+        print(f"{name}: {outcome}", file=self._stream, flush=True)
 
     def _seconds_left(self, name: str, event: Progress, now: float) -> float | None:
         elapsed = now - self._started.get(name, now)

@@ -25,7 +25,29 @@ MODEL = "melodyflow"
 Array = npt.NDArray[Any]
 
 
-class EditOptions(TypedDict, total=False):
+class SweepOptions(TypedDict, total=False):
+    """What the edits of a sweep can be asked for: EditOptions but variation and prompt."""
+
+    source_prompt: str | None
+    flowstep: float | None
+    strength: float | None
+    steps: int | None
+    solver: str | None
+    guidance: float | None
+    regularize_iters: int | None
+    keep_last_k_iters: int | None
+    lambda_kl: float | None
+    seed: int | None
+    new_take: bool
+    format: str | None
+    sample_rate: int | None
+    priority: int | None
+    timeout: float | None
+    session_id: str | None
+    metadata: bool
+
+
+class EditOptions(SweepOptions, total=False):
     """What an edit can be asked for; all of it optional but one of variation and prompt.
 
     variation: a name of `melodyflow variations`, or "custom" with a prompt.
@@ -48,23 +70,6 @@ class EditOptions(TypedDict, total=False):
 
     variation: str | None
     prompt: str | None
-    source_prompt: str | None
-    flowstep: float | None
-    strength: float | None
-    steps: int | None
-    solver: str | None
-    guidance: float | None
-    regularize_iters: int | None
-    keep_last_k_iters: int | None
-    lambda_kl: float | None
-    seed: int | None
-    new_take: bool
-    format: str | None
-    sample_rate: int | None
-    priority: int | None
-    timeout: float | None
-    session_id: str | None
-    metadata: bool
 
 
 class Tensor(NamedTuple):

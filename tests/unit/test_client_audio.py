@@ -95,6 +95,11 @@ def test_path_bytes_file_object_and_array_are_one_clip(tmp_path: Path) -> None:
     assert {clip.digest for clip in clips} == {load((sound(), RATE)).digest}
 
 
+def test_a_loaded_clip_is_taken_as_it_is() -> None:
+    clip = load((sound(), RATE))
+    assert load(clip) is clip
+
+
 def test_rate_channels_and_samples_make_another_clip() -> None:
     base = sound(1)
     digests = {

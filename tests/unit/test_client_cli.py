@@ -29,7 +29,10 @@ def riff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("riff.wav")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["transform", "--help"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["transform", "--help"], ["sweep", "--help"], ["status", "--help"]],
+)
 def test_help_says_the_exit_codes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -129,32 +132,52 @@ def test_where_results_go(riff: Path, tmp_path: Path) -> None:
         prepare_output("riff.wav/deep/x.wav", default, riff)
 
 
-def test_plain_lines_at_most_one_a_second() -> None:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_lines_at_most_one_a_second_and_edit() -> None:
     stream = io.StringIO()
     with display(stream) as shown:
         for step in range(100):
             shown.show("celtic", Progress("inverting", step / 100, step, 100))
-    assert stream.getvalue() == "celtic: inverting 0%\n"
+            shown.show("chiptune", Progress("inverting", step / 100, step, 100))
+        shown.end("celtic", "done")
+    assert stream.getvalue() == "celtic: inverting 0%\nchiptune: inverting 0%\nceltic: done\n"
 
 
 def test_quiet_shows_nothing() -> None:
     stream = io.StringIO()
     with display(stream, quiet=True) as shown:
         shown.show("celtic", Progress("inverting", 0.5, 1, 2))
+        shown.end("celtic", "done")
     assert stream.getvalue() == ""
 
 
 def test_a_terminal_gets_a_bar_with_the_stage() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     stream = Terminal()
     with display(stream) as shown:
         shown.show("celtic", Progress("queued", 0, 0, 0))
         shown.show("celtic", Progress("generating", 0.42, 42, 100))
     assert "generating" in stream.getvalue()
     assert "42 %" in stream.getvalue()
+
+
+def test_of_many_edits_on_a_terminal_a_line_each_stays(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with display(stream) as shown:
+        shown.show("celtic", Progress("queued", 0, 0, 0))
+        shown.show("chiptune", Progress("queued", 0, 0, 0))
+        shown.end("celtic", "done")
+        shown.end("kazoo", "failed")  # one that was never sent
+        print("out/riff-celtic.wav")  # data: not for the terminal where output is no terminal
+    assert "celtic: done" in stream.getvalue()
+    assert "kazoo: failed" in stream.getvalue()
+    assert capsys.readouterr().out == "out/riff-celtic.wav\n"
 
 
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

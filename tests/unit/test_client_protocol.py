@@ -10,6 +10,7 @@ from melodyflow_client import (
     Cancelled,
     DeadlineExceeded,
     InvalidRequest,
+    MelodyFlowError,
     Progress,
     Result,
     Retry,
@@ -304,3 +305,21 @@ def test_status_reads_tritons_own_forms() -> None:
     config = {"config": {"parameters": {"checkpoint": {"string_value": "/weights/tiny"}}}}
     assert checkpoint_of(config) == "/weights/tiny"
     assert checkpoint_of({"config": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Exceeds maximum queue size", Unavailable),
+        ("[request id: 7] inference request batch-size ... Request timeout expired", Unavailable),
+        ("unexpected inference input 'promt' for model 'melodyflow'", InvalidRequest),
+        ("inference input 'steps' data-type is 'FP32', expected 'INT32'", InvalidRequest),
+        ("unexpected shape for input 'prompt' for model 'melodyflow'", InvalidRequest),
+        ("something else", ServerError),
+    ],
+)
+def test_what_triton_refuses_without_a_status_is_told_by_its_text(
+    text: str, kind: type[MelodyFlowError]
+) -> None:
+    assert type(from_status("UNKNOWN", text)) is kind
+    assert str(from_status("UNKNOWN", text)) == text
