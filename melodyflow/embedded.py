@@ -351,9 +351,13 @@ class EmbeddedServer:
             time.sleep(0.1)
 
     def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self._ports["http"], timeout=5)
+        # Triton opens the port of the metrics last.
+        return self._answers("http", "/v2/health/ready") and self._answers("metrics", "/metrics")
+
+    def _answers(self, name: str, path: str) -> bool:
+        connection = http.client.HTTPConnection(HOST, self._ports[name], timeout=5)
         try:
-            connection.request("GET", "/v2/health/ready")
+            connection.request("GET", path)
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False

@@ -122,6 +122,8 @@ def read_released(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with torch.serialization.safe_globals(allowed):
             package = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if package.get("pretrained"):
+            raise CheckpointError(f"{path}: names another model, {package['pretrained']!r}")
         tensors, xp = package["best_state"], package["xp.cfg"]
         config = {
             # A section at a time: other sections may refer to what only the training environment
@@ -136,6 +138,8 @@ def read_released(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             )
             if isinstance(xp.get(key), DictConfig)
         }
+    except CheckpointError:
+        raise
     except (OSError, OmegaConfBaseException) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
     except Exception as error:  # whatever a broken or hostile pickle makes torch raise

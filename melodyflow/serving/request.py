@@ -43,9 +43,13 @@ TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
 
 def invalid(name: str, value: object, allowed: str) -> EditError:
     """The error of a bad input: its name, its value and what is allowed."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    return EditError(Code.INVALID_ARG, f"{name}: {shown}; {allowed}")
+    return EditError(Code.INVALID_ARG, f"{_cut(name)}: {_cut(repr(value))}; {allowed}")
+
+
+def _cut(text: str) -> str:
+    """The beginning of a client's text, in one line: a gRPC status holds a few kilobytes."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,7 @@ def _read_audio(read: _Reader, limits: audio.Limits) -> tuple[bytes, str]:
     try:
         return audio.unwrap(
             payload,
-            None if encoding is None else encoding.decode(errors="replace"),
+            None if encoding is None else encoding.decode(errors="replace")[:80],
             limits,
         )
     except AudioError as error:
