@@ -42,7 +42,7 @@ FREE_PORTS = range(20000, 32768)
 CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 
 # States that this Triton's gRPC front end keeps for reuse. With its default, 8, it died of refused
-# and cancelled streams, 3 times in 13,000; never in 18,000 with a pool that does not fill up.
+# and cancelled streams, 3 times in 13,000; never in 34,000 with a pool that does not fill up.
 # Newer Tritons have the fix (triton-inference-server/server, issues 7368 and 8034).
 GRPC_STATES = 4096
 

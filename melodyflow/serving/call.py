@@ -187,7 +187,7 @@ class Call:
         evaluations = f"{self._job.done}/{self._job.parameters.evaluations}" if self._job else "0"
         log.info(
             "edit id=%r session=%r %s after %.2f s, evaluations %s%s",
-            self._responder.request_id,
+            self._responder.request_id[:200],
             self._request.session_id if self._job else "",
             outcome,
             time.monotonic() - self._started,

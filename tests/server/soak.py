@@ -33,6 +33,7 @@ GROWTH = 0.05
 CLIENTS, SLOTS = 8, 4
 CACHE_BYTES = 2**18
 PENDING = 'nv_inference_pending_request_count{model="melodyflow",version="1"}'
+REFUSED = "inference input 'steps' data-type is 'FP32'"  # Triton's own words
 OUTCOMES = ("done", "invalid", "cancelled", "deadline", "unavailable", "failed")
 
 LENGTHS = (0.2, 0.5, 1.0, 3.0)  # seconds
@@ -240,7 +241,7 @@ def _judge(
         tally.perhaps_seconds += request.seconds
         return
     outcome = outcome_of(end)
-    if outcome == "invalid" and request.expected == "refused":
+    if request.expected == "refused" and REFUSED in str(end):
         outcome = "refused"
     tally.ends[outcome] += 1
     what = f"{request.transport} {request.expected} {request.parameters}"
@@ -264,7 +265,7 @@ def outcome_of(end: raw.Response | raw.Refused) -> str:
         return "done"
     if end.text.startswith("timeout_s: the edit was not done"):
         return "deadline"
-    if end.status in ("INVALID_ARGUMENT", 400) or "unexpected datatype" in end.text:
+    if end.status in ("INVALID_ARGUMENT", 400):
         return "invalid"
     return "unavailable" if end.status in ("UNAVAILABLE", 503) else "failed"
 
