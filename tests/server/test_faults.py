@@ -1,0 +1,243 @@
+"""Faults of the network, put in at its one seam in a real server: whom they end, and whom not."""
+
+import json
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melodyflow.distribution import EmbeddedError
+from melodyflow.embedded import MODEL_REPOSITORY, SHARED_MEMORY, EmbeddedServer
+
+from . import raw
+from .conftest import read_metrics
+
+SLOTS = 4
+EXIT_TIMEOUT = 20
+PENDING = 'nv_inference_pending_request_count{model="melodyflow",version="1"}'
+# Latent frames of the clip that brings a fault along; no other clip here has as many.
+FAULTS = {"nan": 13, "out of memory": 15, "error": 17, "death": 19, "crowded": 21}
+RATE, HOP = 48000, 1920
+
+# Seeds are given, so that these edits can be made again; nothing is cached by this server.
+NEIGHBOURS: list[dict[str, Any]] = [
+    {"audio": raw.file_of(raw.music(seconds), RATE), "format": "wav32f", "seed": seed, **more}
+    for seed, (seconds, more) in enumerate(
+        [
+            (1.0, {"prompt": "a harp", "steps": 128, "regularize_iters": 6}),
+            (3.0, {"prompt": "a choir", "steps": 128, "solver": "midpoint"}),
+            (0.3, {"prompt": "drums", "steps": 128, "regularize_iters": 6, "keep_last_k_iters": 2}),
+        ]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faulty") / "triton.log"
+
+
+def start(checkpoint: Path, folder: Path, log: Path) -> EmbeddedServer:
+    """A server whose network fails on request; its contract is the real repository's."""
+    repository = folder / "repository"
+    shutil.copytree(Path(__file__).parent / "faulty_repository", repository)
+    shutil.copy(MODEL_REPOSITORY / "melodyflow" / "config.pbtxt", repository / "melodyflow")
+    server = EmbeddedServer(
+        checkpoint,
+        http_port=0,
+        grpc_port=0,
+        metrics_port=0,
+        settings={
+            "DEVICE": "cpu",
+            "PRECISION": "fp32",
+            "SLOTS": str(SLOTS),
+            "CACHE_BYTES": "0",
+            "FAULTS": json.dumps(FAULTS),
+        },
+        model_repository=repository,
+        log=log,
+        exit_timeout=EXIT_TIMEOUT,
+    )
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def faulty(
+    checkpoint: Path, log: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    with start(checkpoint, tmp_path_factory.mktemp("faulty"), log) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(faulty: EmbeddedServer) -> list[raw.Waveform]:
+    """The neighbours' results without a fault, each alone."""
+    return [raw.decoded(raw.transform(faulty, inputs)["audio"])[0] for inputs in NEIGHBOURS]
+
+
+def bringing(fault: str, **changes: Any) -> dict[str, Any]:
+    """An edit of a clip that brings a fault along."""
+    clip = raw.file_of(raw.music(samples=FAULTS[fault] * HOP), RATE)
+    return {"audio": clip, "prompt": "a fault", "steps": 3, **changes}
+
+
+class Since:
+    """What the server has counted and logged since a test began."""
+
+    def __init__(self, server: EmbeddedServer, log: Path) -> None:
+        self._server, self._log = server, log
+        self._from = log.stat().st_size
+        self._before = read_metrics(server.metrics_url)
+
+    def ended(self, outcome: str) -> int:
+        name = f'melodyflow_edits_total{{outcome="{outcome}"}}'
+        return int(read_metrics(self._server.metrics_url)[name] - self._before[name])
+
+    def at_rest(self) -> bool:
+        now = read_metrics(self._server.metrics_url)
+        return now["melodyflow_edits_in_flight"] == now["melodyflow_frames_in_flight"] == 0
+
+    def logged(self) -> str:
+        return self._log.read_bytes()[self._from :].decode()
+
+
+@pytest.fixture
+def since(faulty: EmbeddedServer, undisturbed: list[raw.Waveform], log: Path) -> Since:
+    return Since(faulty, log)
+
+
+def begin(server: EmbeddedServer, inputs: dict[str, Any], stack: ExitStack) -> raw.Stream:
+    """An edit that has had its first evaluation."""
+    stream = stack.enter_context(raw.Stream(server, inputs))
+    while stream.next().outputs["step"][0] == 0:
+        pass
+    return stream
+
+
+def assert_same(streams: list[raw.Stream], expected: list[raw.Waveform]) -> list[float]:
+    """The results are those without a fault; when they came."""
+    results = [list(stream)[-1] for stream in streams]
+    for result, wanted in zip(results, expected, strict=True):
+        waveform = raw.decoded(result.outputs["audio"])[0]
+        assert np.abs(waveform - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    return [result.at for result in results]
+
+
+@pytest.mark.parametrize(
+    ("fault", "text", "logged"),
+    [
+        ("nan", "the edit's velocity is not finite; it was ended", ""),
+        ("out of memory", "OutOfMemoryError.*no memory for it", r"out of memory at \d+ tokens"),
+        ("error", "RuntimeError.*a fault in the network", r"network call for [2-4] edits failed"),
+    ],
+    ids=["nan", "out of memory", "error"],
+)
+def test_the_edit_at_fault_ends_alone(
+    faulty: EmbeddedServer,
+    undisturbed: list[raw.Waveform],
+    since: Since,
+    fault: str,
+    text: str,
+    logged: str,
+) -> None:
+    with ExitStack() as stack:
+        neighbours = [begin(faulty, inputs, stack) for inputs in NEIGHBOURS]
+        victim = stack.enter_context(raw.Stream(faulty, bringing(fault)))
+        with pytest.raises(raw.Refused, match=text) as caught:
+            list(victim)
+        assert caught.value.status == "INTERNAL"
+        told = time.monotonic()
+        assert min(assert_same(neighbours, undisturbed)) > told, "they were in flight together"
+    assert re.search(logged, since.logged())
+    assert raw.eventually(since.at_rest)
+    assert since.ended("failed") == 1
+    assert since.ended("done") == len(neighbours)
+
+
+def test_out_of_memory_makes_calls_smaller_and_ends_nobody(
+    faulty: EmbeddedServer, undisturbed: list[raw.Waveform], since: Since
+) -> None:
+    with ExitStack() as stack:
+        neighbours = [begin(faulty, inputs, stack) for inputs in NEIGHBOURS]
+        crowded = stack.enter_context(raw.Stream(faulty, bringing("crowded", steps=10)))
+        assert list(crowded)[-1].outputs["stage"] == b"done"
+        assert_same(neighbours, undisturbed)
+    failures = len(re.findall(r"out of memory at \d+ tokens", since.logged()))
+    assert 0 < failures < 10, "it was met, and not at every one of its 30 evaluations"
+    assert raw.eventually(since.at_rest)
+    assert since.ended("done") == len(neighbours) + 1
+    assert since.ended("failed") == 0
+
+
+def test_when_the_loop_dies_everybody_is_told_and_the_server_ends(
+    faulty: EmbeddedServer, since: Since
+) -> None:
+    """The last one here: it ends the server of all these tests."""
+    prefix = shared_memory_prefix(faulty.pid)
+    processes = [faulty.pid, stub_of(faulty.pid)]
+    assert list(SHARED_MEMORY.glob(f"{prefix}*"))
+    with ExitStack() as stack:
+        told = [begin(faulty, long_edit(), stack) for _ in range(SLOTS - 1)]
+        leaving = begin(faulty, long_edit(), stack)
+        # All slots are taken: the fault waits in execute(), the others in Triton's queue.
+        told += [
+            stack.enter_context(raw.Stream(faulty, inputs))
+            for inputs in (bringing("death"), *NEIGHBOURS)
+        ]
+        assert raw.eventually(lambda: read_metrics(faulty.metrics_url)[PENDING] == len(NEIGHBOURS))
+        leaving.cancel()
+        for stream in told:
+            with pytest.raises(raw.Refused, match="the server's step loop died") as caught:
+                list(stream)
+            assert caught.value.status == "INTERNAL"
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(faulty.wait)
+        with pytest.raises(EmbeddedError, match="has ended by itself"):
+            ended.result(EXIT_TIMEOUT)
+    assert raw.eventually(lambda: not any(map(runs, processes)))
+    logged = since.logged()
+    assert "the step loop died" in logged
+    assert "Death: the loop is to die" in logged
+    assert f"ending tritonserver (process {processes[0]})" in logged
+    assert len(re.findall("edit id=.* failed after .* step loop died", logged)) == len(told)
+    faulty.stop()
+    assert not list(SHARED_MEMORY.glob(f"{prefix}*"))
+
+
+def long_edit() -> dict[str, Any]:
+    """Goes on for many seconds; with a seed of its own, so that nothing of it is shared."""
+    return {
+        **NEIGHBOURS[0],
+        "steps": 128,
+        "regularize_iters": 8,
+        "seed": secrets.randbelow(2**31),
+    }
+
+
+def shared_memory_prefix(pid: int) -> str:
+    """How the names of a server's files in shared memory begin."""
+    found = re.search(
+        rb"shm-region-prefix-name=([^\0]+)", Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    assert found
+    return found[1].decode()
+
+
+def stub_of(pid: int) -> int:
+    """The model's process, a child of the tritonserver."""
+    (children,) = (p.read_text().split() for p in Path(f"/proc/{pid}/task").glob(f"{pid}/children"))
+    (stub,) = children
+    return int(stub)
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

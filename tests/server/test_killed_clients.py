@@ -1,0 +1,216 @@
+"""Clients killed at random moments, and clients that do not read: nobody else is harmed."""
+
+import base64
+import io
+import json
+import random
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import grpc
+import soundfile
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from melodyflow.embedded import EmbeddedServer
+
+from . import raw
+
+Metrics = Callable[[], dict[str, float]]
+
+KILLS = 50
+AT_A_TIME = 5
+SLOTS_FREE = 3.0  # seconds after the last kill; an endless edit goes on for far more
+
+# One client as a process of its own. It says when it sends and when something has come.
+CLIENT = """
+import sys, types
+from tests.server import raw
+transport, grpc_url, http_url, request_id, steps = sys.argv[1:]
+server = types.SimpleNamespace(grpc_url=grpc_url, http_url=http_url)
+inputs = {"audio": raw.file_of(raw.music(2), 48000), "prompt": "killed", "steps": int(steps),
+          "regularize_iters": 8, "keep_last_k_iters": 1}
+print("sends", flush=True)
+if transport == "grpc":
+    responses = raw.Stream(server, inputs, request_id=request_id)
+else:
+    responses = raw.Events(server, {**inputs, "id": request_id})
+for response in responses:
+    print(response.outputs["stage"].decode(), flush=True)
+"""
+ENDLESS = 128  # steps; 2 or 20 let the kill meet the other stages and the end
+
+
+@dataclass
+class Victim:
+    """A client that is killed after it has said `lines` lines and `seconds` more."""
+
+    transport: str
+    steps: int
+    lines: int
+    seconds: float
+    request_id: str
+    heard: int = 0  # responses
+
+    def run(self, server: EmbeddedServer, root: Path) -> None:
+        arguments = [self.transport, server.grpc_url, server.http_url, self.request_id]
+        with subprocess.Popen(
+            [sys.executable, "-c", CLIENT, *arguments, str(self.steps)],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout
+                said = [process.stdout.readline() for _ in range(self.lines)]
+                assert said[0] == "sends\n"
+                self.heard = len([line for line in said[1:] if line])
+                time.sleep(self.seconds)
+            finally:
+                process.kill()
+        self.killed = process.returncode == -9
+
+    def ended(self, log: str) -> list[tuple[str, int, int]]:
+        """What the log says of its ends: outcome, evaluations done and in total."""
+        pattern = rf"edit id='{self.request_id}' .*? (\w+) after .*, evaluations (\d+)/(\d+)"
+        return [(found[1], int(found[2]), int(found[3])) for found in re.finditer(pattern, log)]
+
+
+def test_clients_killed_at_random_moments(
+    server: EmbeddedServer, metrics: Metrics, server_log: Path, root: Path
+) -> None:
+    rng = random.Random(1)
+    victims = [
+        Victim(
+            transport=rng.choice(["grpc", "http"]),
+            steps=rng.choice([2, 20, ENDLESS, ENDLESS]),
+            lines=rng.randint(1, 6),
+            seconds=rng.uniform(0, 0.1),
+            request_id=f"killed-{secrets.token_hex(4)}",
+        )
+        for _ in range(KILLS)
+    ]
+    assert raw.eventually(lambda: metrics()["melodyflow_edits_in_flight"] == 0)
+    before = metrics()
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for running in [pool.submit(victim.run, server, root) for victim in victims]:
+            running.result(raw.PATIENCE)
+
+    def at_rest() -> bool:
+        now = metrics()
+        return now["melodyflow_edits_in_flight"] == now["melodyflow_frames_in_flight"] == 0
+
+    assert raw.eventually(at_rest, SLOTS_FREE)
+    after = metrics()
+    raw.transform(server, {"audio": QUICK, "prompt": "after them", "steps": 2})
+
+    log = server_log.read_text()
+    ends = {victim.request_id: victim.ended(log) for victim in victims}
+    assert all(len(end) <= 1 for end in ends.values())
+    surely = [victim for victim in victims if victim.steps == ENDLESS and victim.heard]
+    assert len(surely) > KILLS / 4
+    for victim in surely:
+        assert victim.killed
+        ((outcome, done, total),) = ends[victim.request_id]
+        assert outcome == "cancelled"
+        assert done < total
+    # Nothing was counted that was not said, and nothing twice.
+    for outcome in ("done", "cancelled", "invalid", "deadline", "unavailable", "failed"):
+        name = f'melodyflow_edits_total{{outcome="{outcome}"}}'
+        assert after[name] - before[name] == sum(
+            end[0] == outcome for (end,) in filter(None, ends.values())
+        )
+        assert outcome in ("done", "cancelled") or after[name] == before[name]
+
+
+# --- clients that do not read -------------------------------------------------------------------
+
+QUICK = raw.file_of(raw.music(0.3), 48000)
+# Its result is 3 MB, far more than lies between a server and a client that does not read.
+LARGE: dict[str, Any] = {
+    "audio": raw.file_of(raw.music(8), 48000),
+    "prompt": "unread",
+    "steps": 2,
+    "format": "wav32f",
+}
+
+
+class UnreadStream:
+    """A gRPC stream from which nothing is read before `result`: HTTP/2 holds the server back."""
+
+    def __init__(self, server: EmbeddedServer, inputs: dict[str, Any]) -> None:
+        request = service_pb2.ModelInferRequest(model_name=raw.MODEL)
+        for name, value in inputs.items():
+            tensor = raw.tensor(name, value.encode() if isinstance(value, str) else value)
+            request.inputs.append(tensor._get_tensor())
+            request.raw_input_contents.append(tensor._get_content())
+        unlimited = [("grpc.max_receive_message_length", -1)]
+        self._channel = grpc.insecure_channel(server.grpc_url, unlimited)
+        service = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._call = service.ModelStreamInfer(iter([request]), timeout=raw.PATIENCE)
+
+    def result(self) -> bytes:
+        """The audio, after all else has been read."""
+        last = [reply.infer_response for reply in self._call][-1]
+        names = [output.name for output in last.outputs]
+        content: bytes = last.raw_output_contents[names.index("audio")]
+        return content[4:]  # after its length
+
+    def close(self) -> None:
+        self._call.cancel()
+        self._channel.close()
+
+
+class UnreadEvents:
+    """A request to generate_stream from whose connection nothing is read before `result`."""
+
+    def __init__(self, server: EmbeddedServer, inputs: dict[str, Any]) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.settimeout(raw.PATIENCE)
+        host, _, port = server.http_url.partition(":")
+        self._socket.connect((host, int(port)))
+        body = raw.json_body(inputs)
+        head = f"POST /v2/models/{raw.MODEL}/generate_stream HTTP/1.1\r\nHost: {host}\r\n"
+        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self._socket.sendall(head.encode() + body)
+
+    def result(self) -> bytes:
+        with HTTPResponse(self._socket) as reply:
+            reply.begin()
+            events = [line for line in reply if line.startswith(b"data: ")]
+        return base64.b64decode(json.loads(events[-1].removeprefix(b"data: "))["audio"])
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_clients_that_do_not_read_hold_nobody_up(server: EmbeddedServer, metrics: Metrics) -> None:
+    slots = int(metrics()["melodyflow_slots"])
+    done = 'melodyflow_edits_total{outcome="done"}'
+    before = metrics()[done]
+    with ExitStack() as stack:
+        unread: list[UnreadStream | UnreadEvents] = []
+        for number in range(slots):
+            kind = [UnreadStream, UnreadEvents][number % 2]
+            unread.append(kind(server, {**LARGE, "seed": number}))
+            stack.callback(unread[-1].close)
+        # They are done and their slots are free, and nobody has taken a result.
+        assert raw.eventually(lambda: metrics()[done] == before + slots)
+        assert raw.eventually(lambda: metrics()["melodyflow_edits_in_flight"] == 0)
+        for inputs in [{"audio": QUICK, "prompt": "others", "steps": 2}, {**LARGE, "seed": 99}]:
+            for transport in (raw.over_grpc, raw.over_generate_stream, raw.over_generate):
+                assert transport(server, inputs)[-1].outputs["stage"] == b"done"
+        for client in unread:  # late, and all is there
+            with soundfile.SoundFile(io.BytesIO(client.result())) as result:
+                assert result.frames == 8 * 48000
