@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 SHARED_MEMORY = Path("/dev/shm")
 PACKAGES = Path(__file__).resolve().parent.parent  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
+DEMO_CHECKPOINT = PACKAGES / "checkpoints" / "demo"
 EXIT_TIMEOUT = 60  # seconds that edits in flight have to end
 # Seconds beyond the exit timeout after which Triton is killed: it may hang then while some client
 # keeps a stream open.
