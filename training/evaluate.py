@@ -2,8 +2,8 @@
 
     training/evaluate CHECKPOINT [--judge WORK] -o DIR
 
-Writes DIR/evaluation.json, DIR/evaluation.md, DIR/spectrograms.png, and the riff's edits into DIR as
-WAV files. Every edit has the service's defaults.
+Writes evaluation.json, evaluation.md, spectrograms.png and the riff's edits as WAV files into DIR.
+Every edit has the service's defaults.
 """
 
 import argparse
