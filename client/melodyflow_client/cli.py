@@ -268,7 +268,7 @@ def _add_metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         metavar="URL",
-        help="Triton's metrics, for the queue; default: one port above the server's",
+        help="Triton's metrics, for the queue; default: two ports above the server's",
     )
 
 
