@@ -29,6 +29,7 @@ from .memory import MemorySessions
 from .metrics import Metrics
 from .models import SEED_HEADER
 from .problems import Problem, problem_of
+from .redis_sessions import RedisSessions
 from .sessions import SessionStore
 from .settings import Settings
 from .state import Gateway
@@ -115,6 +116,9 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
 
 def _sessions(settings: Settings) -> tuple[SessionStore, Any]:
     """The store of sessions, and Socket.IO's way to clients of other gateways."""
+    if settings.redis_url:
+        manager = socketio.AsyncRedisManager(settings.redis_url, channel="melodyflow:events")
+        return RedisSessions(settings.redis_url, settings.session_seconds), manager
     return (
         MemorySessions(settings.sessions, settings.session_bytes, settings.session_seconds),
         None,

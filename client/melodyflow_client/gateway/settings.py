@@ -25,6 +25,7 @@ SHARED_VARIABLES = {
 
 # A token travels in a header; 16 characters of base64 are 96 bits.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
+_REDIS = ("redis://", "rediss://", "unix://")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -70,6 +71,8 @@ class Settings:
                 raise InvalidRequest(f"{name}: {getattr(self, name)}; a number above 0")
         if self.log_level not in _LOG_LEVELS:
             raise InvalidRequest(f"log_level: {self.log_level!r}; {', '.join(_LOG_LEVELS)}")
+        if self.redis_url and not self.redis_url.startswith(_REDIS):
+            raise InvalidRequest(f"REDIS_URL: one of {', '.join(_REDIS)} is expected")
         for origin in self.allowed_origins:
             parts = urlsplit(origin)
             plain = f"{parts.scheme}://{parts.netloc}" == origin and "*" not in origin
