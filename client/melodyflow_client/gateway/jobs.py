@@ -42,7 +42,8 @@ class Jobs:
     def __init__(self, edits: Edits, sessions: SessionStore) -> None:
         self._edits = edits
         self._sessions = sessions
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
+        self._latest: dict[SessionKey, str] = {}  # jobs by session
 
     async def start(
         self,
@@ -66,11 +67,15 @@ class Jobs:
             variation=asked.fields.options().get("variation"),
         )
         await self._sessions.begin(key, state, asked.audio)
+        # One of another gateway learns from its next report that it is superseded.
+        self.cancel(self._latest.get(key, ""))
         task = asyncio.create_task(self._run(key, prepared, state, api, listener))
-        self._tasks[state.job] = task
+        self._tasks[state.job], self._latest[key] = task, state.job
 
         def ended(_: object) -> None:
             self._tasks.pop(state.job, None)
+            if self._latest.get(key) == state.job:
+                del self._latest[key]
             lease.release()
 
         task.add_done_callback(ended)
@@ -125,8 +130,8 @@ class Jobs:
                         await listener.told(key, state)
                         await listener.done(key, state, event.audio)
                     return state
-                state = moved(state, event)
-                if time.monotonic() - told < REPORT_SECONDS:
+                before, state = state.status, moved(state, event)
+                if state.status == before and time.monotonic() - told < REPORT_SECONDS:
                     continue
                 told = time.monotonic()
                 if not await self._sessions.report(key, state):
