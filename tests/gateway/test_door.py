@@ -244,7 +244,7 @@ def test_a_message_of_65_mib_ends_its_socket_alone(gateway: Running) -> None:
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=PATIENCE)
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
-        neighbour.send('42["undo_transform_request",{"session_id":"x"}]')
+        neighbour.send('42["undo_transform_request",{"session_id":"no-such"}]')
         assert "nothing to undo" in neighbour.recv(timeout=PATIENCE)
 
 

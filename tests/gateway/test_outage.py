@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from melodyflow.embedded import EmbeddedServer
+from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
 
 from .conftest import PATIENCE, Running, Start, base64_of, decoded, music, until, wav
 from .sse import events
@@ -29,8 +31,8 @@ def free_port() -> int:
 class Mortal:
     """A server that is killed and started again on the same ports."""
 
-    def __init__(self, checkpoint: Path, slots: int) -> None:
-        self._checkpoint, self._slots = checkpoint, slots
+    def __init__(self, checkpoint: Path, repository: Path) -> None:
+        self._checkpoint, self._repository = checkpoint, repository
         self._grpc, self._metrics = free_port(), free_port()
         self._server: EmbeddedServer | None = None
 
@@ -48,7 +50,8 @@ class Mortal:
             http_port=0,
             grpc_port=self._grpc,
             metrics_port=self._metrics,
-            settings={"DEVICE": "cpu", "PRECISION": "fp32", "SLOTS": str(self._slots)},
+            settings={"DEVICE": "cpu", "PRECISION": "fp32", "SLOTS": "2"},
+            model_repository=self._repository,
             exit_timeout=5,
         )
         self._server.start()
@@ -65,8 +68,15 @@ class Mortal:
 
 
 @pytest.fixture(scope="module")
-def mortal(checkpoint: Path) -> Iterator[Mortal]:
-    server = Mortal(checkpoint, slots=2)
+def mortal(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    """Two slots and a queue of three: seven edits fit, see docs/operations.md."""
+    repository = tmp_path_factory.mktemp("mortal") / "repository"
+    shutil.copytree(MODEL_REPOSITORY, repository)
+    config = repository / "melodyflow/config.pbtxt"
+    text = config.read_text()
+    assert text.count("max_queue_size: 64") >= 1
+    config.write_text(text.replace("max_queue_size: 64", "max_queue_size: 3"))
+    server = Mortal(checkpoint, repository)
     server.start()
     yield server
     server.stop()
@@ -169,21 +179,32 @@ def test_a_vst_is_told_that_the_server_warms_up(mortal: Mortal, before_it: Runni
     assert until(lambda: before_it.get("/health").status_code == 200)
 
 
-def test_a_line_is_told_and_a_full_queue_is_503(mortal: Mortal, before_it: Running) -> None:
-    """Two slots: the others wait, and know how many stand before them."""
-
+def test_who_waits_is_told_how_many_are_before(mortal: Mortal, before_it: Running) -> None:
     def one(number: int) -> list[dict[str, Any]]:
-        request = body(number, steps=64, audio=base64_of(wav(2, 200 + number)))
+        request = body(number, steps=128, audio=base64_of(wav(5, 200 + number)))
         with before_it.post("/transform/stream", json=request, stream=True) as answer:
             found = list(events(answer))
         assert found[-1][0] == "result", found[-1]
         return [data for name, data in found if name == "queued"]
 
-    with ThreadPoolExecutor(10) as pool:
-        queued = list(pool.map(one, range(10)))
+    with ThreadPoolExecutor(7) as pool:
+        queued = list(pool.map(one, range(7)))
     positions = [event["position"] for events in queued for event in events]
-    assert max(positions) >= 4
+    assert max(positions) >= 3
     for told in queued:
         own = [event["position"] for event in told]
         assert own == sorted(own, reverse=True)
     assert any(event["estimated_seconds"] for events in queued for event in events)
+
+
+def test_a_full_queue_is_503(mortal: Mortal, before_it: Running) -> None:
+    def one(number: int) -> requests.Response:
+        long = body(number, steps=128, audio=base64_of(wav(25, 200 + number)))
+        return before_it.post("/transform", json=long)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(one, range(16)))
+    assert {answer.status_code for answer in answers} == {200, 503}
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert all("queue" in answer.json()["error"] for answer in refused)
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)

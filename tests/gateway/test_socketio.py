@@ -183,32 +183,43 @@ def test_progress_of_transform_reaches_the_sessions_room(gateway: Running) -> No
     assert {name for name, _ in client.got} <= {"progress_update", "queue_status"}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"auth": {"token": TOKEN}},
-        {"headers": {"Authorization": f"Bearer {TOKEN}"}},
-    ],
-)
-def test_with_a_token_one_is_let_in(guarded: Running, options: dict[str, Any]) -> None:
-    async def play() -> dict[str, Any]:
-        async with connected(guarded, **options) as client:
+def test_with_a_token_one_is_let_in(guarded: Running) -> None:
+    async def play(transport: str) -> dict[str, Any]:
+        mine = {"Authorization": f"Bearer {TOKEN}"}
+        async with connected(guarded, headers=mine, transports=[transport]) as client:
             await client.socket.emit("undo_transform_request", {"session_id": "none"})
             return await client.wait_for("error")
 
-    assert asyncio.run(play())["code"] == 404
+    assert asyncio.run(play("websocket"))["code"] == 404
+    assert asyncio.run(play("polling"))["code"] == 404
 
 
-@pytest.mark.parametrize("auth", [None, {}, {"token": "wrong"}, {"token": 5}, "words"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_without_one_one_is_not(guarded: Running, auth: object, transport: str) -> None:
-    said: list[object] = []
-
+def test_without_one_nothing_is_read(
+    guarded: Running, headers: dict[str, str], transport: str
+) -> None:
     async def play() -> None:
-        client = Client()
-        client.socket.on("connect_error", said.append)
-        await client.socket.connect(guarded.url, auth=auth, transports=[transport])
+        auth = {"token": TOKEN}  # comes too late: messages would have been read before
+        async with connected(guarded, headers=headers, auth=auth, transports=[transport]):
+            pass
 
     with pytest.raises(Refused):
         asyncio.run(play())
-    assert "a valid token is needed" in str(said)
+    answer = guarded.post("/socket.io/?EIO=4&transport=polling&sid=x", headers=headers, data=b"x")
+    assert answer.status_code == 401
+
+
+def test_a_token_has_so_many_sockets(gateway: Running) -> None:
+    async def play() -> None:
+        clients = [Client() for _ in range(65)]
+        try:
+            for client in clients:
+                await client.socket.connect(gateway.url, transports=["websocket"])
+        finally:
+            for client in clients:
+                await client.socket.disconnect()
+
+    with pytest.raises(Refused):
+        asyncio.run(play())
+    assert until(lambda: gateway.metric("melodyflow_gateway_sockets") == 0)

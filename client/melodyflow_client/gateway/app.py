@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> ASGIApp:
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
         max_body=settings.max_body_bytes,
+        access=gateway.access,
         metrics=gateway.metrics,
     )
 
