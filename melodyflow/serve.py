@@ -34,7 +34,7 @@ def _arguments() -> argparse.Namespace:
         default=Path(os.environ.get("MELODYFLOW_CHECKPOINT") or DEMO_CHECKPOINT),
         help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT, else the demo's)",
     )
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8003)):
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"({port})")
     parser.add_argument(
         "--set",
