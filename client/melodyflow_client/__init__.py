@@ -22,10 +22,11 @@ from .errors import (
 )
 from .events import Progress, Result
 from .presets import Preset, Presets, load_presets
-from .protocol import EditOptions, SweepOptions
+from .protocol import EditOptions, GenerateOptions, SweepOptions
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult
+from .takes import TakeResult
 
 __version__ = "0.1.0"
 
@@ -37,6 +38,7 @@ __all__ = [
     "Clip",
     "DeadlineExceeded",
     "EditOptions",
+    "GenerateOptions",
     "InvalidRequest",
     "MelodyFlowClient",
     "MelodyFlowError",
@@ -50,6 +52,7 @@ __all__ = [
     "Status",
     "SweepOptions",
     "SweepResult",
+    "TakeResult",
     "Unavailable",
     "UnknownVariation",
     "load",

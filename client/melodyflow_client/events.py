@@ -56,6 +56,11 @@ class Result:
         """`wav` or `flac`, told by content."""
         return "flac" if self.audio.startswith(b"fLaC") else "wav"
 
+    @property
+    def loudness(self) -> Mapping[str, Any] | None:
+        """What loudness was asked for and what came of it, as `info` says; None where it does not."""
+        return self.info.get("loudness")
+
     @cached_property
     def waveform(self) -> npt.NDArray[np.float32]:
         """float32 `[channels, samples]`, full scale at 1.0; decoded when first asked for."""

@@ -1,4 +1,4 @@
-"""Where a result of the command goes."""
+"""Where a result of the command goes, and what is said of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from itertools import count
 from pathlib import Path
 
 from .errors import InvalidRequest
+from .events import Result
 
 
-def prepare_output(asked: str | None, default: str, source: Path) -> Path:
+def prepare_output(asked: str | None, default: str, source: Path | None = None) -> Path:
     """The path to write to, its folder made and writable, never the source's.
 
     asked: a file, which is replaced, or a folder, or None for the current folder; in a folder the
@@ -25,7 +26,7 @@ def prepare_output(asked: str | None, default: str, source: Path) -> Path:
     suffixes = (".flac",) if default.endswith(".flac") else (".wav", ".wave")
     if path.suffix.lower() not in ("", *suffixes):
         raise InvalidRequest(f"output: {path} does not fit the format, {' or '.join(suffixes)}")
-    if path.exists() and source.exists() and path.samefile(source):
+    if source and path.exists() and source.exists() and path.samefile(source):
         raise InvalidRequest(f"output: {path} is the input; it is never overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,3 +42,35 @@ def _free(path: Path) -> Path:
         return path
     candidates = (path.with_stem(f"{path.stem}-{n}") for n in count(2))
     return next(candidate for candidate in candidates if not candidate.exists())
+
+
+def suffix(container: str | None) -> str:
+    """Of a file in a format of the contract."""
+    return ".flac" if container == "flac" else ".wav"
+
+
+def facts_of(output: Path, result: Result) -> dict[str, object]:
+    """What `--json` prints of a result."""
+    channels, samples = result.waveform.shape
+    return {
+        "output": str(output),
+        "variation": result.variation,
+        "seed": result.seed,
+        "seconds": round(result.seconds, 6),
+        "sample_rate": result.sample_rate,
+        "channels": channels,
+        "samples": samples,
+        "peak": round(result.peak, 6),
+        "gain_db": result.gain_db,
+        "request_id": result.request_id,
+        "info": dict(result.info),
+    }
+
+
+def sentence(facts: dict[str, object]) -> str:
+    """The facts that a reader wants to know."""
+    turned_down = f", turned down by {-float(str(facts['gain_db'])):.1f} dB"
+    return (
+        f"{facts['seconds']:.3f} s, {facts['sample_rate']} Hz, {facts['channels']} channels, "
+        f"peak {facts['peak']:.3f}{turned_down if facts['gain_db'] else ''}, seed {facts['seed']}"
+    )
