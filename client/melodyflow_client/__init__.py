@@ -9,6 +9,7 @@ with MelodyFlowClient() as client:
 from .aio import AsyncMelodyFlowClient
 from .audio import AudioSource, Clip, load
 from .client import MelodyFlowClient
+from .comparison import ClipFacts, Comparison, compare
 from .errors import (
     AudioError,
     Cancelled,
@@ -36,6 +37,8 @@ __all__ = [
     "AudioSource",
     "Cancelled",
     "Clip",
+    "ClipFacts",
+    "Comparison",
     "DeadlineExceeded",
     "EditOptions",
     "GenerateOptions",
@@ -55,6 +58,7 @@ __all__ = [
     "TakeResult",
     "Unavailable",
     "UnknownVariation",
+    "compare",
     "load",
     "load_presets",
 ]

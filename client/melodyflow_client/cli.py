@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from . import __version__, commands, many_commands
+from . import __version__, commands, compare_command, many_commands
 from .arguments import (
     add_concurrency,
     add_distance,
@@ -43,6 +43,7 @@ examples:
   melodyflow sweep riff.wav --all -o out/
   melodyflow takes riff.wav --variation celtic --count 4 -o out/
   melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o piano.wav
+  melodyflow compare riff.wav strings.wav
   melodyflow variations
   melodyflow status --server studio:8001
 
@@ -101,6 +102,15 @@ examples:
   melodyflow generate --variation celtic --duration 20 --seed 7 --loudness -14
 
 Of a variation only the prompt is used: its other settings are made for edits.
+
+"""
+
+_COMPARE_EXAMPLES = """\
+examples:
+  melodyflow compare riff.wav riff-strings_quartet.wav
+  melodyflow compare riff.wav riff-strings_quartet.wav --plot strings.png
+
+Needs no server, but: pip install "melodyflow-client[compare]" (librosa; 0.5 GB).
 
 """
 
@@ -231,6 +241,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_request(generate, "for all, with retries")
     common(generate, "facts")
+
+    compare = command(
+        "compare", compare_command.compare, "say how alike two audio files are", _COMPARE_EXAMPLES
+    )
+    compare.add_argument("a", metavar="A", help="the one to hold B against, the source")
+    compare.add_argument("b", metavar="B", help="the result")
+    compare.add_argument(
+        "--plot", metavar="FILE", help="waveforms and chromagrams of both, as PNG, SVG or PDF"
+    )
 
     variations = command("variations", commands.variations, "list the named variations", "")
     add_presets(variations)

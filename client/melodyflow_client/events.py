@@ -58,7 +58,7 @@ class Result:
 
     @property
     def loudness(self) -> Mapping[str, Any] | None:
-        """What loudness was asked for and what came of it, as `info` says; None where it does not."""
+        """What loudness was asked for and what came of it, as `info` says; else None."""
         return self.info.get("loudness")
 
     @cached_property
