@@ -17,9 +17,7 @@ def edited(checkpoint: Path, file: bytes, **parameters: Any) -> Waveform:
     """The result at the file's own rate, not levelled. R and K are euler's unless given."""
     model = model_of(checkpoint)
     codec = model.codec.config
-    source = audio.read(
-        file, audio.Limits(), model_rate=codec.sample_rate, max_model_samples=model.max_samples
-    )
+    source = audio.read(file, audio.Limits(), model_rate=codec.sample_rate, max_model_samples=10**8)
     waveform = audio.to_model(source, sample_rate=codec.sample_rate, channels=codec.channels)
     decoded = edit.edit(model, torch.from_numpy(waveform), edit.Parameters(**parameters))
     return audio.from_model(

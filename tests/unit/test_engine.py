@@ -97,6 +97,14 @@ def engine(model: MelodyFlow, counts: Counts) -> Iterator[Engine]:
     made.close(WAIT)
 
 
+@pytest.fixture
+def narrow_engine(narrow: MelodyFlow, counts: Counts) -> Iterator[Engine]:
+    made = make_engine(narrow, counts)
+    yield made
+    made.network = narrow.flow
+    made.close(WAIT)
+
+
 def make_engine(
     model: MelodyFlow,
     counts: Counts,
@@ -183,6 +191,32 @@ def test_a_mixed_crowd_equals_the_sequential_driver(
         else:
             assert_equals_sequential(model, one)
     assert max(rows for rows, _ in counts.calls) > 2, "edits shared calls"
+
+
+def test_clips_beyond_the_window_equal_the_sequential_driver(
+    narrow: MelodyFlow, narrow_engine: Engine, counts: Counts
+) -> None:
+    """Windows of long clips and whole short ones ride in the same calls."""
+    edits = [one.start() for one in crowd(narrow_engine, 3)]
+    for one in edits:
+        assert_equals_sequential(narrow, one.wait())
+    settle(narrow_engine, counts)
+    assert max(rows for rows, _ in counts.calls) > 4
+    assert max(tokens for _, tokens in counts.calls) <= 1024, "however long a clip is"
+
+
+def test_a_long_clip_ends_between_two_windows(narrow_engine: Engine, counts: Counts) -> None:
+    one = Edit(narrow_engine, noise(60), Parameters(prompt="strings", seed=1, steps=20))
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        one.job.stop(CANCEL)
+        return narrow_engine.model.flow(rows)
+
+    narrow_engine.network = network
+    one.start().wait()
+    settle(narrow_engine, counts)
+    assert one.error is CANCEL
+    assert len(counts.calls) == 1, "one evaluation takes two"
 
 
 def test_progress_never_falls_and_ends_at_the_total(engine: Engine) -> None:
