@@ -1,9 +1,9 @@
-"""One edit, start to end: the definition of correct. The engine does the same for many edits at
-once."""
+"""One edit, or one piece of text-to-music, start to end: the definition of correct. The engine does
+the same for many at once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,15 +33,27 @@ class Parameters:
     regularize_iters: int = 2  # R; 0: plain inversion
     keep_last_k_iters: int = 1  # K
     lambda_kl: float = 0.2
+    duration: float | None = None  # seconds; given: text-to-music, which inverts nothing
+
+    def in_effect(self) -> dict[str, Any]:
+        """Those that matter to the result, by name."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.duration is not None:
+            for name in ("source_prompt", "flowstep", "regularize_iters", "keep_last_k_iters"):
+                del values[name]
+            del values["lambda_kl"]
+        return values
 
     @property
     def inversion_evaluations(self) -> int:
         """Network evaluations of the inversion, which come first."""
+        if self.duration is not None:
+            return 0
         return self.steps * max(self.regularize_iters, 1)
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of the edit: steps * (R + 1), or 2 * steps."""
+        """Network evaluations in all: steps * (R + 1), or 2 * steps; text-to-music: steps."""
         return self.inversion_evaluations + self.steps
 
 
@@ -68,6 +80,12 @@ def inversion(
         lambda_kl=parameters.lambda_kl,
         rng=rng,
     )
+
+
+def starting_noise(model: MelodyFlow, frames: int, rng: torch.Generator) -> Tensor:
+    """Where text-to-music starts, [1, latent, frames]: its only draw."""
+    noise = torch.randn((1, model.flow.config.latent_dim, frames), generator=rng)
+    return noise.to(model.device)
 
 
 def generation(inverted: Tensor, parameters: Parameters, text: Text | None) -> Solve:
@@ -172,8 +190,16 @@ def generate_latents(model: MelodyFlow, frames: int, parameters: Parameters) -> 
     """Latents [1, latent, frames], normalised, of music made from noise and the prompt alone
     (flowstep 0)."""
     rng = torch.Generator().manual_seed(parameters.seed)
-    noise = torch.randn((1, model.flow.config.latent_dim, frames), generator=rng).to(model.device)
+    noise = starting_noise(model, frames, rng)
     text = model.read_text(parameters.prompt)
     times = model.flow.embed_times(flowsteps(parameters))
     windows = Windows(frames, model.max_frames)
     return drive(model.flow, generation(noise, parameters, text), times, windows)
+
+
+@torch.inference_mode()
+def generate(model: MelodyFlow, samples: int, parameters: Parameters) -> Tensor:
+    """The waveform [channels, frames*hop], untrimmed, of text-to-music that covers `samples` at the
+    model's rate."""
+    frames = model.codec.config.frames(samples)
+    return model.decode(generate_latents(model, frames, parameters))[0]

@@ -123,15 +123,16 @@ class Engine:
 
     @torch.inference_mode()
     def _prepare(self, job: Job) -> None:
-        """Reads the source and finds out whether its inversion has to be done."""
+        """Reads the source, if there is one, and finds out whether its inversion has to be done."""
         try:
             job.check()
+            if job.read is None:
+                self._generate(job, self._start_from_noise(job))
+                return
             waveform = job.read()
             job.enter("encoding")
             identity = waveform_key(waveform)
-            with self._beside_the_loop():
-                job.times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
-                job.text = self._read_text(job, job.parameters.prompt)
+            self._read_prompt(job)
             key = inversion_key(identity, job.parameters)
             inversion = self._join_or_begin(job, key)
         except BaseException as error:
@@ -146,6 +147,18 @@ class Engine:
             self._fail(inversion, error)
             return
         self._wait_for_velocity(inversion)
+
+    def _read_prompt(self, job: Job) -> None:
+        with self._beside_the_loop():
+            job.times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
+            job.text = self._read_text(job, job.parameters.prompt)
+
+    def _start_from_noise(self, job: Job) -> Tensor:
+        """Everything before the first evaluation of text-to-music."""
+        self._read_prompt(job)
+        rng = torch.Generator().manual_seed(job.parameters.seed)
+        with self._beside_the_loop():
+            return edit.starting_noise(self.model, job.frames, rng)
 
     def _join_or_begin(self, job: Job, key: object) -> Solving | None:
         """The inversion that this job has to start; None if it is done or another started it."""
@@ -252,7 +265,7 @@ class Engine:
             self._end(job, error)
 
     def _generate(self, job: Job, latents: Tensor) -> None:
-        """Starts an edit's second solve from the inverted latents."""
+        """Starts an edit's second solve from the inverted latents, or from noise."""
         generation = Solving([job])
         job.done = job.parameters.inversion_evaluations
         job.enter("generating")

@@ -114,6 +114,7 @@ class Service:
                 parameters,
                 settings=self._settings,
                 limits=self._server.limits,
+                max_seconds=self._server.max_seconds,
                 guidance=self._server.checkpoint.flow.guidance,
             )
             job = call.accept(request)

@@ -23,9 +23,16 @@ def edited(checkpoint: Path, file: bytes, **parameters: Any) -> Waveform:
     return audio.from_model(
         decoded.numpy(),
         model_rate=codec.sample_rate,
-        source=source,
+        extent=source.extent,
         sample_rate=source.sample_rate,
     )
+
+
+def generated(checkpoint: Path, samples: int, **parameters: Any) -> Waveform:
+    """Text-to-music of so many samples at the checkpoint's rate, not levelled."""
+    model = model_of(checkpoint)
+    given = {"flowstep": 0.0, "regularize_iters": 0, "keep_last_k_iters": 0, **parameters}
+    return edit.generate(model, samples, edit.Parameters(**given)).numpy()[:, :samples]
 
 
 @cache

@@ -148,7 +148,17 @@ EVERYWHERE = [
     Bad("misspelt prompt", "promt", "is prompt meant?", {"prompt": MISSING}
         | {"source_prompt": ""}, {"promt": "a harp"}),
     Bad("misspelt parameter", "timeout", "", parameters={"timeout_sec": 5}),
-    Bad("of a later version", "duration", "no such input", parameters={"duration": 4}),
+    Bad("of a later version", "tempo", "no such input", parameters={"tempo": 4}),
+    # text-to-music
+    Bad("duration with audio", "duration", "not with audio", {"duration": 4}),
+    Bad("duration too long", "duration", "0.1 to 200 s", {"audio": MISSING, "duration": 200.1}),
+    Bad("duration too short", "duration", "0.1 to 200 s", {"audio": MISSING, "duration": 0}),
+    Bad("duration with flowstep", "flowstep", "not with duration", {"audio": MISSING}
+        | {"duration": 4, "flowstep": 0.12}),
+    Bad("duration with source", "source_prompt", "not with duration", {"audio": MISSING}
+        | {"duration": 4, "source_prompt": ""}),
+    Bad("duration with R", "regularize_iters", "not with duration", {"audio": MISSING}
+        | {"duration": 4, "regularize_iters": 0}),
     Bad("an endless name", "xxx", "...", parameters={"x" * 100_000: 1}),
     Bad("a name of two lines", "'flow\\nstep'", "no such", parameters={"flow\nstep": 1}),
     Bad("a path", "audio_file_path", "no such", parameters={"audio_file_path": "/etc/passwd"}),
