@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from .errors import InvalidRequest
 from .events import Result
@@ -67,10 +69,19 @@ def facts_of(output: Path, result: Result) -> dict[str, object]:
     }
 
 
-def sentence(facts: dict[str, object]) -> str:
+def sentence(facts: Mapping[str, Any]) -> str:
     """The facts that a reader wants to know."""
-    turned_down = f", turned down by {-float(str(facts['gain_db'])):.1f} dB"
-    return (
-        f"{facts['seconds']:.3f} s, {facts['sample_rate']} Hz, {facts['channels']} channels, "
-        f"peak {facts['peak']:.3f}{turned_down if facts['gain_db'] else ''}, seed {facts['seed']}"
-    )
+    said = [
+        f"{facts['seconds']:.3f} s",
+        f"{facts['sample_rate']} Hz",
+        f"{facts['channels']} channels",
+        f"peak {facts['peak']:.3f}",
+    ]
+    loudness = facts["info"].get("loudness") or {}
+    if loudness.get("result_lufs") is not None:
+        limited = " (as loud as -1 dBTP allows)" if loudness.get("limited_by") else ""
+        said.append(f"{loudness['result_lufs']:.1f} LUFS{limited}")
+    if round(facts["gain_db"], 1):
+        way = "up" if facts["gain_db"] > 0 else "down"
+        said.append(f"turned {way} by {abs(facts['gain_db']):.1f} dB")
+    return ", ".join([*said, f"seed {facts['seed']}"])

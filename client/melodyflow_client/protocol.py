@@ -117,7 +117,8 @@ class Region(NamedTuple):
 
     def check(self, seconds: float = math.inf) -> None:
         """InvalidRequest where it is no part of a clip of `seconds`."""
-        if self.end is not None and self.end > seconds:
+        # By a millisecond it may be late, as the server allows: lengths are often rounded.
+        if self.end is not None and self.end > seconds + 0.001:
             raise InvalidRequest(f"end: {self.end:g} is beyond the clip's, {seconds:.6g} s")
         end = seconds if self.end is None else self.end
         # To the microsecond: 2.1 - 2 is a little less than 0.1.

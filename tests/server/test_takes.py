@@ -46,7 +46,7 @@ def test_takes_differ_share_the_encoding_and_can_be_asked_for_again(
     shared = [result.info["shared"] for result in takes.values()]
     assert sum("encoding" in found for found in shared) == 3
     for seed, result in takes.items():
-        assert (result.seed, result.waveform.shape) == (seed, (1, RATE))
+        assert (result.seed, result.waveform.shape[1]) == (seed, RATE)
     again = client.transform(source, variation="celtic", seed=42, steps=4, format="wav32f")
     difference = np.abs(again.waveform - takes[42].waveform).max()
     assert difference <= 1e-4 * again.peak
