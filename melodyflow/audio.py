@@ -20,7 +20,9 @@ __all__ = [
     "FORMATS",
     "Audio",
     "AudioError",
+    "Extent",
     "Limits",
+    "check_encoding",
     "check_format",
     "check_header",
     "from_model",
@@ -54,12 +56,29 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How large a waveform is; rate in Hz."""
+
+    channels: int
+    samples: int
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate
+
+
+@dataclass(frozen=True)
 class Audio:
     """A decoded file: `samples` float32 `[channels, samples]`, all finite; rate in Hz."""
 
     samples: Waveform
     sample_rate: int
     subtype: str  # how the file stored a sample: PCM_16, PCM_24, PCM_32, FLOAT, DOUBLE, PCM_S8
+
+    @property
+    def extent(self) -> Extent:
+        return Extent(self.samples.shape[0], self.samples.shape[1], self.sample_rate)
 
 
 def model_length(samples: int, own_rate: int, model_rate: int) -> int:
@@ -72,15 +91,22 @@ def result_length(samples: int, own_rate: int, asked_rate: int) -> int:
     return (2 * samples * asked_rate + own_rate) // (2 * own_rate)
 
 
+def check_encoding(encoding: str) -> str:
+    """The encoding itself; raises AudioError where it is none."""
+    if encoding not in ENCODINGS:
+        raise AudioError(f"encoding: {encoding!r}; 'raw' or 'base64' are allowed")
+    return encoding
+
+
 def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes, str]:
     """Take an audio file out of the tensor `audio`: (the file's bytes, 'raw' or 'base64').
 
     `encoding` None: what begins like WAV or FLAC is raw, anything else must be base64 in one
     line. Raises AudioError; `limits.max_bytes` is checked before base64 is decoded.
     """
-    if encoding is not None and encoding not in ENCODINGS:
-        raise AudioError(f"encoding: {encoding!r}; 'raw' or 'base64' are allowed")
-    if encoding is None:
+    if encoding is not None:
+        check_encoding(encoding)
+    else:
         encoding = "raw" if payload[:4] in (b"RIFF", b"RF64", b"fLaC") else "base64"
     if encoding == "raw":
         file, size = payload, len(payload)
@@ -201,19 +227,18 @@ def to_model(audio: Audio, *, sample_rate: int, channels: int) -> Waveform:
     return wave if wave.shape[0] == channels else np.repeat(wave, channels, axis=0)
 
 
-def from_model(decoded: Waveform, *, model_rate: int, source: Audio, sample_rate: int) -> Waveform:
+def from_model(decoded: Waveform, *, model_rate: int, extent: Extent, sample_rate: int) -> Waveform:
     """The codec's untrimmed output `[channels, >= n_model]` at `model_rate` -> float32
-    `[channels, n_out]` at `sample_rate`, as long as `source` to the sample, with as many channels
-    as the larger of the two. Resampled before it is cropped, so that the resampler sees what
-    follows the end. ValueError where `decoded` does not cover the source."""
-    own_channels, samples = source.samples.shape
-    needed = model_length(samples, source.sample_rate, model_rate)
+    `[channels, n_out]` at `sample_rate`, as long as a source of that `extent` to the sample, with
+    as many channels as the larger of the two. Resampled before it is cropped, so that the
+    resampler sees what follows the end. ValueError where `decoded` does not cover the source."""
+    needed = model_length(extent.samples, extent.sample_rate, model_rate)
     if decoded.shape[1] < needed:
         raise ValueError(f"decoded: {decoded.shape[1]} samples; at least {needed} are needed")
     wave = _resample(decoded, model_rate, sample_rate)
-    wave = _fit(wave, result_length(samples, source.sample_rate, sample_rate))
-    if wave.shape[0] == 1 and own_channels > 1:
-        wave = np.repeat(wave, own_channels, axis=0)
+    wave = _fit(wave, result_length(extent.samples, extent.sample_rate, sample_rate))
+    if wave.shape[0] == 1 and extent.channels > 1:
+        wave = np.repeat(wave, extent.channels, axis=0)
     return np.ascontiguousarray(wave, np.float32)
 
 

@@ -1,9 +1,9 @@
-"""One edit, start to end: the definition of correct. The engine does the same for many edits at
-once."""
+"""One edit, or one piece of text-to-music, start to end: the definition of correct. The engine does
+the same for many at once."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from melodyflow.flow import Point, Solve
 from melodyflow.model import MelodyFlow
 from melodyflow.model.codec import posterior_sample
 from melodyflow.model.transformer import FlowModel, Row, Text
+from melodyflow.windows import Windows
 
 Solver = Literal["euler", "midpoint"]
 
@@ -32,15 +33,27 @@ class Parameters:
     regularize_iters: int = 2  # R; 0: plain inversion
     keep_last_k_iters: int = 1  # K
     lambda_kl: float = 0.2
+    duration: float | None = None  # seconds; given: text-to-music, which inverts nothing
+
+    def in_effect(self) -> dict[str, Any]:
+        """Those that matter to the result, by name."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.duration is not None:
+            for name in ("source_prompt", "flowstep", "regularize_iters", "keep_last_k_iters"):
+                del values[name]
+            del values["lambda_kl"]
+        return values
 
     @property
     def inversion_evaluations(self) -> int:
         """Network evaluations of the inversion, which come first."""
+        if self.duration is not None:
+            return 0
         return self.steps * max(self.regularize_iters, 1)
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of the edit: steps * (R + 1), or 2 * steps."""
+        """Network evaluations in all: steps * (R + 1), or 2 * steps; text-to-music: steps."""
         return self.inversion_evaluations + self.steps
 
 
@@ -69,6 +82,12 @@ def inversion(
     )
 
 
+def starting_noise(model: MelodyFlow, frames: int, rng: torch.Generator) -> Tensor:
+    """Where text-to-music starts, [1, latent, frames]: its only draw."""
+    noise = torch.randn((1, model.flow.config.latent_dim, frames), generator=rng)
+    return noise.to(model.device)
+
+
 def generation(inverted: Tensor, parameters: Parameters, text: Text | None) -> Solve:
     """From the inverted latents [1, latent, frames] up to music, with the prompt and guidance.
     Draws no noise."""
@@ -82,17 +101,20 @@ def flowsteps(parameters: Parameters) -> list[float]:
     return down + flow.time_grid(parameters.flowstep, 1.0, parameters.steps)
 
 
-def rows(point: Point, times: dict[float, Tensor]) -> list[Row]:
-    """The network rows that answer a point: its rows, then, under guidance, the same without the
-    text."""
+def rows(point: Point, times: dict[float, Tensor], windows: Windows) -> list[list[Row]]:
+    """The network rows that answer a point, window by window: its rows, then, under guidance, the
+    same without the text."""
     texts = [point.text, None] if point.text is not None and point.guidance else [point.text]
     time = times[point.flowstep]
-    return [Row(latents, point.flowstep, time, text) for text in texts for latents in point.latents]
+    return [
+        [Row(latents, point.flowstep, time, text) for text in texts for latents in seen]
+        for seen in windows.cut(point.latents)
+    ]
 
 
-def velocity(point: Point, answers: Iterable[Tensor]) -> Tensor:
+def velocity(point: Point, answers: Sequence[Sequence[Tensor]], windows: Windows) -> Tensor:
     """The velocity [rows, latent, frames] at a point from the network's answers to its `rows`."""
-    answer = torch.stack(list(answers))
+    answer = windows.blend([torch.stack(list(seen)) for seen in answers])
     if len(answer) == len(point.latents):
         return answer
     conditional, null = answer.chunk(2)
@@ -103,13 +125,15 @@ def drive(
     network: FlowModel,
     solve: Solve,
     times: dict[float, Tensor],
+    windows: Windows,
     on_evaluation: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Runs one solve to its end, one network call a point; returns its latents."""
+    """Runs one solve to its end, one network call a window of a point; returns its latents."""
     try:
         point = next(solve)
         while True:
-            answer = velocity(point, network(rows(point, times)))
+            answers = [network(asked) for asked in rows(point, times, windows)]
+            answer = velocity(point, answers, windows)
             on_evaluation()
             point = solve.send(answer)
     except StopIteration as end:
@@ -127,7 +151,7 @@ def edit_latents(
     """The edited latents [1, latent, frames], normalised, of a source's posterior [1, 2*latent,
     frames].
 
-    `on_progress(done, total)` is called after each network evaluation.
+    `on_progress(done, total)` is called after each evaluation.
     """
     done = 0
 
@@ -139,10 +163,12 @@ def edit_latents(
     rng = torch.Generator().manual_seed(parameters.seed)
     source = source_latents(model, mean_and_scale, rng)
     times = model.flow.embed_times(flowsteps(parameters))
+    windows = Windows(source.shape[-1], model.max_frames)
     source_text = model.read_text(parameters.source_prompt)
-    inverted = drive(model.flow, inversion(source, parameters, source_text, rng), times, evaluated)
-    text = model.read_text(parameters.prompt)
-    return drive(model.flow, generation(inverted, parameters, text), times, evaluated)
+    down = inversion(source, parameters, source_text, rng)
+    inverted = drive(model.flow, down, times, windows, evaluated)
+    up = generation(inverted, parameters, model.read_text(parameters.prompt))
+    return drive(model.flow, up, times, windows, evaluated)
 
 
 @torch.inference_mode()
@@ -154,7 +180,7 @@ def edit(
 ) -> Tensor:
     """The edited waveform [channels, frames*hop], untrimmed, of a waveform [channels, samples] at
     the model's rate."""
-    mean_and_scale = model.codec.encode(waveform[None].to(model.device))
+    mean_and_scale = model.encode(waveform[None].to(model.device))
     latents = edit_latents(model, mean_and_scale, parameters, on_progress)
     return model.decode(latents)[0]
 
@@ -164,7 +190,16 @@ def generate_latents(model: MelodyFlow, frames: int, parameters: Parameters) -> 
     """Latents [1, latent, frames], normalised, of music made from noise and the prompt alone
     (flowstep 0)."""
     rng = torch.Generator().manual_seed(parameters.seed)
-    noise = torch.randn((1, model.flow.config.latent_dim, frames), generator=rng).to(model.device)
+    noise = starting_noise(model, frames, rng)
     text = model.read_text(parameters.prompt)
     times = model.flow.embed_times(flowsteps(parameters))
-    return drive(model.flow, generation(noise, parameters, text), times)
+    windows = Windows(frames, model.max_frames)
+    return drive(model.flow, generation(noise, parameters, text), times, windows)
+
+
+@torch.inference_mode()
+def generate(model: MelodyFlow, samples: int, parameters: Parameters) -> Tensor:
+    """The waveform [channels, frames*hop], untrimmed, of text-to-music that covers `samples` at the
+    model's rate."""
+    frames = model.codec.config.frames(samples)
+    return model.decode(generate_latents(model, frames, parameters))[0]

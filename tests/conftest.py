@@ -1,5 +1,7 @@
 """Shared by all tests: the checkout, a converted checkpoint, and the GPU marker."""
 
+import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -38,4 +40,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = ROOT / "tests" / "data" / "parity"
     out = tmp_path_factory.mktemp("checkpoint") / "tiny"
     convert(source / "tiny", out, t5=source / "t5")
+    return out
+
+
+@pytest.fixture(scope="session")
+def narrow_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a window of 2 s (50 frames): most clips are longer."""
+    out = tmp_path_factory.mktemp("checkpoint") / "narrow"
+    shutil.copytree(checkpoint, out)
+    config = json.loads((out / "config.json").read_text())
+    config["flow"]["segment_duration"] = 2.0
+    (out / "config.json").write_text(json.dumps(config))
     return out

@@ -23,6 +23,7 @@ from melodyflow.engine.job import Code, EditError, Job, inversion_key, waveform_
 from melodyflow.engine.solving import Solving
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Row, Text
+from melodyflow.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -122,15 +123,16 @@ class Engine:
 
     @torch.inference_mode()
     def _prepare(self, job: Job) -> None:
-        """Reads the source and finds out whether its inversion has to be done."""
+        """Reads the source, if there is one, and finds out whether its inversion has to be done."""
         try:
             job.check()
+            if job.read is None:
+                self._generate(job, self._start_from_noise(job))
+                return
             waveform = job.read()
             job.enter("encoding")
             identity = waveform_key(waveform)
-            with self._beside_the_loop():
-                job.times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
-                job.text = self._read_text(job, job.parameters.prompt)
+            self._read_prompt(job)
             key = inversion_key(identity, job.parameters)
             inversion = self._join_or_begin(job, key)
         except BaseException as error:
@@ -145,6 +147,18 @@ class Engine:
             self._fail(inversion, error)
             return
         self._wait_for_velocity(inversion)
+
+    def _read_prompt(self, job: Job) -> None:
+        with self._beside_the_loop():
+            job.times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
+            job.text = self._read_text(job, job.parameters.prompt)
+
+    def _start_from_noise(self, job: Job) -> Tensor:
+        """Everything before the first evaluation of text-to-music."""
+        self._read_prompt(job)
+        rng = torch.Generator().manual_seed(job.parameters.seed)
+        with self._beside_the_loop():
+            return edit.starting_noise(self.model, job.frames, rng)
 
     def _join_or_begin(self, job: Job, key: object) -> Solving | None:
         """The inversion that this job has to start; None if it is done or another started it."""
@@ -177,14 +191,15 @@ class Engine:
         """Everything before the inversion's first evaluation."""
         posterior, found = self._cache.get_or_make(
             ("posterior", identity),
-            lambda: self.model.codec.encode(waveform[None].to(self.model.device)),
+            lambda: self.model.encode(waveform[None].to(self.model.device)),
         )
         if found:
             job.shared.add("encoding")
         rng = torch.Generator().manual_seed(job.parameters.seed)
         source = edit.source_latents(self.model, posterior, rng)
         text = self._read_text(job, job.parameters.source_prompt)
-        inversion.start(edit.inversion(source, job.parameters, text, rng), job.times)
+        windows = Windows(source.shape[-1], self.model.max_frames)
+        inversion.start(edit.inversion(source, job.parameters, text, rng), job.times, windows)
         job.enter("inverting")
 
     @torch.inference_mode()
@@ -250,11 +265,13 @@ class Engine:
             self._end(job, error)
 
     def _generate(self, job: Job, latents: Tensor) -> None:
-        """Starts an edit's second solve from the inverted latents."""
+        """Starts an edit's second solve from the inverted latents, or from noise."""
         generation = Solving([job])
         job.done = job.parameters.inversion_evaluations
         job.enter("generating")
-        generation.start(edit.generation(latents, job.parameters, job.text), job.times, job.done)
+        solve = edit.generation(latents, job.parameters, job.text)
+        windows = Windows(latents.shape[-1], self.model.max_frames)
+        generation.start(solve, job.times, windows, job.done)
         self._wait_for_velocity(generation)
 
     def _wait_for_velocity(self, solving: Solving) -> None:
@@ -288,9 +305,10 @@ class Engine:
             if not self._ready:
                 return True
             chosen = schedule.choose(self._ready, self._tokens, self._max_tokens // 8)
-            self._ready = [solving for solving in self._ready if solving not in chosen]
-            self._asked = chosen
-        for solving, answers in zip(chosen, self._evaluate(chosen), strict=True):
+            self._asked = [solving for solving, _ in chosen]
+            self._ready = [solving for solving in self._ready if solving not in self._asked]
+        asked = [solving.rows(turns) for solving, turns in chosen]
+        for (solving, _), answers in zip(chosen, self._evaluate(asked), strict=True):
             self._advance(solving, answers)
         self._asked = []
         return True
@@ -304,18 +322,17 @@ class Engine:
                 self._inversions.pop(solving.key, None)
         self._ready = [solving for solving in self._ready if solving.jobs]
 
-    def _evaluate(self, solvings: list[Solving]) -> list[list[Tensor] | Exception]:
+    def _evaluate(self, asked: list[list[Row]]) -> list[list[Tensor] | Exception]:
         """The network's answers to each solve's rows. Where a shared call fails its halves are
         asked for, so that only the one at fault ends."""
-        asked = [solving.rows() for solving in solvings]
         try:
             answers = iter(self._call([row for rows in asked for row in rows]))
         except Exception as error:
-            if len(solvings) == 1:
+            if len(asked) == 1:
                 return [error]
-            log.warning("a network call for %d edits failed: %r", len(solvings), error)
-            half = len(solvings) // 2
-            return self._evaluate(solvings[:half]) + self._evaluate(solvings[half:])
+            log.warning("a network call for %d edits failed: %r", len(asked), error)
+            half = len(asked) // 2
+            return self._evaluate(asked[:half]) + self._evaluate(asked[half:])
         return [[next(answers) for _ in rows] for rows in asked]
 
     def _call(self, rows: list[Row]) -> list[Tensor]:
@@ -341,7 +358,7 @@ class Engine:
         return self._call(rows[:half]) + self._call(rows[half:])
 
     def _advance(self, solving: Solving, answers: list[Tensor] | Exception) -> None:
-        """Sends a solve its velocity: it then waits for the next one, is done or has failed."""
+        """Hands a solve its answers: it then waits for further ones, is done or has failed."""
         try:
             if isinstance(answers, Exception):
                 raise answers

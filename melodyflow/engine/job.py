@@ -1,4 +1,4 @@
-"""One edit in flight: what the engine knows of it."""
+"""One edit in flight, or one piece of text-to-music: what the engine knows of it."""
 
 import hashlib
 import time
@@ -55,11 +55,11 @@ class Job:
         self,
         parameters: Parameters,
         frames: int,
-        read: Callable[[], Tensor],
+        read: Callable[[], Tensor] | None,
         listener: Listener,
     ) -> None:
         """`read` gives the source [channels, samples] at the model's rate, or raises EditError;
-        `frames`: its latent frames, or as many as there can be."""
+        None: text-to-music. `frames`: the latent frames, of a source as many as there can be."""
         self.parameters = parameters
         self.frames = frames
         self.listener = listener

@@ -10,10 +10,12 @@ from melodyflow import edit
 from melodyflow.engine.job import Code, EditError, Job
 from melodyflow.flow import Point, Solve
 from melodyflow.model.transformer import Row
+from melodyflow.windows import Windows
 
 
 class Solving:
-    """A solve, the point at which it waits for a velocity, and the edits it works for."""
+    """A solve, the point at which it waits for a velocity, and the edits it works for. The
+    network answers a point window by window, in one call or in several."""
 
     point: Point
 
@@ -24,34 +26,48 @@ class Solving:
         self.lead = 0  # the scheduler's
         self._done = 0
 
-    def start(self, solve: Solve, times: dict[float, Tensor], done: int = 0) -> None:
+    def start(
+        self, solve: Solve, times: dict[float, Tensor], windows: Windows, done: int = 0
+    ) -> None:
         """Runs the solve to its first point. `done`: evaluations behind its edits."""
         self._solve = solve
         self._times = times
+        self._windows = windows
         self._done = done
-        self.point = next(solve)
+        self._reach(next(solve))
 
-    def rows(self) -> list[Row]:
-        """What the network is to be asked."""
-        return edit.rows(self.point, self._times)
+    def _reach(self, point: Point) -> None:
+        self.point = point
+        self._asked = edit.rows(point, self._times, self._windows)
+        self._answers: list[list[Tensor]] = []
 
     @property
-    def tokens(self) -> int:
-        rows, _, frames = self.point.latents.shape
-        guided = self.point.text is not None and bool(self.point.guidance)
-        return rows * frames * (2 if guided else 1)
+    def turns(self) -> list[int]:
+        """Tokens of each window that has no answer yet."""
+        return [
+            sum(row.latents.shape[-1] for row in rows) for rows in self._asked[len(self._answers) :]
+        ]
+
+    def rows(self, turns: int) -> list[Row]:
+        """What the network is to be asked for the next `turns` windows."""
+        answered = len(self._answers)
+        return [row for rows in self._asked[answered : answered + turns] for row in rows]
 
     def answer(self, answers: Sequence[Tensor]) -> Tensor | None:
         """Takes the network's answers to `rows`; the latents [1, latent, frames] after the last.
 
         Raises EditError where they are not finite.
         """
-        velocity = edit.velocity(self.point, answers)
+        size = len(self._asked[0])
+        self._answers += [list(answers[i : i + size]) for i in range(0, len(answers), size)]
+        if len(self._answers) < len(self._asked):
+            return None
+        velocity = edit.velocity(self.point, self._answers, self._windows)
         if not torch.isfinite(velocity).all():
             raise EditError(Code.INTERNAL, "the edit's velocity is not finite; it was ended")
         self._done += 1
         try:
-            self.point = self._solve.send(velocity)
+            self._reach(self._solve.send(velocity))
             latents = None
         except StopIteration as end:
             latents = end.value

@@ -36,7 +36,12 @@ class MelodyFlow:
         """A prompt as cross-attention keys and values; None for "", the null condition."""
         return self.flow.read_text(self.text(prompt)) if prompt else None
 
+    def encode(self, waveform: Tensor) -> Tensor:
+        """The posterior's mean and scale [batch, 2*latent, frames] of a waveform [batch, channels,
+        samples], of any length."""
+        return self.codec.encode(waveform, piece=self.max_frames)
+
     def decode(self, latents: Tensor) -> Tensor:
         """Waveform [batch, channels, frames*hop] of the flow's normalised latents [batch, latent,
-        frames]."""
-        return self.codec.decode(self.flow.denormalise(latents))
+        frames], of any length."""
+        return self.codec.decode(self.flow.denormalise(latents), piece=self.max_frames)

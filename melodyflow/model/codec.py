@@ -6,6 +6,7 @@ Waveform [batch, channels, samples] <-> latents [batch, latent, frames], `hop` s
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import cast
 
 import torch
@@ -93,6 +94,7 @@ class TransposedConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.convtr = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride)
+        self.stride = stride
         self.right = stride // 2
         self.left = stride - self.right
 
@@ -189,13 +191,61 @@ class Codec(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def encode(self, waveform: Tensor) -> Tensor:
-        """Mean and scale [batch, 2*latent, frames] of a waveform [batch, channels, samples]."""
-        return cast(Tensor, self.encoder(waveform))
+    def encode(self, waveform: Tensor, *, piece: int | None = None) -> Tensor:
+        """Mean and scale [batch, 2*latent, frames] of a waveform [batch, channels, samples].
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Waveform [batch, channels, frames*hop] of latents [batch, latent, frames]."""
-        return cast(Tensor, self.decoder(latents))
+        More than `piece` frames go through the convolutions in pieces of so many, which bounds
+        the memory and changes nothing: each piece comes with as many neighbours as it depends on.
+        """
+        frames = self.config.frames(waveform.shape[-1])
+        return self._run(self.encoder.model, waveform, frames, piece)
+
+    def decode(self, latents: Tensor, *, piece: int | None = None) -> Tensor:
+        """Waveform [batch, channels, frames*hop] of latents [batch, latent, frames]. `piece`: as in
+        `encode`."""
+        return self._run(self.decoder.model, latents, latents.shape[-1], piece)
+
+    def _run(self, model: nn.Sequential, x: Tensor, frames: int, piece: int | None) -> Tensor:
+        if piece is None or frames <= piece:
+            return cast(Tensor, model(x))
+        for recurrent, layers in groupby(model, lambda layer: isinstance(layer, Recurrent)):
+            stage = nn.Sequential(*layers)
+            # The LSTM's memory has no end: it goes over all frames once.
+            x = stage(x) if recurrent else _in_pieces(stage, x, frames, piece)
+        return x
+
+
+def _in_pieces(stage: nn.Sequential, x: Tensor, frames: int, piece: int) -> Tensor:
+    """What a stage of convolutions makes of x, `piece` of its `frames` at a time; the last frame
+    of a waveform may be partly filled."""
+    samples, made, halo = _scales(stage)
+    whole = torch.empty(0)
+    for first in range(0, frames, piece):
+        last = min(first + piece, frames)
+        begin = max(0, first - halo)
+        y = stage(x[..., begin * samples : (last + halo) * samples])
+        if not first:
+            whole = y.new_empty((*y.shape[:-1], frames * made))
+        whole[..., first * made : last * made] = y[..., (first - begin) * made :][
+            ..., : (last - first) * made
+        ]
+    return whole
+
+
+def _scales(stage: nn.Sequential) -> tuple[int, int, int]:
+    """Samples a frame of a stage's input and of its output, and how many frames on either side
+    its output depends on at most. It samples either down to frames or up from them."""
+    layers = list(stage.modules())
+    samples = math.prod(layer.stride for layer in layers if isinstance(layer, Conv))
+    reach, now = 0.0, samples
+    for layer in layers:
+        if isinstance(layer, Conv):
+            reach += (layer.extent - 1) / now
+            now //= layer.stride
+        elif isinstance(layer, TransposedConv):
+            reach += 1 / now
+            now *= layer.stride
+    return samples, now, math.ceil(reach)
 
 
 def posterior_sample(mean_and_scale: Tensor, noise: Tensor) -> Tensor:

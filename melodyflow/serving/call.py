@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import time
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import melodyflow
 from melodyflow import audio
-from melodyflow.audio import AudioError
+from melodyflow.audio import AudioError, Extent
 from melodyflow.engine import Code, EditError, Job
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import Checkpoint
@@ -52,6 +53,15 @@ class Server:
     outbox: Outbox
     metrics: Metrics
 
+    @property
+    def rate(self) -> int:
+        """Hz, of the checkpoint."""
+        return self.model.codec.config.sample_rate
+
+    @property
+    def max_seconds(self) -> float:
+        return self.max_model_samples / self.rate
+
 
 class Call:
     """A call from the moment the model first sees it. Watches for the client's leaving and for the
@@ -74,7 +84,12 @@ class Call:
         self._request = request
         if request.timeout_s is not None:
             self._deadline = self._started + request.timeout_s
-        self._job = Job(request.parameters, self._expected_frames(), self._read, self)
+        read = None
+        if request.audio is None:
+            self._extent = self._generated()
+        else:
+            read = partial(self._read, request.audio)
+        self._job = Job(request.parameters, self._expected_frames(), read, self)
         self._server.outbox.watch(self)
         return self._job
 
@@ -111,13 +126,10 @@ class Call:
         self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
 
     def finished(self, waveform: Tensor, job: Job) -> None:
-        request, source = self._request, self._source
-        rate = request.sample_rate or source.sample_rate
+        request, extent = self._request, self._extent
+        rate = request.sample_rate or extent.sample_rate
         result = audio.from_model(
-            waveform.numpy(),
-            model_rate=self._server.model.codec.config.sample_rate,
-            source=source,
-            sample_rate=rate,
+            waveform.numpy(), model_rate=self._server.rate, extent=extent, sample_rate=rate
         )
         result, gain_db = audio.level(result, request.format)
         file = audio.write(result, rate, request.format, self._comments())
@@ -132,7 +144,7 @@ class Call:
             "gain_db": gain_db,
             "info": json.dumps(self._info(rate, job), ensure_ascii=False),
         }
-        if self._end("done", source.samples.shape[1] / source.sample_rate):
+        if self._end("done", extent.seconds):
             self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
 
     def failed(self, error: EditError) -> None:
@@ -142,10 +154,21 @@ class Call:
 
     # Details.
 
+    def _generated(self) -> Extent:
+        """How large text-to-music is, before it has another rate."""
+        duration, rate = self._request.parameters.duration or 0.0, self._server.rate
+        try:
+            audio.check_format(self._request.format, self._request.sample_rate or rate)
+        except AudioError as error:
+            raise EditError(Code.INVALID_ARG, str(error)) from None
+        return Extent(1, round(duration * rate), rate)
+
     def _expected_frames(self) -> int:
-        """Latent frames of the source by its header, which is checked here; the most there can be
-        where it does not say."""
+        """Latent frames to solve for: of a source by its header, which is checked here, or the
+        most there can be where it does not say."""
         codec, most = self._server.model.codec.config, self._server.max_model_samples
+        if self._request.audio is None:
+            return codec.frames(self._extent.samples)
         try:
             header = audio.check_header(
                 self._request.audio,
@@ -159,21 +182,22 @@ class Call:
             most = audio.model_length(header.samples, header.sample_rate, codec.sample_rate)
         return codec.frames(most)
 
-    def _read(self) -> Tensor:
+    def _read(self, file: bytes) -> Tensor:
         request, codec = self._request, self._server.model.codec.config
         try:
-            self._source = audio.read(
-                request.audio,
+            source = audio.read(
+                file,
                 self._server.limits,
                 model_rate=codec.sample_rate,
                 max_model_samples=self._server.max_model_samples,
             )
-            audio.check_format(request.format, request.sample_rate or self._source.sample_rate)
+            audio.check_format(request.format, request.sample_rate or source.sample_rate)
             waveform = audio.to_model(
-                self._source, sample_rate=codec.sample_rate, channels=codec.channels
+                source, sample_rate=codec.sample_rate, channels=codec.channels
             )
         except AudioError as error:
             raise EditError(Code.INVALID_ARG, str(error)) from None
+        self._extent = source.extent
         return torch.from_numpy(waveform)
 
     def _end(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> bool:
@@ -202,11 +226,12 @@ class Call:
             return {}
         parameters, checkpoint = self._request.parameters, self._server.checkpoint
         prompt = " ".join(parameters.prompt.split())
+        what = "music edit" if parameters.duration is None else "music"
         return {
             "software": f"MelodyFlow on Triton {melodyflow.__version__}",
             "license": checkpoint.licence,
             "comment": (
-                f"AI-generated music edit. Prompt: {prompt} Seed: {parameters.seed}. "
+                f"AI-generated {what}. Prompt: {prompt} Seed: {parameters.seed}. "
                 f"Checkpoint: {checkpoint.name} {checkpoint.sha256[:12]}. "
                 f"Weights' licence: {checkpoint.licence}."
             ),
@@ -216,7 +241,7 @@ class Call:
         request, checkpoint = self._request, self._server.checkpoint
         return {
             "parameters": {
-                **dataclasses.asdict(request.parameters),
+                **request.parameters.in_effect(),
                 "format": request.format,
                 "sample_rate": rate,
             },

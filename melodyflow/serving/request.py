@@ -12,7 +12,7 @@ import numpy as np
 
 from melodyflow import audio
 from melodyflow.audio import AudioError
-from melodyflow.edit import Parameters
+from melodyflow.edit import Parameters, Solver
 from melodyflow.engine import Code, EditError
 from melodyflow.serving.settings import Settings
 
@@ -35,7 +35,16 @@ INPUTS = (
     "seed",
     "format",
     "sample_rate",
+    "duration",
     "stream",
+)
+# What needs a source, and so has no meaning for text-to-music.
+EDITS_ALONE = (
+    "source_prompt",
+    "flowstep",
+    "regularize_iters",
+    "keep_last_k_iters",
+    "lambda_kl",
 )
 PARAMETERS = ("timeout_s", "session_id", "metadata")
 TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
@@ -56,11 +65,11 @@ def _cut(text: str) -> str:
 class EditRequest:
     """A valid request. The audio has been unwrapped but not decoded yet."""
 
-    audio: bytes  # WAV or FLAC
+    audio: bytes | None  # WAV or FLAC; None: text-to-music
     encoding: str  # of `audio`, both ways: raw or base64
     parameters: Parameters
     format: str
-    sample_rate: int | None  # Hz of the result; None: the input's own
+    sample_rate: int | None  # Hz of the result; None: the input's own, or the checkpoint's
     stream: bool
     timeout_s: float | None
     session_id: str
@@ -73,14 +82,16 @@ def read_request(
     *,
     settings: Settings,
     limits: audio.Limits,
+    max_seconds: float,
     guidance: float,
 ) -> EditRequest:
-    """Checks a request. `tensors` holds the inputs that were sent; `guidance` is the checkpoint's.
-    Raises EditError."""
+    """Checks a request. `tensors` holds the inputs that were sent; `max_seconds`: of the longest
+    result; `guidance` is the checkpoint's. Raises EditError."""
     timeout_s, session_id, metadata = _read_parameters(parameters)
     read = _Reader(tensors)
     prompt = read.text("prompt", None, 1, settings.max_prompt_characters)
-    file, encoding = _read_audio(read, limits)
+    duration = _read_duration(read, limits.min_seconds, max_seconds)
+    file, encoding = _read_audio(read, limits, needed=duration is None)
     format = read.choice("format", audio.FORMATS, "wav")
     sample_rate = (
         read.integer("sample_rate", 0, limits.min_sample_rate, limits.max_sample_rate) or None
@@ -88,7 +99,9 @@ def read_request(
     return EditRequest(
         audio=file,
         encoding=encoding,
-        parameters=_read_edit(read, prompt, guidance, settings),
+        parameters=_read_edit(read, prompt, guidance, settings)
+        if duration is None
+        else _read_generation(read, prompt, guidance, duration),
         format=format,
         sample_rate=sample_rate,
         stream=read.flag("stream", True),
@@ -99,11 +112,8 @@ def read_request(
 
 
 def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings) -> Parameters:
-    solver = read.choice("solver", ("euler", "midpoint"), "euler")
+    solver, steps = _read_solver(read, "euler")
     euler = solver == "euler"
-    steps = read.integer("steps", 25 if euler else 64, 1, 128)
-    if not euler and steps % 2:
-        raise invalid("steps", steps, "an even number with the solver midpoint")
     regularize = read.integer("regularize_iters", 2 if euler else 0, 0, 8)
     if regularize and not euler:
         raise invalid("regularize_iters", regularize, "0 with the solver midpoint")
@@ -119,22 +129,54 @@ def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings
         )
     if keep and not regularize:
         raise invalid("keep_last_k_iters", keep, "0 where regularize_iters is 0")
-    seed = read.integer("seed", -1, -1, SEEDS - 1)
     flowstep = read.number(
         "flowstep", 0.12, 0, MOST_KEPT, "0 <= flowstep < 1 is allowed; 0 changes most"
     )
     return Parameters(
         prompt=prompt,
-        seed=secrets.randbelow(SEEDS) if seed == -1 else seed,
+        seed=_read_seed(read),
         source_prompt=read.text("source_prompt", "", 0, settings.max_prompt_characters),
         flowstep=flowstep,
         steps=steps,
-        solver="euler" if euler else "midpoint",
+        solver=solver,
         guidance=read.number("guidance", guidance, 0, 10),
         regularize_iters=regularize,
         keep_last_k_iters=keep,
         lambda_kl=read.number("lambda_kl", 0.2, 0, 1),
     )
+
+
+def _read_generation(read: "_Reader", prompt: str, guidance: float, duration: float) -> Parameters:
+    """Text-to-music: from noise, flowstep 0, up to music."""
+    for name in EDITS_ALONE:
+        if read.value(name) is not None:
+            raise invalid(name, read.plain(name), "not with duration: text-to-music has no source")
+    solver, steps = _read_solver(read, "midpoint")
+    return Parameters(
+        prompt=prompt,
+        seed=_read_seed(read),
+        flowstep=0.0,
+        steps=steps,
+        solver=solver,
+        guidance=read.number("guidance", guidance, 0, 10),
+        regularize_iters=0,
+        keep_last_k_iters=0,
+        duration=duration,
+    )
+
+
+def _read_solver(read: "_Reader", default: Solver) -> tuple[Solver, int]:
+    """The solver and its steps."""
+    euler = read.choice("solver", ("euler", "midpoint"), default) == "euler"
+    steps = read.integer("steps", 25 if euler else 64, 1, 128)
+    if not euler and steps % 2:
+        raise invalid("steps", steps, "an even number with the solver midpoint")
+    return "euler" if euler else "midpoint", steps
+
+
+def _read_seed(read: "_Reader") -> int:
+    seed = read.integer("seed", -1, -1, SEEDS - 1)
+    return secrets.randbelow(SEEDS) if seed == -1 else seed
 
 
 class _Reader:
@@ -151,6 +193,13 @@ class _Reader:
         if tensor.size != 1:
             raise invalid(name, list(tensor.shape), "one element is allowed")
         return tensor.reshape(-1)[0]
+
+    def plain(self, name: str) -> Any:
+        """The one element of an input as it is to be shown."""
+        value = self.value(name)
+        if isinstance(value, bytes):
+            return value.decode(errors="replace")
+        return value.item() if isinstance(value, np.generic) else value
 
     def bytes(self, name: str) -> bytes | None:
         value = self.value(name)
@@ -205,17 +254,31 @@ class _Reader:
         return default if value is None else bool(value)
 
 
-def _read_audio(read: _Reader, limits: audio.Limits) -> tuple[bytes, str]:
-    payload = read.bytes("audio")
-    if payload is None:
-        raise EditError(Code.INVALID_ARG, "audio: missing; a WAV or FLAC file is needed")
-    encoding = read.bytes("encoding")
-    try:
-        return audio.unwrap(
-            payload,
-            None if encoding is None else encoding.decode(errors="replace")[:80],
-            limits,
+def _read_duration(read: _Reader, shortest: float, longest: float) -> float | None:
+    """Seconds of text-to-music; None: an edit."""
+    if read.value("duration") is None:
+        return None
+    duration = read.number(
+        "duration", 0, shortest, longest, f"{shortest:g} to {longest:g} s are allowed"
+    )
+    if read.value("audio") is not None:
+        raise invalid("duration", duration, "not with audio: an edit is as long as its source")
+    return duration
+
+
+def _read_audio(read: _Reader, limits: audio.Limits, *, needed: bool) -> tuple[bytes | None, str]:
+    """The file and its encoding; that of the result where no file is needed."""
+    payload, given = read.bytes("audio"), read.bytes("encoding")
+    encoding = None if given is None else given.decode(errors="replace")[:80]
+    if payload is None and needed:
+        raise EditError(
+            Code.INVALID_ARG,
+            "audio: missing; a WAV or FLAC file, or a duration for text-to-music, is needed",
         )
+    try:
+        if payload is None:
+            return None, audio.check_encoding(encoding or "base64")
+        return audio.unwrap(payload, encoding, limits)
     except AudioError as error:
         raise EditError(Code.INVALID_ARG, str(error)) from None
 

@@ -19,7 +19,7 @@ from melodyflow.serving.call import Call, Responder, Server
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import Tensors, read_request
-from melodyflow.serving.settings import Settings, SettingsError
+from melodyflow.serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ KILL_SECONDS = 30.0  # between asking tritonserver to end and killing it
 
 
 class Service:
-    """One loaded checkpoint with its engine. Raises SettingsError or CheckpointError."""
+    """One loaded checkpoint with its engine. Raises CheckpointError."""
 
     def __init__(self, settings: Settings, pb_utils: Any) -> None:
         self._settings = settings
@@ -49,11 +49,7 @@ class Service:
         )
         rate = model.codec.config.sample_rate
         max_samples = round(settings.max_seconds * rate) or model.max_samples
-        if max_samples > model.max_samples:
-            raise SettingsError(
-                f"max_seconds: {settings.max_seconds:g}; "
-                f"the checkpoint's window is {model.max_samples / rate:g} s"
-            )
+        max_frames = model.codec.config.frames(max_samples) + settings.slots * model.max_frames
         self._outbox = Outbox()
         metrics = Metrics(pb_utils, self._outbox.post)
         metrics.slots(settings.slots)
@@ -77,7 +73,7 @@ class Service:
         self._engine = Engine(
             model,
             slots=settings.slots,
-            max_frames=settings.max_frames or settings.slots * model.max_frames,
+            max_frames=settings.max_frames or max_frames,
             max_tokens=settings.max_tokens or MAX_TOKENS[model.device.type],
             cache_bytes=settings.cache_bytes,
             metrics=metrics,
@@ -118,6 +114,7 @@ class Service:
                 parameters,
                 settings=self._settings,
                 limits=self._server.limits,
+                max_seconds=self._server.max_seconds,
                 guidance=self._server.checkpoint.flow.guidance,
             )
             job = call.accept(request)

@@ -32,7 +32,7 @@ class Settings:
     precision: str = "auto"  # of the velocity network: auto, fp32 or bf16; auto is bf16 on a GPU
     threads: int = 0  # CPU threads of the network; 0: as many as there are cores
     slots: int = 8  # edits in flight
-    max_frames: int = 0  # latent frames in flight; 0: as many as the slots can hold
+    max_frames: int = 0  # latent frames in flight; 0: of the longest clip and a window a slot
     max_tokens: int = 0  # latent frames of one network call; 0: 1024 on a CPU, 12288 on a GPU
     cache_bytes: int = 256 * 2**20  # of inversions, posteriors and texts that edits share
     drain_seconds: float = 600.0  # how long edits in flight may go on when the model is unloaded
@@ -41,7 +41,7 @@ class Settings:
     min_sample_rate: int = 8000
     max_sample_rate: int = 192000
     min_seconds: float = 0.1
-    max_seconds: float = 0.0  # 0: the checkpoint's window, which is also the most
+    max_seconds: float = 600.0  # 0: the checkpoint's window
     max_prompt_characters: int = 1000
 
     def __post_init__(self) -> None:

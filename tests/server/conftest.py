@@ -25,7 +25,7 @@ def server(checkpoint: Path, server_log: Path) -> Iterator[EmbeddedServer]:
         http_port=0,
         grpc_port=0,
         metrics_port=0,
-        settings={"DEVICE": "cpu", "PRECISION": "fp32"},
+        settings={"DEVICE": "cpu", "PRECISION": "fp32", "MAX_SECONDS": "200"},
         log=server_log,
         exit_timeout=20,
     )

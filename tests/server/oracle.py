@@ -17,17 +17,22 @@ def edited(checkpoint: Path, file: bytes, **parameters: Any) -> Waveform:
     """The result at the file's own rate, not levelled. R and K are euler's unless given."""
     model = model_of(checkpoint)
     codec = model.codec.config
-    source = audio.read(
-        file, audio.Limits(), model_rate=codec.sample_rate, max_model_samples=model.max_samples
-    )
+    source = audio.read(file, audio.Limits(), model_rate=codec.sample_rate, max_model_samples=10**8)
     waveform = audio.to_model(source, sample_rate=codec.sample_rate, channels=codec.channels)
     decoded = edit.edit(model, torch.from_numpy(waveform), edit.Parameters(**parameters))
     return audio.from_model(
         decoded.numpy(),
         model_rate=codec.sample_rate,
-        source=source,
+        extent=source.extent,
         sample_rate=source.sample_rate,
     )
+
+
+def generated(checkpoint: Path, samples: int, **parameters: Any) -> Waveform:
+    """Text-to-music of so many samples at the checkpoint's rate, not levelled."""
+    model = model_of(checkpoint)
+    given = {"flowstep": 0.0, "regularize_iters": 0, "keep_last_k_iters": 0, **parameters}
+    return edit.generate(model, samples, edit.Parameters(**given)).numpy()[:, :samples]
 
 
 @cache

@@ -28,7 +28,7 @@ STATUSES = {"triton_grpc_error": "true"}  # asks Triton for a gRPC status on a s
 
 TRITONS_OWN = {"priority", "timeout"}  # parameters with a place of their own in tritonclient
 
-FLOAT_INPUTS = ("flowstep", "guidance", "lambda_kl")
+FLOAT_INPUTS = ("flowstep", "guidance", "lambda_kl", "start", "end", "duration")
 INT32_INPUTS = ("steps", "regularize_iters", "keep_last_k_iters", "sample_rate")
 NUMPY_TYPES: dict[str, Any] = {
     "BYTES": np.object_,
@@ -82,7 +82,7 @@ def contract_type(name: str) -> str:
         return "FP32"
     if name in INT32_INPUTS:
         return "INT32"
-    return {"seed": "INT64", "stream": "BOOL"}.get(name, "BYTES")
+    return {"seed": "INT64", "stream": "BOOL", "loop": "BOOL"}.get(name, "BYTES")
 
 
 class Stream:

@@ -344,7 +344,7 @@ def test_equal_rates_leave_the_samples_alone():
     source = read(encoded(noise()))
     there = audio.to_model(source, sample_rate=48000, channels=2)
     np.testing.assert_array_equal(there, source.samples)
-    back = audio.from_model(there, model_rate=48000, source=source, sample_rate=48000)
+    back = audio.from_model(there, model_rate=48000, extent=source.extent, sample_rate=48000)
     np.testing.assert_array_equal(back, source.samples)
 
 
@@ -367,7 +367,7 @@ def test_round_trip_keeps_length_time_and_content(rate, extra):
     assert there.shape == (2, audio.model_length(rate // 2 + extra, rate, 48000))
     np.testing.assert_allclose(there, tones_like(there, rate, rate // 2 + extra), atol=1e-4)
     untrimmed = np.pad(there, ((0, 0), (0, -there.shape[1] % 1920)))
-    back = audio.from_model(untrimmed, model_rate=48000, source=source, sample_rate=rate)
+    back = audio.from_model(untrimmed, model_rate=48000, extent=source.extent, sample_rate=rate)
     assert back.shape == source.samples.shape
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, source.samples, atol=1e-4)
@@ -393,7 +393,7 @@ def test_results_have_the_exact_length(own, asked, model):
         source = Audio(np.zeros((1, samples), np.float32), own, "PCM_16")
         there = audio.to_model(source, sample_rate=model, channels=2)
         assert there.shape == (2, -(-samples * model // own))
-        back = audio.from_model(there, model_rate=model, source=source, sample_rate=asked)
+        back = audio.from_model(there, model_rate=model, extent=source.extent, sample_rate=asked)
         assert back.shape == (2, (2 * samples * asked + own) // (2 * own))
 
 
@@ -405,7 +405,7 @@ def test_channels():
     np.testing.assert_allclose(mean[0], stereo.samples.mean(0), atol=1e-7)
     out = {
         (source.samples.shape[0], codec): audio.from_model(
-            noise(codec), model_rate=48000, source=source, sample_rate=48000
+            noise(codec), model_rate=48000, extent=source.extent, sample_rate=48000
         )
         for source in (mono, stereo)
         for codec in (1, 2)
@@ -422,7 +422,7 @@ def test_channels():
 def test_from_model_refuses_to_invent_what_the_codec_did_not_give():
     source = Audio(noise(2, 9600), 48000, "PCM_16")
     with pytest.raises(ValueError, match="decoded: 9599 samples; at least 9600 are needed"):
-        audio.from_model(noise(2, 9599), model_rate=48000, source=source, sample_rate=48000)
+        audio.from_model(noise(2, 9599), model_rate=48000, extent=source.extent, sample_rate=48000)
 
 
 # --- levels and files ---------------------------------------------------------------------------

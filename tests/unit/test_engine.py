@@ -55,7 +55,8 @@ class Edit:
         self.steps: list[tuple[str, int]] = []
         self.on_step: Callable[[str, int], None] = lambda stage, done: None
         frames = engine.model.codec.config.frames(waveform.shape[-1])
-        self.job = Job(parameters, frames, lambda: waveform, self)
+        read = (lambda: waveform) if parameters.duration is None else None
+        self.job = Job(parameters, frames, read, self)
         self.engine = engine
 
     def start(self) -> "Edit":
@@ -97,6 +98,14 @@ def engine(model: MelodyFlow, counts: Counts) -> Iterator[Engine]:
     made.close(WAIT)
 
 
+@pytest.fixture
+def narrow_engine(narrow: MelodyFlow, counts: Counts) -> Iterator[Engine]:
+    made = make_engine(narrow, counts)
+    yield made
+    made.network = narrow.flow
+    made.close(WAIT)
+
+
 def make_engine(
     model: MelodyFlow,
     counts: Counts,
@@ -129,14 +138,18 @@ def settle(engine: Engine, counts: Counts) -> None:
 
 
 def assert_equals_sequential(model: MelodyFlow, one: Edit) -> None:
-    expected = edit.edit(model, one.waveform, one.parameters)
+    if one.parameters.duration is None:
+        expected = edit.edit(model, one.waveform, one.parameters)
+    else:
+        expected = edit.generate(model, one.waveform.shape[-1], one.parameters)
     assert one.result is not None, one.error
     error = (one.result - expected).abs().max() / expected.abs().max()
     assert error < 1e-4
 
 
 def crowd(engine: Engine, seed: int) -> list[Edit]:
-    """Twenty edits of all kinds; every fourth shares its clip with another."""
+    """Twenty edits of all kinds, two of them text-to-music; every fourth shares its clip with
+    another."""
     rng = random.Random(seed)
     edits = []
     for i in range(20):
@@ -155,6 +168,10 @@ def crowd(engine: Engine, seed: int) -> list[Edit]:
             keep_last_k_iters=k,
         )
         seconds = rng.choice([0.3, 1.0, 2.0, 5.0, 12.0])
+        if i in (7, 13):
+            parameters = replace(
+                parameters, duration=seconds, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0
+            )
         edits.append(Edit(engine, noise(seconds, seed=i % 4), parameters))
     return edits
 
@@ -185,12 +202,50 @@ def test_a_mixed_crowd_equals_the_sequential_driver(
     assert max(rows for rows, _ in counts.calls) > 2, "edits shared calls"
 
 
+def test_clips_beyond_the_window_equal_the_sequential_driver(
+    narrow: MelodyFlow, narrow_engine: Engine, counts: Counts
+) -> None:
+    """Windows of long clips and whole short ones ride in the same calls."""
+    edits = [one.start() for one in crowd(narrow_engine, 3)]
+    for one in edits:
+        assert_equals_sequential(narrow, one.wait())
+    settle(narrow_engine, counts)
+    assert max(rows for rows, _ in counts.calls) > 4
+    assert max(tokens for _, tokens in counts.calls) <= 1024, "however long a clip is"
+
+
+def test_a_long_clip_ends_between_two_windows(narrow_engine: Engine, counts: Counts) -> None:
+    one = Edit(narrow_engine, noise(60), Parameters(prompt="strings", seed=1, steps=20))
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        one.job.stop(CANCEL)
+        return narrow_engine.model.flow(rows)
+
+    narrow_engine.network = network
+    one.start().wait()
+    settle(narrow_engine, counts)
+    assert one.error is CANCEL
+    assert len(counts.calls) == 1, "one evaluation takes two"
+
+
 def test_progress_never_falls_and_ends_at_the_total(engine: Engine) -> None:
     one = Edit(engine, noise(1), Parameters(prompt="strings", seed=1, steps=3)).start().wait()
     assert [done for _, done in one.steps] == sorted(done for _, done in one.steps)
     assert one.steps[-1] == ("decoding", 9)
     stages = list(dict.fromkeys(stage for stage, _ in one.steps))
     assert stages == ["encoding", "inverting", "generating", "decoding"]
+
+
+def test_text_to_music_inverts_nothing(engine: Engine, counts: Counts) -> None:
+    parameters = Parameters(prompt="strings", seed=1, steps=3, flowstep=0.0, duration=1.0)
+    one = Edit(engine, noise(1), parameters).start().wait()
+    assert list(dict.fromkeys(stage for stage, _ in one.steps)) == ["generating", "decoding"]
+    assert one.steps[-1] == ("decoding", 3)
+    assert counts.found == []
+    again = Edit(engine, noise(1), parameters).start().wait()
+    assert one.result is not None
+    assert again.result is not None
+    assert torch.equal(one.result, again.result)
 
 
 def test_variations_of_one_clip_share_one_inversion(

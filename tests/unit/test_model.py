@@ -101,3 +101,38 @@ def test_bf16_is_close_to_fp32(model: MelodyFlow, checkpoint: Path, solver: Solv
     fp32 = edit.edit(model, waveform, parameters)
     bf16 = edit.edit(load(open_checkpoint(checkpoint), precision="bf16"), waveform, parameters)
     assert torch.cosine_similarity(fp32.flatten(), bf16.flatten(), dim=0) >= 0.995
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("piece", [4, 7, 30])
+@pytest.mark.parametrize("samples", [31 * 1920, 31 * 1920 + 1, 75 * 1920 - 1])
+def test_the_codec_in_pieces_equals_one_piece(model: MelodyFlow, samples: int, piece: int) -> None:
+    """Also where the last piece is short, and its last frame partly filled."""
+    generator = torch.Generator().manual_seed(samples)
+    waveform = torch.rand(1, 2, samples, generator=generator) - 0.5
+    encoded = model.codec.encode(waveform)
+    latents = model.flow.normalise(encoded.chunk(2, dim=1)[0])
+    for whole, parts in (
+        (encoded, model.codec.encode(waveform, piece=piece)),
+        (model.codec.decode(latents), model.codec.decode(latents, piece=piece)),
+    ):
+        assert parts.shape == whole.shape
+        assert (parts - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
+@torch.inference_mode()
+def test_up_to_the_window_the_codec_runs_in_one_piece(model: MelodyFlow) -> None:
+    waveform = torch.rand(1, 2, 9 * 1920) - 0.5
+    encoded = model.codec.encode(waveform)
+    assert torch.equal(encoded, model.codec.encode(waveform, piece=9))
+    assert not torch.equal(encoded, model.codec.encode(waveform, piece=8)), "other products"
+
+
+def test_an_edit_beyond_the_window(narrow: MelodyFlow) -> None:
+    waveform = torch.rand(2, 5 * 48000 + 1, generator=torch.Generator().manual_seed(0)) - 0.5
+    calls: list[tuple[int, int]] = []
+    parameters = Parameters(prompt="strings", seed=1, steps=2)
+    result = edit.edit(narrow, waveform, parameters, lambda *call: calls.append(call))
+    assert result.shape == (2, 126 * 1920)
+    assert calls == [(done, 6) for done in range(1, 7)], "one evaluation, however many windows"
+    assert torch.isfinite(result).all()

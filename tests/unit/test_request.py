@@ -25,7 +25,14 @@ def read(parameters: dict[str, Any] | None = None, **inputs: Any) -> EditRequest
     for name in ("audio", "prompt"):
         if name in tensors and not isinstance(values[name], np.ndarray):
             tensors[name] = np.array([[values[name]]], dtype=np.object_)
-    return read_request(tensors, parameters or {}, settings=SETTINGS, limits=Limits(), guidance=2.5)
+    return read_request(
+        tensors,
+        parameters or {},
+        settings=SETTINGS,
+        limits=Limits(),
+        max_seconds=60.0,
+        guidance=2.5,
+    )
 
 
 def test_defaults_are_the_contracts() -> None:
@@ -43,6 +50,18 @@ def test_midpoint_has_its_own_defaults() -> None:
     edit = read(solver=b"midpoint").parameters
     assert (edit.steps, edit.regularize_iters, edit.keep_last_k_iters) == (64, 0, 0)
     assert edit.evaluations == 128
+
+
+def test_text_to_music_has_its_own_defaults() -> None:
+    request = read(audio=None, duration=np.float32(12.3))
+    assert (request.audio, request.encoding) == (None, "base64")
+    parameters = request.parameters
+    assert (parameters.solver, parameters.steps, parameters.guidance) == ("midpoint", 64, 2.5)
+    assert (parameters.duration, parameters.flowstep, parameters.regularize_iters) == (12.3, 0, 0)
+    assert parameters.evaluations == 64
+    shown = {"prompt", "seed", "solver", "steps", "guidance", "duration"}
+    assert parameters.in_effect().keys() == shown
+    assert read(audio=None, duration=np.float32(1), encoding=b"raw").encoding == "raw"
 
 
 def test_seeds_are_drawn_in_range_and_echoed() -> None:
@@ -89,6 +108,23 @@ BAD_INPUTS: list[tuple[str, dict[str, Any]]] = [
     ("sample_rate", {"sample_rate": 7999}),
     ("sample_rate", {"sample_rate": 192001}),
     ("steps", {"steps": np.array([[1, 2]])}),
+    # text-to-music
+    ("duration", {"duration": np.float32(2)}),  # and audio
+    ("duration", {"audio": None, "duration": np.float32(0.09)}),
+    ("duration", {"audio": None, "duration": np.float32(60.1)}),
+    ("duration", {"audio": None, "duration": np.float32("nan")}),
+    ("encoding", {"audio": None, "duration": np.float32(2), "encoding": b"hex"}),
+    ("steps", {"audio": None, "duration": np.float32(2), "steps": 25}),
+    *(
+        (name, {"audio": None, "duration": np.float32(2), name: value})
+        for name, value in {
+            "source_prompt": b"",
+            "flowstep": np.float32(0.12),
+            "regularize_iters": 0,
+            "keep_last_k_iters": 0,
+            "lambda_kl": np.float32(0.2),
+        }.items()
+    ),
 ]
 
 

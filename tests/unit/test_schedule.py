@@ -7,20 +7,30 @@ from melodyflow.engine.schedule import choose
 
 @dataclass(eq=False)
 class Asker:
-    tokens: int
+    tokens: int  # of one turn
+    windows: int = 1
     lead: int = 0
     served: int = 0
+    answered: int = 0
+
+    @property
+    def turns(self) -> list[int]:
+        return [self.tokens] * (self.windows - self.answered)
+
+    def serve(self, turns: int) -> None:
+        self.served += turns * self.tokens
+        self.answered = (self.answered + turns) % self.windows
 
 
 def run(askers: list[Asker], calls: int, budget: int = 1024, slack: int = 128) -> list[list[int]]:
     """Serves `calls` calls as the loop does; the tokens that each call was made of."""
     waiting, made = list(askers), []
     for _ in range(calls):
-        chosen = choose(waiting, budget, slack)
-        made.append([asker.tokens for asker in chosen])
-        for asker in chosen:
-            asker.served += asker.tokens
-        waiting = [asker for asker in waiting if asker not in chosen] + chosen
+        chosen = dict(choose(waiting, budget, slack))
+        made.append([asker.tokens for asker, turns in chosen.items() for _ in range(turns)])
+        for asker, turns in chosen.items():
+            asker.serve(turns)
+        waiting = [asker for asker in waiting if asker not in chosen] + list(chosen)
     return made
 
 
@@ -52,3 +62,16 @@ def test_nobody_starves_among_many() -> None:
 
 def test_one_alone_is_always_served() -> None:
     assert run([Asker(5000)], 3) == [[5000]] * 3
+
+
+def test_the_windows_of_one_clip_fill_a_call() -> None:
+    assert run([Asker(100, windows=15)], 3) == [[100] * 10, [100] * 5, [100] * 10]
+    assert run([Asker(1500, windows=2)], 2) == [[1500], [1500]], "above the budget: one by one"
+
+
+def test_a_clip_of_many_windows_gets_the_same_tokens_as_one_of_one() -> None:
+    short, long = Asker(100), Asker(100, windows=20)
+    made = run([short, long], 200)
+    assert 0.8 < short.served / long.served < 1.25
+    assert all(100 in call for call in made)
+    assert sum(len(call) for call in made) > 300, "they go together"
