@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from melodyflow.embedded import EmbeddedServer
 from melodyflow_client import __version__, load_presets
 
-from .conftest import Running, Start
+from .conftest import PATIENCE, Running, Start, base64_of, until, wav
+
+Metrics = Callable[[], dict[str, float]]
 
 
 def test_health_says_what_runs(gateway: Running, checkpoint: Path) -> None:
@@ -98,6 +102,27 @@ def test_pages_have_a_strict_policy_and_nothing_inline(guarded: Running, path: s
     assert "unsafe" not in policy
     assert "style=" not in answer.text
     assert "<script" not in answer.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_cancels_what_runs(
+    server: EmbeddedServer, start_gateway: Start, metrics: Metrics, number: int
+) -> None:
+    started = start_gateway(server.grpc_url, server.metrics_url)
+    cancelled = 'melodyflow_edits_total{outcome="cancelled"}'
+    before = metrics()[cancelled]
+    body = {
+        "audio_data": base64_of(wav(25, 190)),
+        "variation": "celtic",
+        "steps": 128,
+        "session_id": "ends",
+    }
+    assert started.post("/api/juce/transform_audio", json=body).status_code == 200
+    path = "/api/juce/poll_status/ends"
+    assert until(lambda: started.get(path).json()["status"] == "processing")
+    started.process.send_signal(number)
+    assert started.process.wait(PATIENCE) == 0
+    assert until(lambda: metrics()[cancelled] == before + 1)
 
 
 def test_static_files_stay_in_their_folder(gateway: Running) -> None:
