@@ -102,7 +102,7 @@ class Jobs:
         listener: Listener | None,
     ) -> None:
         try:
-            state = await self._follow(key, prepared, state, api, listener)
+            await self._follow(key, prepared, state, api, listener)
         except asyncio.CancelledError:
             await self._end(key, failed(state, "the edit was cancelled"), None)
             raise
@@ -119,7 +119,7 @@ class Jobs:
         state: JobState,
         api: str,
         listener: Listener | None,
-    ) -> JobState:
+    ) -> None:
         told = float("-inf")
         events = ticking(self._edits.run(prepared, api), REPORT_SECONDS)
         async with aclosing(events):
@@ -129,16 +129,18 @@ class Jobs:
                     if await self._sessions.finish(key, state, event.audio) and listener:
                         await listener.told(key, state)
                         await listener.done(key, state, event.audio)
-                    return state
+                    return
                 before, state = state.status, moved(state, event)
                 if state.status == before and time.monotonic() - told < REPORT_SECONDS:
                     continue
                 told = time.monotonic()
                 if not await self._sessions.report(key, state):
-                    return state  # nobody wants it: leaving the loop cancels it
+                    # Superseded, and then this changes nothing, or its client is gone. Leaving
+                    # the loop cancels the edit.
+                    await self._end(key, failed(state, "nobody asked after it any more"), None)
+                    return
                 if listener is not None:
                     await listener.told(key, state)
-        return state
 
     async def _end(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
         try:
