@@ -1005,18 +1005,22 @@ function onKey(event) {
 
 // ------------------------------------------------ the server
 
+function showCheckpoint(ready, checkpoint) {
+  if (!ready || !checkpoint) {
+    $("server").textContent = "The music server is not ready yet.";
+    return;
+  }
+  const { name, licence } = checkpoint;
+  $("server").textContent = `${name} · ${licence === "unknown" ? "licence unknown" : licence}`;
+  const restricted = /\bNC\b/.test(licence) ? " No commercial use." : "";
+  $("licence").textContent = `Made with ${name}; the licence of its weights: ${licence}.${restricted}`;
+}
+
 async function meetServer() {
   try {
     const [health, variations] = await Promise.all([getJson("health"), getJson("variations")]);
     state.presets = variations.body.variations;
-    const { checkpoint } = health.body;
-    $("server").textContent = health.ok
-      ? `${checkpoint.name} · ${checkpoint.licence}`
-      : "The music server is not ready yet.";
-    if (checkpoint?.licence) {
-      const restricted = /\bNC\b/i.test(checkpoint.licence) ? " No commercial use." : "";
-      $("licence").textContent = `Made with ${checkpoint.name}, licence of its weights: ${checkpoint.licence}.${restricted}`;
-    }
+    showCheckpoint(health.ok, health.body.checkpoint);
     if (!$("families").children.length) {
       showLibrary();
       drawSix();
