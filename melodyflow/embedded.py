@@ -146,7 +146,7 @@ class EmbeddedServer:
         *,
         http_port: int = 8000,
         grpc_port: int = 8001,
-        metrics_port: int = 8002,
+        metrics_port: int = 8003,
         settings: Mapping[str, str] = NO_SETTINGS,
         model_repository: Path | None = None,
         log: Path | None = None,

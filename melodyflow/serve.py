@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
         default=default and Path(default),
         help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT)",
     )
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8003)):
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"({port})")
     parser.add_argument(
         "--set",

@@ -59,7 +59,7 @@ class AsyncMelodyFlowClient:
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
     presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
     retry: how an unavailable server is tried again.
-    metrics_url: Triton's metrics, for status(), a URL or host:port; else one port above gRPC.
+    metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
     ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
 
     A client keeps the last seed of each clip, so that variations of one clip share the server's

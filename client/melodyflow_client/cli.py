@@ -63,6 +63,15 @@ other; the exit code is then that of the failures, 4 where they differ.
 
 """
 
+_GATEWAY_NOTES = """\
+example:
+  melodyflow gateway --server studio:8001
+
+Needs: pip install "melodyflow-client[gateway]". Everything else that can be set is an environment
+variable MELODYFLOW_GATEWAY_<NAME>, tokens among them: see docs/gateway.md.
+
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and gives its exit code."""
@@ -153,13 +162,21 @@ def _parser() -> argparse.ArgumentParser:
         "status", commands.status, "ask a server whether it is ready and how long its queue is", ""
     )
     _add_server(status)
-    status.add_argument(
-        "--metrics",
-        metavar="URL",
-        help="Triton's metrics, for the queue; default: one port above the server's",
-    )
+    _add_metrics(status)
     for parsed in (transform, sweep, variations, status):
         parsed.add_argument("--json", action="store_true", help="print JSON")
+
+    gateway = command(
+        "gateway",
+        commands.gateway,
+        "serve the old service's API and a page for browsers, in front of a server",
+        _GATEWAY_NOTES,
+    )
+    gateway.add_argument("--host", metavar="ADDRESS", help="to listen on; default: 127.0.0.1")
+    gateway.add_argument("--port", type=int, metavar="N", help="default: 8002; 0: a free one")
+    _add_server(gateway)
+    _add_metrics(gateway)
+    _add_presets(gateway)
     return parser
 
 
@@ -244,6 +261,14 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         "--server",
         metavar="HOST:PORT",
         help="gRPC endpoint; default: $MELODYFLOW_SERVER, else 127.0.0.1:8001",
+    )
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics",
+        metavar="URL",
+        help="Triton's metrics, for the queue; default: two ports above the server's",
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .client import MelodyFlowClient
-from .errors import MelodyFlowError
+from .errors import InvalidRequest, MelodyFlowError
 from .events import Result
 from .failures import common_exit_code, complain
 from .output import prepare_output
@@ -231,3 +231,15 @@ def status(arguments: argparse.Namespace) -> int:
                 shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
                 print(f"{name.replace('_', ' ') + ':':<13}{shown}")
     return 0 if answer.model_ready else 3
+
+
+def gateway(arguments: argparse.Namespace) -> int:
+    """Serves the gateway."""
+    try:
+        from .gateway.command import run
+    except ImportError as error:
+        raise InvalidRequest(
+            f"the gateway needs {error.name}, which is not installed: "
+            'pip install "melodyflow-client[gateway]"'
+        ) from error
+    return run(arguments)

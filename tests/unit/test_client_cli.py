@@ -186,8 +186,8 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELODYFLOW_SERVER", "studio:9001")
     assert server_address() == "studio:9001"
     assert server_address("grpc://other:1/") == "other:1"
-    assert metrics_address("studio:8001") == "http://studio:8002/metrics"
-    assert metrics_address("[::1]:8001") == "http://[::1]:8002/metrics"
+    assert metrics_address("studio:8001") == "http://studio:8003/metrics"
+    assert metrics_address("[::1]:8001") == "http://[::1]:8003/metrics"
     assert metrics_address("studio") is None
     assert metrics_address("studio:1", "other:2") == "http://other:2/metrics"
     assert metrics_address("studio:1", "https://other/m") == "https://other/m"
