@@ -25,6 +25,12 @@
     connect.call(window.tap, to);
     return connect.call(this, window.tap, ...rest);
   };
+  window.starts = 0; // of sources
+  const start = AudioBufferSourceNode.prototype.start;
+  AudioBufferSourceNode.prototype.start = function (...times) {
+    window.starts += 1;
+    return start.apply(this, times);
+  };
   window.heard = () => {
     const samples = new Float32Array(8192);
     window.tap.getFloatTimeDomainData(samples);

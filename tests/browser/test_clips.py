@@ -60,7 +60,7 @@ def test_other_formats_become_wav_in_the_page(
 def test_a_recording_becomes_a_clip(page: Page) -> None:
     page.click("#record")
     expect(page.locator("#record")).to_contain_text("Stop")
-    page.wait_for_function("document.querySelector('#record').textContent > 'Stop  0:00.8'")
+    page.wait_for_function("() => document.querySelector('#record').textContent > 'Stop  0:00.8'")
     page.click("#record")
     expect(page.locator("#name-a")).to_have_text("recording.wav")
     expect(page.locator("#record")).to_have_text("Record")
@@ -78,7 +78,7 @@ def test_a_file_that_is_no_sound_is_refused_in_words(page: Page, tmp_path: Path)
 
 
 def test_what_the_server_refuses_is_said_at_the_clip(
-    page: Page, tmp_path: Path, tone: Path, complaints: list[str]
+    page: Page, tmp_path: Path, tone: Path
 ) -> None:
     short = tmp_path / "short.wav"
     soundfile.write(short, noise(0.05), RATE)

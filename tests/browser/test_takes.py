@@ -13,7 +13,8 @@ from ..server.conftest import read_metrics
 from .actions import heard, is_tone, load, make, play_past, position, save
 
 CANCELLED = 'melodyflow_edits_total{outcome="cancelled"}'
-SLOW = "window.tamper = (form) => form.set('steps', '128')"
+SLOW = "() => { window.tamper = (form) => form.set('steps', '128'); }"
+HONEST = "() => { window.tamper = null; }"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -28,13 +29,13 @@ def seeds(page: Page) -> list[str]:
 
 
 def test_cancelling_ends_the_edit_on_the_server(
-    page: Page, tone: Path, server: EmbeddedServer
+    page: Page, long_tone: Path, server: EmbeddedServer
 ) -> None:
-    load(page, tone)
+    load(page, long_tone)
     page.evaluate(SLOW)
     before = read_metrics(server.metrics_url).get(CANCELLED, 0)
     page.click("#make")
-    page.wait_for_function("document.querySelector('.take progress').value > 0")
+    page.wait_for_function("() => document.querySelector('.take progress').value > 0")
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.locator(".take")).to_have_count(0)
     expect(page.locator("#make")).to_be_focused()
@@ -63,26 +64,31 @@ def test_one_failure_harms_no_other_and_can_be_tried_again(
 ) -> None:
     load(page, tone)
     page.evaluate(
-        "window.tamper = (form) => { if (window.sent.length === 2) form.set('solver', 'rk4'); }"
+        """() => {
+            let edits = 0;
+            window.tamper = (form) => {
+                if (++edits === 3) form.set("solver", "rk4");
+            };
+        }"""
     )
     page.click("#try-six")
     expect(page.locator(".take .save:visible")).to_have_count(5)
     failed = page.locator(".take .failed:visible")
     expect(failed.locator(".error")).to_contain_text("Solver: 'rk4'")
-    page.evaluate("window.tamper = null")
+    page.evaluate(HONEST)
     failed.get_by_role("button", name="Try again").click()
     expect(page.locator(".take .save:visible")).to_have_count(6)
     assert [text for text in complaints if "400" in text]
     complaints.clear()
 
 
-def test_all_of_a_sweep_can_be_cancelled(page: Page, tone: Path) -> None:
-    load(page, tone)
+def test_all_of_a_sweep_can_be_cancelled(page: Page, long_tone: Path) -> None:
+    load(page, long_tone)
     page.evaluate(SLOW)
     page.click("#try-six")
     page.click("#cancel-all")
     expect(page.locator(".take")).to_have_count(0)
-    page.evaluate("window.tamper = null")
+    page.evaluate(HONEST)
     make(page)  # nothing is left that would come back
     expect(page.locator(".take")).to_have_count(1)
 
@@ -120,8 +126,8 @@ def test_empty_words_are_asked_for(page: Page, tone: Path) -> None:
     expect(page.locator("#prompt-error")).to_have_text("Write what it should become.")
 
 
-def test_an_earlier_take_can_be_heard_and_compared(page: Page, tone: Path) -> None:
-    load(page, tone)
+def test_an_earlier_take_can_be_heard_and_compared(page: Page, long_tone: Path) -> None:
+    load(page, long_tone)
     make(page)
     page.get_by_label("Celtic").check()
     make(page)
@@ -132,7 +138,7 @@ def test_an_earlier_take_can_be_heard_and_compared(page: Page, tone: Path) -> No
     rate = page.evaluate("window.tap.context.sampleRate")
     earlier.get_by_role("button", name="A/B").click()
     expect(page.locator("#hear-a")).to_have_attribute("aria-pressed", "true")
-    play_past(page, 0.9)
+    play_past(page, position(page) + 0.4)
     assert is_tone(heard(page), rate)
     at = position(page)
     page.locator(".take").nth(0).get_by_role("button", name="A/B").click()
@@ -149,9 +155,7 @@ def test_without_a_server_the_take_says_so_and_can_be_tried_again(
     context.set_offline(True)
     page.click("#make")
     failed = page.locator(".take .failed:visible")
-    expect(failed.locator(".error")).to_have_text(
-        "The server does not answer. Is it still running?"
-    )
+    expect(failed.locator(".error")).to_contain_text("The server does not answer.")
     context.set_offline(False)
     failed.get_by_role("button", name="Try again").click()
     expect(page.locator(".take .save:visible")).to_have_count(1)

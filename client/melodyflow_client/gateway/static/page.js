@@ -127,7 +127,7 @@ async function readClip(file, name) {
     // The result has the depth of the source: 16 bits, or 24 where there were more.
     format: header && header.bits > 16 ? "wav24" : "wav",
     facts: [`${buffer.duration.toFixed(1)} s`, ...facts].join(" · "),
-    seed: null, // of the last take
+    seed: null, // the last one, kept so that takes compare and the server shares work among them
     ...examine(buffer),
   };
 }
@@ -505,7 +505,7 @@ function clock(seconds) {
   return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
 }
 
-/** Shows an error where it belongs, or takes it away. */
+/** Shows an error where it belongs, or takes it away. Tells whether it can be seen there. */
 function complain(field, text) {
   const place = $(field === "audio" ? "clip-error" : `${field}-error`);
   place.textContent = text;
@@ -513,6 +513,7 @@ function complain(field, text) {
   const input = field === "audio" ? null : $(field);
   if (text) input?.setAttribute("aria-invalid", "true");
   else input?.removeAttribute("aria-invalid");
+  return place.checkVisibility();
 }
 
 // ------------------------------------------------ the clip
@@ -745,11 +746,14 @@ function readForm() {
   complain("audio", "");
   const seed = typedSeed();
   if (seed === undefined) return undefined;
-  return { clip: state.clip, strength: Number($("strength").value), seed };
+  const { clip } = state;
+  clip.seed = seed ?? clip.seed ?? drawSeed();
+  return { clip, strength: Number($("strength").value), seed: clip.seed };
 }
 
-function makeOne({ newTake }) {
-  if (newTake) $("seed").value = "";
+const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % SEEDS;
+
+function makeOne() {
   const asked = readForm();
   if (!asked) return;
   const own = state.variation === OWN;
@@ -759,20 +763,26 @@ function makeOne({ newTake }) {
     $("prompt").focus();
     return;
   }
-  const take = addTake({ ...asked, variation: state.variation, prompt: own ? prompt : null, newTake });
-  run(take);
+  run(addTake({ ...asked, variation: state.variation, prompt: own ? prompt : null }));
+  showForm();
+}
+
+function makeNewTake() {
+  $("seed").value = "";
+  state.clip.seed = drawSeed();
+  makeOne();
 }
 
 async function makeSix() {
   const asked = readForm();
   if (!asked) return;
-  // One seed for all, so that they compare and the server takes the clip apart only once.
-  const seed = asked.seed ?? asked.clip.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] % SEEDS;
-  const takes = state.six.map((variation) => {
+  const wanted = state.six.map((variation) => {
     const own = 1 - state.presets[variation].flowstep;
     const strength = state.strengthTouched ? asked.strength : own;
-    return { ...asked, strength, variation, prompt: null, seed, priority: 2 };
-  }).reverse().map(addTake).reverse();
+    return { ...asked, strength, variation, prompt: null, priority: 2 };
+  });
+  const takes = wanted.reverse().map(addTake).reverse(); // the newest stand first
+  showForm();
   const waiting = takes.values();
   const work = async () => {
     for (const take of waiting) if (take.state === "running") await run(take);
@@ -819,8 +829,7 @@ function formOf(take) {
   form.set("variation", take.variation);
   if (take.prompt !== null) form.set("custom_prompt", take.prompt);
   form.set("strength", take.strength.toFixed(3));
-  if (take.seed !== null) form.set("seed", String(take.seed));
-  if (take.newTake) form.set("new_take", "true");
+  form.set("seed", String(take.seed));
   if (take.priority) form.set("priority", String(take.priority));
   if (state.session) form.set("session_id", state.session);
   form.set("format", take.clip.format);
@@ -873,10 +882,8 @@ async function finish(take, data) {
     file: new Blob([bytes], { type: "audio/wav" }),
     loudness: measured,
     peaks: columns,
-    seed: data.seed,
-    facts: `strength ${+take.strength.toFixed(3)} · seed ${data.seed}`,
+    facts: `strength ${+take.strength.toFixed(3)} · seed ${take.seed}`,
   });
-  take.clip.seed = data.seed;
   const row = take.row;
   const save = row.querySelector(".save");
   save.href = URL.createObjectURL(take.file);
@@ -886,7 +893,7 @@ async function finish(take, data) {
     `strength ${+take.strength.toFixed(3)}`,
     ...(data.gain_db < 0 ? [`turned down ${(-data.gain_db).toFixed(1)} dB so that it does not clip`] : []),
   ].join(" · ");
-  row.querySelector(".reuse").textContent = `seed ${data.seed}`;
+  row.querySelector(".reuse").textContent = `seed ${take.seed}`;
   row.querySelector(".reuse").hidden = false;
   showTake(take);
   showForm();
@@ -903,8 +910,7 @@ function fail(take, error) {
   if (!expected) console.error(error);
   const text = expected ? error.message : "This take could not be read.";
   announce(`${take.title} failed: ${text}`);
-  if (error.field) {
-    complain(error.field, text);
+  if (error.field && complain(error.field, text)) {
     removeTake(take);
     return;
   }
@@ -941,7 +947,7 @@ function showTakes() {
     const current = take === state.take;
     take.row.classList.toggle("current", current);
     const heard = current && player.playing && player.side === "b";
-    take.row.querySelector(".listen").textContent = heard ? "Stop" : "Play";
+    take.row.querySelector(".listen").textContent = heard ? "Pause" : "Play";
     take.row.querySelector(".compare").setAttribute("aria-pressed", String(current && player.side === "b"));
   }
 }
@@ -966,7 +972,7 @@ async function compare(take) {
 
 function showListening() {
   $("transport").classList.toggle("playing", player.playing);
-  $("play-label").textContent = player.playing ? "Stop" : "Play";
+  $("play-label").textContent = player.playing ? "Pause" : "Play";
   $("loop").setAttribute("aria-pressed", String(player.loop));
   for (const side of ["a", "b"]) {
     $(`hear-${side}`).setAttribute("aria-pressed", String(player.side === side));
@@ -1049,9 +1055,11 @@ document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("dropping");
 });
 document.addEventListener("drop", (event) => {
-  event.preventDefault();
   document.body.classList.remove("dropping");
-  if (event.dataTransfer.files[0]) takeClip(event.dataTransfer.files[0]);
+  const [file] = event.dataTransfer.files;
+  if (!file) return; // text dropped into a field
+  event.preventDefault();
+  takeClip(file);
 });
 
 $("strength").addEventListener("input", () => {
@@ -1060,9 +1068,9 @@ $("strength").addEventListener("input", () => {
 });
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (state.clip) makeOne({ newTake: false });
+  if (!$("make").disabled) makeOne();
 });
-$("new-take").addEventListener("click", () => makeOne({ newTake: true }));
+$("new-take").addEventListener("click", makeNewTake);
 $("try-six").addEventListener("click", makeSix);
 $("other-six").addEventListener("click", drawSix);
 $("cancel-all").addEventListener("click", () => {
