@@ -288,7 +288,10 @@ class AsyncMelodyFlowClient:
                     return
                 yield event
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and left is not None:
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            # gRPC calls it so where the deadline passes while the request is being written.
+            late |= error.details() == "Internal error from Core" and _is_past(deadline)
+            if late and left is not None:
                 raise DeadlineExceeded(_past(edit), status="DEADLINE_EXCEEDED") from error
             raise self._error(error) from error
         except asyncio.CancelledError:
@@ -305,6 +308,10 @@ class AsyncMelodyFlowClient:
         if status == "UNAVAILABLE" and details.startswith("failed to connect"):
             details = f"no server answers at {self.server}: {details}"
         return from_status(status, details)
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def _past(edit: Edit) -> str:

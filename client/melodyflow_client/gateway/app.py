@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from .. import __version__
 from ..aio import AsyncMelodyFlowClient
 from ..retry import Retry
-from . import health, juce, legacy, pages, stream
+from . import health, juce, legacy, openapi, pages, reference, stream
 from .access import Access
 from .edits import Edits
 from .events import Events, Rooms
@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> ASGIApp:
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
         max_body=settings.max_body_bytes,
+        access=gateway.access,
         metrics=gateway.metrics,
     )
 
@@ -149,8 +150,9 @@ def _api(gateway: Gateway) -> FastAPI:
         },
     )
     api.state.gateway = gateway
-    for part in (legacy, stream, juce, health, pages):
+    for part in (legacy, stream, juce, health, pages, reference):
         api.include_router(part.router)
+    openapi.without_422(api)
     api.mount("/static", StaticFiles(directory=pages.STATIC))
     return api
 

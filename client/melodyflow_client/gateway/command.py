@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 
 import uvicorn
@@ -48,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=_END_SECONDS,
     )
     server = _Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises them once more when it has ended, which here is no failure.
+        signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
     return 0 if server.started else 1
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .access import Access
 from .metrics import Metrics
 from .problems import Problem
 
@@ -54,12 +55,14 @@ class Guard:
         hosts: Iterable[str],
         origins: Iterable[str],
         max_body: int,
+        access: Access,
         metrics: Metrics,
     ) -> None:
         self._app = app
         self._hosts = frozenset(hosts)
         self._origins = frozenset(origins)
         self._max_body = max_body
+        self._access = access
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,6 +91,14 @@ class Guard:
         if self._is_foreign(scope, headers, host):
             self._metrics.refused.labels("origin").inc()
             raise Problem(403, "Origin: another site's pages may not use this gateway")
+        if _is_socket_io(scope):
+            # Of the routes each asks for the token itself; Socket.IO would do so only after it has
+            # read a message, of whatever size.
+            try:
+                self._access.owner(headers)
+            except Problem:
+                self._metrics.refused.labels("token").inc()
+                raise
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > self._max_body:
             raise too_large(self._max_body)
@@ -128,7 +139,7 @@ class Guard:
         # The route, not the path: that may hold a session's name.
         route = getattr(scope.get("route"), "path", None)
         if route is None:
-            route = "/socket.io" if scope["path"].startswith("/socket.io") else "other"
+            route = "/socket.io" if _is_socket_io(scope) else "other"
         status = exchange.status or 499  # as nginx calls a client that left before an answer
         if status == 413:
             self._metrics.refused.labels("size").inc()
@@ -191,6 +202,11 @@ class _Exchange:
                     if message["type"] != "http.request" or not message.get("more_body"):
                         return
                     thrown += len(message.get("body", b""))
+
+
+def _is_socket_io(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith("/socket.io")
 
 
 def too_large(limit: int) -> Problem:

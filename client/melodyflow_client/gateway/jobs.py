@@ -42,7 +42,8 @@ class Jobs:
     def __init__(self, edits: Edits, sessions: SessionStore) -> None:
         self._edits = edits
         self._sessions = sessions
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
+        self._latest: dict[SessionKey, str] = {}  # jobs by session
 
     async def start(
         self,
@@ -66,11 +67,15 @@ class Jobs:
             variation=asked.fields.options().get("variation"),
         )
         await self._sessions.begin(key, state, asked.audio)
+        # One of another gateway learns from its next report that it is superseded.
+        self.cancel(self._latest.get(key, ""))
         task = asyncio.create_task(self._run(key, prepared, state, api, listener))
-        self._tasks[state.job] = task
+        self._tasks[state.job], self._latest[key] = task, state.job
 
         def ended(_: object) -> None:
             self._tasks.pop(state.job, None)
+            if self._latest.get(key) == state.job:
+                del self._latest[key]
             lease.release()
 
         task.add_done_callback(ended)
@@ -97,7 +102,7 @@ class Jobs:
         listener: Listener | None,
     ) -> None:
         try:
-            state = await self._follow(key, prepared, state, api, listener)
+            await self._follow(key, prepared, state, api, listener)
         except asyncio.CancelledError:
             await self._end(key, failed(state, "the edit was cancelled"), None)
             raise
@@ -114,7 +119,7 @@ class Jobs:
         state: JobState,
         api: str,
         listener: Listener | None,
-    ) -> JobState:
+    ) -> None:
         told = float("-inf")
         events = ticking(self._edits.run(prepared, api), REPORT_SECONDS)
         async with aclosing(events):
@@ -124,16 +129,18 @@ class Jobs:
                     if await self._sessions.finish(key, state, event.audio) and listener:
                         await listener.told(key, state)
                         await listener.done(key, state, event.audio)
-                    return state
-                state = moved(state, event)
-                if time.monotonic() - told < REPORT_SECONDS:
+                    return
+                before, state = state.status, moved(state, event)
+                if state.status == before and time.monotonic() - told < REPORT_SECONDS:
                     continue
                 told = time.monotonic()
                 if not await self._sessions.report(key, state):
-                    return state  # nobody wants it: leaving the loop cancels it
+                    # Superseded, and then this changes nothing, or its client is gone. Leaving
+                    # the loop cancels the edit.
+                    await self._end(key, failed(state, "nobody asked after it any more"), None)
+                    return
                 if listener is not None:
                     await listener.told(key, state)
-        return state
 
     async def _end(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
         try:

@@ -85,8 +85,9 @@ async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) ->
         async for event in events:
             if isinstance(event, Result):
                 return event
-            state = moved(state, event)
-            if key is not None and time.monotonic() - told >= REPORT_SECONDS:
+            before, state = state.status, moved(state, event)
+            due = state.status != before or time.monotonic() - told >= REPORT_SECONDS
+            if key is not None and due:
                 told = time.monotonic()
                 await gateway.rooms.told(key, state)
     raise Problem(500, "the edit ended without a result")

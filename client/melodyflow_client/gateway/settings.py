@@ -85,7 +85,7 @@ class Settings:
                 raise InvalidRequest(
                     f"hosts: {name!r}; names or addresses without scheme, port or star"
                 )
-        if not (self.loopback or self.allow_no_token or self.accepted_tokens):
+        if not (self.accepted_tokens or self.loopback or self.allow_no_token):
             raise InvalidRequest(
                 f"host: {self.host} can be reached by others, and no token is asked of them; set "
                 f"{PREFIX}TOKENS or {PREFIX}TOKENS_FILE, or allow it with {PREFIX}ALLOW_NO_TOKEN"

@@ -40,6 +40,17 @@ HEARTBEAT_SECONDS = 10.0
 router = APIRouter(tags=["stream"])
 
 
+# Of one event.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["queued", "progress", "result", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
+
 class _EventStream(StreamingResponse):
     """Server-sent events; the lease is released when they end, also where they never began."""
 
@@ -63,7 +74,7 @@ class _EventStream(StreamingResponse):
     responses={
         200: {
             "description": "Events: queued, progress, and at last result or error.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         },
         **errors(*EDIT),
     },
