@@ -33,9 +33,18 @@ def test_a_token_is_asked_for_once(
         expect(page.locator(".variation").first).to_be_visible()
 
 
-def test_a_server_that_is_away_is_said(
-    visit: Visit, tone: Path, complaints: list[str]
+def test_the_first_take_names_the_checkpoint_where_the_gateway_cannot(
+    visit: Visit, server: EmbeddedServer, tone: Path
 ) -> None:
+    with started_gateway(server.grpc_url, "--metrics", "127.0.0.1:9") as address:  # nobody there
+        page = visit(address=address)
+        expect(page.locator("#server")).to_have_text("Ready.")
+        load(page, tone)
+        make(page)
+        expect(page.locator("#server")).to_have_text("tiny · licence unknown")
+
+
+def test_a_server_that_is_away_is_said(visit: Visit, tone: Path, complaints: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with started_gateway(f"127.0.0.1:{port}") as address:
@@ -45,5 +54,6 @@ def test_a_server_that_is_away_is_said(
         page.click("#make")
         expect(page.locator(".take .failed .error")).not_to_be_empty()
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        page.close()  # it would go on asking after the server
     assert all("503" in text for text in complaints)
     complaints.clear()

@@ -24,6 +24,8 @@ CONTENT_POLICY = (
 PAGE_HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
+    # With no-referrer a browser sends the token's form with "Origin: null", which is refused.
+    "Referrer-Policy": "same-origin",
 }
 
 _COOKIE_SECONDS = 30 * 24 * 3600
@@ -35,6 +37,7 @@ _TOKEN_PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>MelodyFlow: token</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/static/token.css">
 </head>
 <body>

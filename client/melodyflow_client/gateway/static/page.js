@@ -126,12 +126,14 @@ async function readClip(file, name) {
     upload: header ? file : encodeWav(buffer),
     // The result has the depth of the source: 16 bits, or 24 where there were more.
     format: header && header.bits > 16 ? "wav24" : "wav",
-    facts: [`${buffer.duration.toFixed(1)} s`, ...facts].join(" · "),
+    facts: inOneLine([`${buffer.duration.toFixed(1)} s`, ...facts]),
     seed: null, // the last one, kept so that takes compare and the server shares work among them
     ...examine(buffer),
   };
 }
 
+// Where it has to break, it breaks after a dot.
+const inOneLine = (facts) => facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join("\u00a0· ");
 const rateInWords = (rate) => `${+(rate / 1000).toFixed(2)} kHz`;
 const channelsInWords = (channels) => ["mono", "stereo"][channels - 1] ?? `${channels} channels`;
 
@@ -882,8 +884,9 @@ async function finish(take, data) {
     file: new Blob([bytes], { type: "audio/wav" }),
     loudness: measured,
     peaks: columns,
-    facts: `strength ${+take.strength.toFixed(3)} · seed ${take.seed}`,
+    facts: inOneLine([`strength ${+take.strength.toFixed(3)}`, `seed ${take.seed}`]),
   });
+  if (data.info?.checkpoint) showCheckpoint(data.info.checkpoint);
   const row = take.row;
   const save = row.querySelector(".save");
   save.href = URL.createObjectURL(take.file);
@@ -1011,12 +1014,8 @@ function onKey(event) {
 
 // ------------------------------------------------ the server
 
-function showCheckpoint(ready, checkpoint) {
-  if (!ready || !checkpoint) {
-    $("server").textContent = "The music server is not ready yet.";
-    return;
-  }
-  const { name, licence } = checkpoint;
+/** Says which checkpoint makes the takes. @param {{name: string, licence: string}} checkpoint */
+function showCheckpoint({ name, licence }) {
   $("server").textContent = `${name} · ${licence === "unknown" ? "licence unknown" : licence}`;
   const restricted = /\bNC\b/.test(licence) ? " No commercial use." : "";
   $("licence").textContent = `Made with ${name}; the licence of its weights: ${licence}.${restricted}`;
@@ -1026,7 +1025,9 @@ async function meetServer() {
   try {
     const [health, variations] = await Promise.all([getJson("health"), getJson("variations")]);
     state.presets = variations.body.variations;
-    showCheckpoint(health.ok, health.body.checkpoint);
+    // Where the gateway cannot tell the checkpoint, the first take does.
+    if (health.ok && health.body.checkpoint) showCheckpoint(health.body.checkpoint);
+    else $("server").textContent = health.ok ? "Ready." : "The music server is not ready yet.";
     if (!$("families").children.length) {
       showLibrary();
       drawSix();
