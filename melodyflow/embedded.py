@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 SHARED_MEMORY = Path("/dev/shm")
 PACKAGES = Path(__file__).resolve().parent.parent  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
+DEMO_CHECKPOINT = PACKAGES / "checkpoints" / "demo"
 EXIT_TIMEOUT = 60  # seconds that edits in flight have to end
 # Seconds beyond the exit timeout after which Triton is killed: it may hang then while some client
 # keeps a stream open.
@@ -146,7 +147,7 @@ class EmbeddedServer:
         *,
         http_port: int = 8000,
         grpc_port: int = 8001,
-        metrics_port: int = 8002,
+        metrics_port: int = 8003,
         settings: Mapping[str, str] = NO_SETTINGS,
         model_repository: Path | None = None,
         log: Path | None = None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from melodyflow.distribution import EmbeddedError
-from melodyflow.embedded import EXIT_TIMEOUT, EmbeddedServer
+from melodyflow.embedded import DEMO_CHECKPOINT, EXIT_TIMEOUT, EmbeddedServer
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -28,15 +28,13 @@ def _arguments() -> argparse.Namespace:
         description="Serves a checkpoint with an embedded Triton, on this machine only (loopback).",
         epilog="Port 0 is a free one. Settings: see model_repository/melodyflow/config.pbtxt.",
     )
-    default = os.environ.get("MELODYFLOW_CHECKPOINT")
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        required=default is None,
-        default=default and Path(default),
-        help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT)",
+        default=Path(os.environ.get("MELODYFLOW_CHECKPOINT") or DEMO_CHECKPOINT),
+        help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT, else the demo's)",
     )
-    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8003)):
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"({port})")
     parser.add_argument(
         "--set",

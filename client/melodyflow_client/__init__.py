@@ -9,6 +9,7 @@ with MelodyFlowClient() as client:
 from .aio import AsyncMelodyFlowClient
 from .audio import AudioSource, Clip, load
 from .client import MelodyFlowClient
+from .comparison import ClipFacts, Comparison, compare
 from .errors import (
     AudioError,
     Cancelled,
@@ -22,10 +23,11 @@ from .errors import (
 )
 from .events import Progress, Result
 from .presets import Preset, Presets, load_presets
-from .protocol import EditOptions, SweepOptions
+from .protocol import EditOptions, GenerateOptions, SweepOptions
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult
+from .takes import TakeResult
 
 __version__ = "0.1.0"
 
@@ -35,8 +37,11 @@ __all__ = [
     "AudioSource",
     "Cancelled",
     "Clip",
+    "ClipFacts",
+    "Comparison",
     "DeadlineExceeded",
     "EditOptions",
+    "GenerateOptions",
     "InvalidRequest",
     "MelodyFlowClient",
     "MelodyFlowError",
@@ -50,8 +55,10 @@ __all__ = [
     "Status",
     "SweepOptions",
     "SweepResult",
+    "TakeResult",
     "Unavailable",
     "UnknownVariation",
+    "compare",
     "load",
     "load_presets",
 ]

@@ -10,7 +10,8 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any, Self, Unpack
+from functools import partial
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 from tritonclient.grpc import InferInput
@@ -28,29 +29,38 @@ from .errors import (
     from_status,
 )
 from .events import Progress, Result
+from .many import CONCURRENCY, Key, Outcome, apart, run_all
 from .presets import Presets, load_presets
 from .protocol import (
     MODEL,
     Edit,
     EditOptions,
+    GenerateOptions,
     SweepOptions,
     Tensor,
     decode_response,
     input_tensors,
     plan,
+    plan_generation,
 )
 from .retry import Retry
-from .seeds import SeedMemory
+from .seeds import SeedMemory, draw_seed
 from .status import Status, checkpoint_of, loaded_checkpoint, pending_of, read_metrics
-from .sweep import CONCURRENCY, Sweep, SweepEvent, SweepResult, plan_sweep, run_all
+from .sweep import Sweep, SweepResult, plan_sweep
+from .takes import TAKES, TakeResult, Takes, plan_takes, take_seeds
+
+T = TypeVar("T")
 
 _OUTPUTS = ("progress", "stage", "step", "audio", "sample_rate", "seed", "gain_db", "info")
+
+_QUEUED = Progress("queued", 0.0, 0, 0)
 
 # Without it errors come inside an OK stream and carry no status; right for one stream an edit.
 _HEADERS = {"triton_grpc_error": "true"}
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
 SweepCallback = Callable[[str, Progress], Awaitable[None] | None]
+TakeCallback = Callable[[int, Progress], Awaitable[None] | None]
 
 
 class AsyncMelodyFlowClient:
@@ -59,7 +69,7 @@ class AsyncMelodyFlowClient:
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
     presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
     retry: how an unavailable server is tried again.
-    metrics_url: Triton's metrics, for status(), a URL or host:port; else one port above gRPC.
+    metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
     ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
 
     A client keeps the last seed of each clip, so that variations of one clip share the server's
@@ -114,15 +124,7 @@ class AsyncMelodyFlowClient:
         Raises InvalidRequest, UnknownVariation, AudioError, Unavailable, DeadlineExceeded,
         Cancelled, ServerError.
         """
-        async with aclosing(self.stream(audio, **options)) as events:
-            async for event in events:
-                if isinstance(event, Result):
-                    return event
-                if on_progress is not None:
-                    answer = on_progress(event)
-                    if inspect.isawaitable(answer):
-                        await answer
-        raise ServerError("the stream ended without a result")
+        return await _last(self.stream(audio, **options), on_progress)
 
     def stream(
         self, audio: AudioSource, **options: Unpack[EditOptions]
@@ -133,6 +135,21 @@ class AsyncMelodyFlowClient:
         options, and while iterating what transform() raises.
         """
         return self.run(audio, plan(options, self.presets))
+
+    async def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        on_progress: ProgressCallback | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Result:
+        """Text-to-music: `duration` seconds of what the prompt, or a variation's, says.
+
+        `options` are those of GenerateOptions. on_progress, cancelling and errors: as with
+        transform().
+        """
+        edit = plan_generation(prompt, options, self.presets)
+        return await _last(self.run(None, edit), on_progress)
 
     def sweep(
         self,
@@ -158,9 +175,33 @@ class AsyncMelodyFlowClient:
         Raises at once what is wrong with names and options (InvalidRequest, UnknownVariation), and
         while iterating AudioError, and Cancelled when the client is closed.
         """
-        return self._sweep(
-            audio, plan_sweep(variations, concurrency, options, self.presets), on_progress
-        )
+        sweep = plan_sweep(variations, concurrency, options, self.presets)
+        return _outcomes(self.run_sweep(audio, sweep), SweepResult, on_progress)
+
+    def takes(
+        self,
+        audio: AudioSource,
+        count: int = TAKES,
+        *,
+        concurrency: int = CONCURRENCY,
+        on_progress: TakeCallback | None = None,
+        **options: Unpack[EditOptions],
+    ) -> AsyncGenerator[TakeResult, None]:
+        """Edits a clip `count` times, each with a seed of its own; the takes as they come.
+
+        `options` are those of an edit. The first seed is what transform() would use: `seed`, else
+        the clip's last one, else (or with new_take) a random one; the others are those that follow
+        it: seed + 1, seed + 2 ... The clip keeps the first. All have low priority, and the server
+        encodes the clip and the prompt once for all. concurrency, failures, timeout, leaving: as
+        with sweep().
+
+        on_progress: called with seed and Progress, as with sweep().
+
+        Raises at once what is wrong with count and options (InvalidRequest, UnknownVariation), and
+        while iterating AudioError, and Cancelled when the client is closed.
+        """
+        takes = plan_takes(count, concurrency, options, self.presets)
+        return _outcomes(self.run_takes(audio, takes), TakeResult, on_progress)
 
     async def status(self, timeout: float = 5.0) -> Status:
         """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
@@ -188,15 +229,64 @@ class AsyncMelodyFlowClient:
             checkpoint=loaded_checkpoint(metrics) or status.checkpoint,
         )
 
-    async def run(self, audio: AudioSource, edit: Edit) -> AsyncGenerator[Progress | Result, None]:
-        """The events of an edit that is planned already; see stream()."""
+    async def run(
+        self, audio: AudioSource | None, edit: Edit
+    ) -> AsyncGenerator[Progress | Result, None]:
+        """The events of an edit that is planned already; see stream(). No audio: text-to-music."""
         deadline = None if edit.timeout is None else time.monotonic() + edit.timeout
-        queued = Progress("queued", 0.0, 0, 0)
-        yield queued
-        clip = await asyncio.to_thread(load, audio)
-        # Both are drawn before the first try, so that a retry is the same edit.
-        seed = self._seeds.choose(clip.digest, edit.seed, edit.new_take)
-        request_id = uuid.uuid4().hex
+        yield _QUEUED
+        clip = None if audio is None else await _load(audio, edit)
+        async with aclosing(self._tries(clip, edit, self._seed(clip, edit), deadline)) as events:
+            async for event in events:
+                yield event
+
+    async def run_sweep(
+        self, audio: AudioSource, sweep: Sweep
+    ) -> AsyncGenerator[tuple[str, Progress | Outcome], None]:
+        """The events of a sweep that is planned already, by variation; see sweep()."""
+        if not sweep.edits:
+            return
+        asked = next(iter(sweep.edits.values()))
+        clip = await _load(audio, asked)
+        seed = self._seed(clip, asked)
+        jobs = {
+            name: partial(self._run_one, clip, edit, seed) for name, edit in sweep.edits.items()
+        }
+        async with aclosing(run_all(jobs, sweep.concurrency)) as events:
+            async for event in events:
+                yield event
+
+    async def run_takes(
+        self, audio: AudioSource, takes: Takes
+    ) -> AsyncGenerator[tuple[int, Progress | Outcome], None]:
+        """The events of takes that are planned already, by seed; see takes()."""
+        clip = await _load(audio, takes.edit)
+        seeds = take_seeds(self._seed(clip, takes.edit), takes.count)
+        jobs = {seed: partial(self._run_one, clip, takes.edit, seed) for seed in seeds}
+        async with aclosing(run_all(jobs, takes.concurrency)) as events:
+            async for event in events:
+                yield event
+
+    def _seed(self, clip: Clip | None, edit: Edit) -> int:
+        if clip is not None:
+            return self._seeds.choose(clip.digest, edit.seed, edit.new_take)
+        return draw_seed() if edit.seed in (None, -1) else edit.seed
+
+    async def _run_one(
+        self, clip: Clip, edit: Edit, seed: int
+    ) -> AsyncGenerator[Progress | Result, None]:
+        """The events of one of many edits; its timeout begins here."""
+        deadline = None if edit.timeout is None else time.monotonic() + edit.timeout
+        yield _QUEUED
+        async with aclosing(self._tries(clip, edit, seed, deadline)) as events:
+            async for event in events:
+                yield event
+
+    async def _tries(
+        self, clip: Clip | None, edit: Edit, seed: int, deadline: float | None
+    ) -> AsyncGenerator[Progress | Result, None]:
+        """The events of an edit, tried again where the server is not available."""
+        request_id = uuid.uuid4().hex  # as the seed, of all tries: a retry is the same edit
         delays = self.retry.delays()
         reached = 0.0
         while True:
@@ -219,35 +309,8 @@ class AsyncMelodyFlowClient:
             except MelodyFlowError as error:
                 error.request_id = request_id
                 raise
-            yield replace(queued, progress=reached)
+            yield replace(_QUEUED, progress=reached)
             await asyncio.sleep(delay)
-
-    async def run_sweep(self, audio: AudioSource, sweep: Sweep) -> AsyncGenerator[SweepEvent, None]:
-        """The events of a sweep that is planned already; see sweep()."""
-        if not sweep.edits:
-            return
-        clip = await asyncio.to_thread(load, audio)
-        asked = next(iter(sweep.edits.values()))
-        seed = self._seeds.choose(clip.digest, asked.seed, asked.new_take)
-
-        def run(edit: Edit) -> AsyncGenerator[Progress | Result, None]:
-            return self.run(clip, replace(edit, seed=seed, new_take=False))
-
-        async with aclosing(run_all(sweep, run)) as events:
-            async for event in events:
-                yield event
-
-    async def _sweep(
-        self, audio: AudioSource, sweep: Sweep, on_progress: SweepCallback | None
-    ) -> AsyncGenerator[SweepResult, None]:
-        async with aclosing(self.run_sweep(audio, sweep)) as events:
-            async for event in events:
-                if isinstance(event, SweepResult):
-                    yield event
-                elif on_progress is not None:
-                    answer = on_progress(*event)
-                    if inspect.isawaitable(answer):
-                        await answer
 
     def _connected(self) -> InferenceServerClient:
         # Made at first use: a gRPC aio channel belongs to the loop that runs then.
@@ -258,7 +321,7 @@ class AsyncMelodyFlowClient:
         return self._triton
 
     async def _attempt(
-        self, edit: Edit, clip: Clip, seed: int, request_id: str, deadline: float | None
+        self, edit: Edit, clip: Clip | None, seed: int, request_id: str, deadline: float | None
     ) -> AsyncGenerator[Progress | Result, None]:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
@@ -266,7 +329,10 @@ class AsyncMelodyFlowClient:
         request = {
             "model_name": self.model,
             "request_id": request_id,
-            "inputs": [_infer_input(t) for t in input_tensors(edit, clip.data, seed)],
+            "inputs": [
+                _infer_input(tensor)
+                for tensor in input_tensors(edit, clip.data if clip else None, seed)
+            ],
             "priority": edit.priority,
             # The server's clock is the second guard, for the case that a cancellation is lost.
             "parameters": {**edit.parameters, **({} if left is None else {"timeout_s": left})},
@@ -288,7 +354,10 @@ class AsyncMelodyFlowClient:
                     return
                 yield event
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and left is not None:
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            # gRPC calls it so where the deadline passes while the request is being written.
+            late |= error.details() == "Internal error from Core" and _is_past(deadline)
+            if late and left is not None:
                 raise DeadlineExceeded(_past(edit), status="DEADLINE_EXCEEDED") from error
             raise self._error(error) from error
         except asyncio.CancelledError:
@@ -305,6 +374,48 @@ class AsyncMelodyFlowClient:
         if status == "UNAVAILABLE" and details.startswith("failed to connect"):
             details = f"no server answers at {self.server}: {details}"
         return from_status(status, details)
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+async def _load(audio: AudioSource, edit: Edit) -> Clip:
+    clip = await asyncio.to_thread(load, audio)
+    if edit.region is not None:
+        edit.region.check(clip.samples / clip.sample_rate)
+    return clip
+
+
+async def _last(
+    stream: AsyncGenerator[Progress | Result, None], on_progress: ProgressCallback | None
+) -> Result:
+    async with aclosing(stream) as events:
+        async for event in events:
+            if isinstance(event, Result):
+                return event
+            if on_progress is not None:
+                await _awaited(on_progress(event))
+    raise ServerError("the stream ended without a result")
+
+
+async def _outcomes(
+    run: AsyncGenerator[tuple[Key, Progress | Outcome], None],
+    made: Callable[[Key, Result | None, MelodyFlowError | None], T],
+    on_progress: Callable[[Key, Progress], Awaitable[None] | None] | None,
+) -> AsyncGenerator[T, None]:
+    """What came of each of many edits, as it comes."""
+    async with aclosing(run) as events:
+        async for key, event in events:
+            if not isinstance(event, Progress):
+                yield made(key, *apart(event))
+            elif on_progress is not None:
+                await _awaited(on_progress(key, event))
+
+
+async def _awaited(answer: Awaitable[None] | None) -> None:
+    if inspect.isawaitable(answer):
+        await answer
 
 
 def _past(edit: Edit) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
@@ -68,17 +69,17 @@ AudioSource: TypeAlias = (
 )
 
 
-def load(source: AudioSource) -> Clip:
+def load(source: AudioSource, *, max_seconds: float = math.inf) -> Clip:
     """Reads a path, bytes, a binary file object (from where it stands) or `(array, rate)`.
 
     An array is `[channels, samples]` or `[samples]`, int16, int32, float32 or float64, full scale
-    at 1.0 for floats; rate in Hz. A clip that is loaded already is taken as it is. Raises
-    AudioError.
+    at 1.0 for floats; rate in Hz. A clip that is loaded already is taken as it is. What is longer
+    than `max_seconds` is given up, whatever its header says. Raises AudioError.
     """
     if isinstance(source, Clip):
         return source
     if isinstance(source, tuple):
-        return _clip(_array_to_wav(source))
+        return _clip(_array_to_wav(source), max_seconds)
     data = _read(source)
     if not data:
         raise AudioError("audio: is empty, 0 bytes")
@@ -88,10 +89,11 @@ def load(source: AudioSource) -> Clip:
     except soundfile.SoundFileError:
         major = subtype = ""
     if data.startswith(_MAGIC) and subtype in _SENT_AS_IS.get(major, ()):
-        return _clip(data)
+        return _clip(data, max_seconds)
     if major in _REWRITTEN:
-        return _clip(_encode(*_decode_lossless(data)))
-    return _clip(_encode(*_decode_with_av(data)))
+        _check_header(data, max_seconds)
+        return _clip(_encode(*_decode_lossless(data)), max_seconds)
+    return _clip(_encode(*_decode_with_av(data, max_seconds)), max_seconds)
 
 
 def waveform(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
@@ -160,7 +162,7 @@ def _decode_lossless(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     return samples, int(rate)
 
 
-def _decode_with_av(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
+def _decode_with_av(data: bytes, max_seconds: float) -> tuple[npt.NDArray[np.float32], int]:
     """-> float32 `[samples, channels]` and the rate; more than two channels are mixed to stereo."""
     try:
         import av
@@ -171,7 +173,7 @@ def _decode_with_av(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
         ) from error
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     blocks: list[npt.NDArray[np.float32]] = []
-    size = 0
+    size = samples = 0
     try:
         with av.open(io.BytesIO(data), "r", options=options) as container:
             if not container.streams.audio:
@@ -184,6 +186,8 @@ def _decode_with_av(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
                 for block in resampler.resample(frame):
                     blocks.append(block.to_ndarray().astype(np.float32, copy=False))
                     size += blocks[-1].nbytes
+                    samples += blocks[-1].shape[1]
+                _check_length(samples, rate, max_seconds)
                 if size > MAX_BYTES:
                     raise AudioError("audio: is too long when decoded; cut it first")
     except av.error.FFmpegError as error:
@@ -214,7 +218,20 @@ def _write(samples: npt.NDArray[Any], rate: int, container: str, subtype: str) -
     return buffer.getvalue()
 
 
-def _clip(data: bytes) -> Clip:
+def _check_header(data: bytes, max_seconds: float) -> None:
+    try:
+        header = soundfile.info(io.BytesIO(data))
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"audio: cannot be decoded: {error}") from error
+    _check_length(header.frames, header.samplerate, max_seconds)
+
+
+def _check_length(samples: int, rate: int, max_seconds: float) -> None:
+    if samples > max_seconds * rate:
+        raise AudioError(f"audio: is longer than {max_seconds:g} s, the most that is taken here")
+
+
+def _clip(data: bytes, max_seconds: float) -> Clip:
     digest = hashlib.sha256()
     samples = 0
     try:
@@ -222,6 +239,7 @@ def _clip(data: bytes) -> Clip:
             digest.update(f"{file.samplerate} {file.channels} ".encode())
             for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True):
                 samples += len(block)
+                _check_length(samples, file.samplerate, max_seconds)
                 block += np.float32(0)  # -0 and 0 are one silence
                 digest.update(block.astype("<f4", copy=False).tobytes())
             rate, channels = int(file.samplerate), int(file.channels)

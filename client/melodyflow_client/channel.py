@@ -21,7 +21,8 @@ def server_address(server: str | None = None) -> str:
 
 
 def metrics_address(server: str, given: str | None = None) -> str | None:
-    """The URL of Triton's metrics: the one given, or by its own convention one port above gRPC.
+    """The URL of Triton's metrics: the one given, or two ports above gRPC, where this project has
+    them: the gateway's port lies between.
 
     `given` may be a mere host:port.
     """
@@ -31,7 +32,7 @@ def metrics_address(server: str, given: str | None = None) -> str | None:
     try:
         if parts.hostname and parts.port:
             host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-            return f"http://{host}:{parts.port + 1}/metrics"
+            return f"http://{host}:{parts.port + 2}/metrics"
     except ValueError:  # a port that is none, unix:/path
         pass
     return None

@@ -6,10 +6,26 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from . import __version__, commands
+from . import __version__, commands, compare_command, many_commands
+from .arguments import (
+    add_concurrency,
+    add_distance,
+    add_input,
+    add_inversion,
+    add_metrics,
+    add_new_take,
+    add_part,
+    add_presets,
+    add_request,
+    add_result,
+    add_server,
+    add_solve,
+    add_target,
+    add_targets,
+)
 from .errors import MelodyFlowError
 from .failures import complain, exit_code
-from .sweep import CONCURRENCY
+from .takes import TAKES
 
 EXIT_CODES = """\
 exit codes:
@@ -26,6 +42,9 @@ examples:
   melodyflow transform riff.wav --variation strings_quartet
   melodyflow transform riff.wav --prompt "solo cello, sad and slow" --strength 0.8 -o cello.flac
   melodyflow sweep riff.wav --all -o out/
+  melodyflow takes riff.wav --variation celtic --count 4 -o out/
+  melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o piano.wav
+  melodyflow compare riff.wav strings.wav
   melodyflow variations
   melodyflow status --server studio:8001
 
@@ -37,6 +56,8 @@ examples:
   melodyflow transform riff.wav --variation piano_classical --flowstep 0.05    (more change)
   melodyflow transform riff.wav --variation piano_classical --new-take -o take2.wav
   melodyflow transform song.mp3 --prompt "eight-bit chiptune, playful" --json
+  melodyflow transform song.wav --variation celtic --start 2.0 --end 6.5    (the rest stays)
+  melodyflow transform loop.wav --variation trap_808 --loop --loudness -14
 
 flowstep is where the edit starts from: 0 = most change, towards 1 = the source is kept.
 strength is 1 - flowstep.
@@ -60,6 +81,46 @@ As each result arrives it is written to DIR and its path printed on standard out
 its facts, one JSON object a line (of an edit that failed: variation, error, status, request_id).
 Progress, and at the end a table and what failed, go to standard error. An edit that fails harms no
 other; the exit code is then that of the failures, 4 where they differ.
+
+"""
+
+_GATEWAY_NOTES = """\
+example:
+  melodyflow gateway --server studio:8001
+
+Needs: pip install "melodyflow-client[gateway]". Everything else that can be set is an environment
+variable MELODYFLOW_GATEWAY_<NAME>, tokens among them: see docs/gateway.md.
+
+"""
+
+
+_TAKES_EXAMPLES = """\
+examples:
+  melodyflow takes riff.wav --variation celtic -o out/
+  melodyflow takes riff.wav --variation celtic --count 8 --seed 100 --strength 0.95 -o out/
+  melodyflow transform riff.wav --variation celtic --seed 103 --format wav24    (the one you like)
+
+Each take has a seed of its own, which stands in its name: --seed, or a random one, and those that
+follow it. The server encodes the clip and the prompt once for all, and single edits of others
+overtake them. Output and failures: as with `melodyflow sweep`.
+
+"""
+
+_GENERATE_EXAMPLES = """\
+examples:
+  melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o piano.wav
+  melodyflow generate --variation celtic --duration 20 --seed 7 --loudness -14
+
+Of a variation only the prompt is used: its other settings are made for edits.
+
+"""
+
+_COMPARE_EXAMPLES = """\
+examples:
+  melodyflow compare riff.wav riff-strings_quartet.wav
+  melodyflow compare riff.wav riff-strings_quartet.wav --plot strings.png
+
+Needs no server, but: pip install "melodyflow-client[compare]" (librosa; 0.5 GB).
 
 """
 
@@ -104,153 +165,120 @@ def _parser() -> argparse.ArgumentParser:
             epilog=epilog + EXIT_CODES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(run=run, presets=None)
+        made.set_defaults(run=run, presets=None, new_take=False)
+        made.add_argument("--json", action="store_true", help="print JSON")
         return made
 
+    def common(parser: argparse.ArgumentParser, table: str) -> None:
+        add_server(parser)
+        add_presets(parser)
+        parser.add_argument("--quiet", "-q", action="store_true", help=f"no progress, no {table}")
+
     transform = command("transform", commands.transform, "edit an audio file", _TRANSFORM_EXAMPLES)
-    _add_input(transform)
-    _add_target(transform)
-    _add_settings(transform)
-    _add_result(
+    add_input(transform)
+    add_target(transform)
+    add_distance(transform)
+    add_part(transform)
+    solve = add_solve(transform, "as the variation says", "the same take again")
+    add_new_take(solve)
+    add_inversion(solve)
+    add_result(
         transform,
         "OUT",
         "file or folder; default: IN-NAME.wav in the current folder, counted up where taken",
         "by OUT, wav",
     )
-    _add_request(transform, "for all, with retries")
-    _add_server(transform)
-    _add_presets(transform)
-    transform.add_argument("--quiet", "-q", action="store_true", help="no progress, no facts")
+    add_request(transform, "for all, with retries")
+    common(transform, "facts")
 
     sweep = command(
-        "sweep", commands.sweep, "edit an audio file to many variations at once", _SWEEP_EXAMPLES
+        "sweep",
+        many_commands.sweep,
+        "edit an audio file to many variations at once",
+        _SWEEP_EXAMPLES,
     )
-    _add_input(sweep)
-    _add_targets(sweep)
-    _add_settings(sweep)
-    _add_result(
+    add_input(sweep)
+    add_targets(sweep)
+    add_distance(sweep)
+    add_part(sweep)
+    solve = add_solve(sweep, "as the variation says", "the same takes again")
+    add_new_take(solve)
+    add_inversion(solve)
+    add_result(
         sweep,
         "DIR",
         "folder for IN-NAME.wav of each variation, counted up where taken; default: the current",
         "wav",
     )
-    request = _add_request(sweep, "for each edit, with retries")
-    request.add_argument(
-        "--concurrency",
-        type=int,
-        default=CONCURRENCY,
-        metavar="N",
-        help=f"edits at once; default {CONCURRENCY}",
+    add_concurrency(add_request(sweep, "for each edit, with retries"))
+    common(sweep, "table")
+
+    takes = command(
+        "takes", many_commands.takes, "edit an audio file many times over", _TAKES_EXAMPLES
     )
-    _add_server(sweep)
-    _add_presets(sweep)
-    sweep.add_argument("--quiet", "-q", action="store_true", help="no progress, no table")
+    add_input(takes)
+    takes.add_argument(
+        "--count", type=int, default=TAKES, metavar="N", help=f"takes; default {TAKES}"
+    )
+    add_target(takes)
+    add_distance(takes)
+    add_part(takes)
+    add_inversion(add_solve(takes, "as the variation says", "of the first take; default: random"))
+    add_result(
+        takes,
+        "DIR",
+        "folder for IN-NAME-SEED.wav of each take, counted up where taken; default: the current",
+        "wav",
+    )
+    add_concurrency(add_request(takes, "for each take, with retries"))
+    common(takes, "table")
+
+    generate = command(
+        "generate", commands.generate, "make music from text alone", _GENERATE_EXAMPLES
+    )
+    add_target(generate)
+    generate.add_argument(
+        "--duration", type=float, required=True, metavar="SECONDS", help="of the result"
+    )
+    add_solve(generate, "midpoint", "the same take again")
+    add_result(
+        generate,
+        "OUT",
+        "file or folder; default: NAME.wav in the current folder, counted up where taken",
+        "by OUT, wav",
+        "the model's",
+        "none (as the model makes it, the default) or LUFS, -14",
+    )
+    add_request(generate, "for all, with retries")
+    common(generate, "facts")
+
+    compare = command(
+        "compare", compare_command.compare, "say how alike two audio files are", _COMPARE_EXAMPLES
+    )
+    compare.add_argument("a", metavar="A", help="the one to hold B against, the source")
+    compare.add_argument("b", metavar="B", help="the result")
+    compare.add_argument(
+        "--plot", metavar="FILE", help="waveforms and chromagrams of both, as PNG, SVG or PDF"
+    )
 
     variations = command("variations", commands.variations, "list the named variations", "")
-    _add_presets(variations)
+    add_presets(variations)
 
     status = command(
         "status", commands.status, "ask a server whether it is ready and how long its queue is", ""
     )
-    _add_server(status)
-    status.add_argument(
-        "--metrics",
-        metavar="URL",
-        help="Triton's metrics, for the queue; default: one port above the server's",
+    add_server(status)
+    add_metrics(status)
+
+    gateway = command(
+        "gateway",
+        commands.gateway,
+        "serve the old service's API and a page for browsers, in front of a server",
+        _GATEWAY_NOTES,
     )
-    for parsed in (transform, sweep, variations, status):
-        parsed.add_argument("--json", action="store_true", help="print JSON")
+    gateway.add_argument("--host", metavar="ADDRESS", help="to listen on; default: 127.0.0.1")
+    gateway.add_argument("--port", type=int, metavar="N", help="default: 8002; 0: a free one")
+    add_server(gateway)
+    add_metrics(gateway)
+    add_presets(gateway)
     return parser
-
-
-def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help="WAV or FLAC; MP3, M4A, OGG, video with PyAV")
-
-
-def _add_target(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what it becomes, one of them at least")
-    what.add_argument("--variation", metavar="NAME", help="see `melodyflow variations`")
-    what.add_argument("--prompt", metavar="TEXT", help="in words; overrides the variation's own")
-
-
-def _add_targets(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what it becomes, one of the two")
-    either = what.add_mutually_exclusive_group(required=True)
-    either.add_argument("--all", action="store_true", help="all of `melodyflow variations`")
-    either.add_argument(
-        "--variation",
-        action="append",
-        dest="variations",
-        metavar="NAME",
-        help="one of them; again for more",
-    )
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    how_far = parser.add_argument_group("how far it goes from the source, one of them at most")
-    how_far.add_argument(
-        "--strength", type=float, metavar="S", help="0 < S <= 1; 1 = most change; 1 - flowstep"
-    )
-    how_far.add_argument(
-        "--flowstep",
-        type=float,
-        metavar="F",
-        help="0 <= F < 1; 0 = most change, towards 1 = the source is kept; default 0.12",
-    )
-
-    solve = parser.add_argument_group("how it is solved; default: as the variation says")
-    solve.add_argument("--seed", type=int, metavar="N", help="0 to 2147483647; the same take again")
-    solve.add_argument(
-        "--new-take", action="store_true", help="a random seed, as when --seed is left out"
-    )
-    solve.add_argument("--source-prompt", metavar="TEXT", help="what the input is")
-    solve.add_argument("--steps", type=int, metavar="N", help="1-128; euler 25, midpoint 64")
-    solve.add_argument("--solver", metavar="NAME", help="euler or midpoint")
-    solve.add_argument("--guidance", type=float, metavar="G", help="0-10, to follow the prompt")
-    solve.add_argument("--regularize-iters", type=int, metavar="R", help="euler only")
-    solve.add_argument("--keep-last-k-iters", type=int, metavar="K", help="at most R")
-    solve.add_argument("--lambda-kl", type=float, metavar="L", help="0-1")
-
-
-def _add_result(
-    parser: argparse.ArgumentParser, metavar: str, where: str, default_format: str
-) -> None:
-    result = parser.add_argument_group("the result")
-    result.add_argument("-o", "--output", metavar=metavar, help=where)
-    result.add_argument(
-        "--format",
-        metavar="F",
-        help=f"wav (16 bit), wav24, wav32f or flac; default: {default_format}",
-    )
-    result.add_argument("--sample-rate", type=int, metavar="HZ", help="default: the input's")
-    result.add_argument(
-        "--no-metadata",
-        dest="metadata",
-        action="store_false",
-        help="write nothing about the edit into the file",
-    )
-
-
-def _add_request(parser: argparse.ArgumentParser, timeout: str) -> argparse._ArgumentGroup:
-    request = parser.add_argument_group("the request")
-    request.add_argument("--priority", type=int, metavar="P", help="1 overtakes 2; default 2")
-    request.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
-    request.add_argument("--session-id", metavar="NAME", help="for the server's log")
-    return request
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        help="gRPC endpoint; default: $MELODYFLOW_SERVER, else 127.0.0.1:8001",
-    )
-
-
-def _add_presets(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--presets",
-        metavar="FILE",
-        help="a JSON file of variations of your own, over the shipped ones; "
-        "default: $MELODYFLOW_PRESETS",
-    )

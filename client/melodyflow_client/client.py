@@ -13,14 +13,16 @@ from typing import Any, Self, TypeVar, Unpack
 
 from .aio import AsyncMelodyFlowClient
 from .audio import AudioSource
-from .errors import Cancelled, ServerError
+from .errors import Cancelled, MelodyFlowError, ServerError
 from .events import Progress, Result
 from .loop import background_loop
+from .many import CONCURRENCY, Key, Outcome, apart
 from .presets import Presets
-from .protocol import MODEL, EditOptions, SweepOptions, plan
+from .protocol import MODEL, EditOptions, GenerateOptions, SweepOptions, plan, plan_generation
 from .retry import Retry
 from .status import Status
-from .sweep import CONCURRENCY, Sweep, SweepResult, plan_sweep
+from .sweep import SweepResult, plan_sweep
+from .takes import TAKES, TakeResult, plan_takes
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ class MelodyFlowClient:
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
     presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
     retry: how an unavailable server is tried again.
-    metrics_url: Triton's metrics, for status(), a URL or host:port; else one port above gRPC.
+    metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
     ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
 
     A client keeps the last seed of each clip, so that variations of one clip share the server's
@@ -98,13 +100,7 @@ class MelodyFlowClient:
         Raises InvalidRequest, UnknownVariation, AudioError, Unavailable, DeadlineExceeded,
         Cancelled, ServerError.
         """
-        with closing(self.stream(audio, **options)) as events:
-            for event in events:
-                if isinstance(event, Result):
-                    return event
-                if on_progress is not None:
-                    on_progress(event)
-        raise ServerError("the stream ended without a result")
+        return _last(self.stream(audio, **options), on_progress)
 
     def stream(
         self, audio: AudioSource, **options: Unpack[EditOptions]
@@ -116,6 +112,21 @@ class MelodyFlowClient:
         """
         edit = plan(options, self.presets)
         return self._events(lambda: self._aio.run(audio, edit))
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Result:
+        """Text-to-music: `duration` seconds of what the prompt, or a variation's, says.
+
+        `options` are those of GenerateOptions. on_progress, Ctrl-C and errors: as with
+        transform().
+        """
+        edit = plan_generation(prompt, options, self.presets)
+        return _last(self._events(lambda: self._aio.run(None, edit)), on_progress)
 
     def sweep(
         self,
@@ -141,26 +152,39 @@ class MelodyFlowClient:
         Raises at once what is wrong with names and options (InvalidRequest, UnknownVariation), and
         while iterating AudioError, and Cancelled when the client is closed.
         """
-        return self._sweep(
-            audio, plan_sweep(variations, concurrency, options, self.presets), on_progress
-        )
+        sweep = plan_sweep(variations, concurrency, options, self.presets)
+        events = self._events(lambda: self._aio.run_sweep(audio, sweep))
+        return _outcomes(events, SweepResult, on_progress)
+
+    def takes(
+        self,
+        audio: AudioSource,
+        count: int = TAKES,
+        *,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[int, Progress], None] | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Generator[TakeResult, None, None]:
+        """Edits a clip `count` times, each with a seed of its own; the takes as they come.
+
+        `options` are those of an edit. The first seed is what transform() would use: `seed`, else
+        the clip's last one, else (or with new_take) a random one; the others are those that follow
+        it: seed + 1, seed + 2 ... The clip keeps the first. All have low priority, and the server
+        encodes the clip and the prompt once for all. concurrency, failures, timeout, leaving: as
+        with sweep().
+
+        on_progress: called with seed and Progress, as with sweep().
+
+        Raises at once what is wrong with count and options (InvalidRequest, UnknownVariation), and
+        while iterating AudioError, and Cancelled when the client is closed.
+        """
+        takes = plan_takes(count, concurrency, options, self.presets)
+        events = self._events(lambda: self._aio.run_takes(audio, takes))
+        return _outcomes(events, TakeResult, on_progress)
 
     def status(self, timeout: float = 5.0) -> Status:
         """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
         return self._wait(self._aio.status(timeout))
-
-    def _sweep(
-        self,
-        audio: AudioSource,
-        sweep: Sweep,
-        on_progress: Callable[[str, Progress], None] | None,
-    ) -> Generator[SweepResult, None, None]:
-        with closing(self._events(lambda: self._aio.run_sweep(audio, sweep))) as events:
-            for event in events:
-                if isinstance(event, SweepResult):
-                    yield event
-                elif on_progress is not None:
-                    on_progress(*event)
 
     def _events(self, begin: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
         """What an asynchronous generator yields, run on the background loop."""
@@ -201,6 +225,33 @@ class MelodyFlowClient:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
+
+
+def _last(
+    stream: Generator[Progress | Result, None, None],
+    on_progress: Callable[[Progress], None] | None,
+) -> Result:
+    with closing(stream) as events:
+        for event in events:
+            if isinstance(event, Result):
+                return event
+            if on_progress is not None:
+                on_progress(event)
+    raise ServerError("the stream ended without a result")
+
+
+def _outcomes(
+    run: Generator[tuple[Key, Progress | Outcome], None, None],
+    made: Callable[[Key, Result | None, MelodyFlowError | None], T],
+    on_progress: Callable[[Key, Progress], None] | None,
+) -> Generator[T, None, None]:
+    """What came of each of many edits, as it comes."""
+    with closing(run) as events:
+        for key, event in events:
+            if not isinstance(event, Progress):
+                yield made(key, *apart(event))
+            elif on_progress is not None:
+                on_progress(key, event)
 
 
 @dataclass(frozen=True)

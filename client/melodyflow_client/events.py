@@ -38,7 +38,8 @@ class Result:
     """An edited clip.
 
     audio: the file's bytes, WAV or FLAC. sample_rate in Hz. seed: asks for the same take again.
-    gain_db: 0, or how far an integer format was turned down so that it does not clip.
+    gain_db: how far it was turned up or down, for the loudness that was asked for or so that an
+        integer format does not clip; 0 = not.
     info: the effective parameters, checkpoint, licence and stage times, as the server says them.
     variation: the name asked for, None where there was only a prompt.
     """
@@ -55,6 +56,14 @@ class Result:
     def container(self) -> str:
         """`wav` or `flac`, told by content."""
         return "flac" if self.audio.startswith(b"fLaC") else "wav"
+
+    @property
+    def loudness(self) -> Mapping[str, Any] | None:
+        """What came of the loudness asked for; None where none was: `asked`, `source_lufs`,
+        `result_lufs`, `gain_db`, and `limited_by`: "peak" where -1 dBTP went before, else None.
+        LUFS are None for silence and under 0.4 s.
+        """
+        return self.info.get("loudness")
 
     @cached_property
     def waveform(self) -> npt.NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """The tensor contract as pure functions: options -> tensors, response tensors -> events.
 
 docs/contract.md is the truth. Ranges are the server's business, whose texts say what is allowed;
-here is checked only what the client adds, and what a tensor cannot hold.
+here is checked what the client adds, what a tensor cannot hold, and where in the clip a region
+lies, before the clip is uploaded for nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -21,30 +22,40 @@ from .events import Progress, Result
 from .presets import CUSTOM, Presets
 
 MODEL = "melodyflow"
+SHORTEST_REGION = 0.1  # seconds
 
 Array = npt.NDArray[Any]
 
 
-class SweepOptions(TypedDict, total=False):
+class CommonOptions(TypedDict, total=False):
+    """What edits and text-to-music can both be asked for; EditOptions says what it means."""
+
+    steps: int | None
+    solver: str | None
+    guidance: float | None
+    seed: int | None
+    format: str | None
+    sample_rate: int | None
+    loudness: float | str | None
+    priority: int | None
+    timeout: float | None
+    session_id: str | None
+    metadata: bool
+
+
+class SweepOptions(CommonOptions, total=False):
     """What the edits of a sweep can be asked for: EditOptions but variation and prompt."""
 
     source_prompt: str | None
     flowstep: float | None
     strength: float | None
-    steps: int | None
-    solver: str | None
-    guidance: float | None
     regularize_iters: int | None
     keep_last_k_iters: int | None
     lambda_kl: float | None
-    seed: int | None
     new_take: bool
-    format: str | None
-    sample_rate: int | None
-    priority: int | None
-    timeout: float | None
-    session_id: str | None
-    metadata: bool
+    start: float | None
+    end: float | None
+    loop: bool
 
 
 class EditOptions(SweepOptions, total=False):
@@ -61,8 +72,13 @@ class EditOptions(SweepOptions, total=False):
         inversion, euler only.
     seed: 0 to 2^31 - 1; left out, the last one used for the same clip by this client, or a random
         one. new_take: a random one even so.
+    start, end: the region to edit, in seconds of the clip, at least 0.1 s of it; what is outside
+        stays as it is. Left out: the clip's start and end.
+    loop: the clip is a loop, and the result is to repeat without a seam; not with a region.
     format: "wav" (PCM 16), "wav24", "wav32f" or "flac". sample_rate: of the result in Hz, 8000-
         192000; left out, the clip's own.
+    loudness: "source" (the clip's own, the default), "none" (as the model makes it) or a number of
+        LUFS such as -14. The peak stays under -1 dBTP; Result.loudness says what came of it.
     priority: 1 overtakes 2 in the server's queue. timeout: seconds for all of it, retries included.
     session_id: a name for the server's log. metadata: False writes nothing about the edit into the
         file.
@@ -70,6 +86,19 @@ class EditOptions(SweepOptions, total=False):
 
     variation: str | None
     prompt: str | None
+
+
+class GenerateOptions(CommonOptions, total=False):
+    """What text-to-music can be asked for beside its prompt.
+
+    duration: of the result in seconds; needed.
+    variation: a name, for its prompt; the rest of a variation is made for edits.
+    solver: "midpoint" unless asked otherwise. loudness: a number of LUFS, or "none", the default:
+        there is no source. seed: left out, a random one. The others are as in EditOptions.
+    """
+
+    duration: float
+    variation: str | None
 
 
 class Tensor(NamedTuple):
@@ -80,9 +109,29 @@ class Tensor(NamedTuple):
     values: Array
 
 
+class Region(NamedTuple):
+    """A part of a clip, in seconds; end None: the clip's own."""
+
+    start: float
+    end: float | None
+
+    def check(self, seconds: float = math.inf) -> None:
+        """InvalidRequest where it is no part of a clip of `seconds`."""
+        # By a millisecond it may be late, as the server allows: lengths are often rounded.
+        if self.end is not None and self.end > seconds + 0.001:
+            raise InvalidRequest(f"end: {self.end:g} is beyond the clip's, {seconds:.6g} s")
+        end = seconds if self.end is None else self.end
+        # To the microsecond: 2.1 - 2 is a little less than 0.1.
+        if round(end - self.start, 6) < SHORTEST_REGION:
+            raise InvalidRequest(
+                f"start: {self.start:g} must be at least {SHORTEST_REGION} s before the end, "
+                f"{end:.6g} s"
+            )
+
+
 @dataclass(frozen=True)
 class Edit:
-    """One edit as it was asked for, before its audio, seed and request id are known."""
+    """One edit, or text-to-music, as it was asked for, before its audio and seed are known."""
 
     tensors: tuple[Tensor, ...]
     variation: str | None = None
@@ -91,50 +140,50 @@ class Edit:
     priority: int = 0
     timeout: float | None = None
     parameters: Mapping[str, str | bool] = field(default_factory=dict)
+    region: Region | None = None
 
 
 def plan(options: EditOptions, presets: Presets) -> Edit:
     """Options -> an edit, its variation looked up. Raises InvalidRequest, UnknownVariation."""
-    asked: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
-    unknown = asked.keys() - EditOptions.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"an edit has no option {sorted(unknown)[0]!r}")
-    variation = asked.get("variation")
-    values = _from_preset(variation, asked, presets)
+    if "duration" in options:
+        raise InvalidRequest("duration: is for text-to-music; an edit is as long as its clip")
+    asked = _asked("an edit", options, _EDIT)
+    values = _from_preset(asked.get("variation"), asked, presets)
     if "strength" in asked:
         if "flowstep" in asked:
             raise InvalidRequest("strength: is 1 - flowstep; give one of the two, not both")
         values["flowstep"] = _flowstep(asked["strength"])
-    values |= {name: asked[name] for name in _ENCODERS if name in asked}
-    if "prompt" not in values:
-        raise InvalidRequest(
-            "prompt: variation 'custom' needs one"
-            if variation == CUSTOM
-            else "prompt: give a prompt or a variation"
-        )
-    parameters: dict[str, str | bool] = {}
-    if "session_id" in asked:
-        parameters["session_id"] = _text("session_id", asked["session_id"])
-    if asked.get("metadata", True) is False:
-        parameters["metadata"] = False
-    seed = _whole("seed", asked["seed"], 63) if "seed" in asked else None
-    if seed not in (None, -1) and asked.get("new_take"):
+    region = _region(asked)
+    if region and asked.get("loop"):
+        raise InvalidRequest("loop: is for the whole clip; give it or a region, not both")
+    edit = _edit(values, {"loudness": "source", **asked})
+    if edit.seed not in (None, -1) and asked.get("new_take"):
         raise InvalidRequest("new_take: draws a new seed; give it or a seed, not both")
-    return Edit(
-        tensors=tuple(_ENCODERS[name](name, value) for name, value in values.items()),
-        variation=variation,
-        seed=seed,
-        new_take=bool(asked.get("new_take", False)),
-        priority=_priority(asked.get("priority", 0)),
-        timeout=_timeout(asked["timeout"]) if "timeout" in asked else None,
-        parameters=parameters,
-    )
+    return replace(edit, new_take=bool(asked.get("new_take", False)), region=region)
 
 
-def input_tensors(edit: Edit, audio: bytes, seed: int) -> list[Tensor]:
-    """All inputs of a request: the clip as WAV or FLAC bytes, the seed, and what was planned."""
+def plan_generation(prompt: str | None, options: GenerateOptions, presets: Presets) -> Edit:
+    """Text-to-music; of a variation only the prompt is used, the rest of it is made for edits.
+
+    Raises InvalidRequest, UnknownVariation.
+    """
+    asked = _asked("text-to-music", {**options, "prompt": prompt}, _GENERATE)
+    if "duration" not in asked:
+        raise InvalidRequest("duration: text-to-music needs one, in seconds")
+    if asked.get("loudness") == "source":
+        raise InvalidRequest("loudness: text-to-music has no source; give a number of LUFS or none")
+    variation = asked.get("variation", CUSTOM)
+    values = {} if variation == CUSTOM else {"prompt": presets.find(variation).prompt}
+    return _edit(values, asked)
+
+
+def input_tensors(edit: Edit, audio: bytes | None, seed: int) -> list[Tensor]:
+    """All inputs of a request: what was planned, the seed, and the clip as WAV or FLAC bytes; None
+    for text-to-music.
+    """
+    clip = [] if audio is None else [_bytes_tensor("audio", audio)]
     return [
-        _bytes_tensor("audio", audio),
+        *clip,
         _bytes_tensor("encoding", b"raw"),
         Tensor("seed", "INT64", np.array([[seed]], dtype=np.int64)),
         *edit.tensors,
@@ -168,6 +217,52 @@ def decode_response(
         )
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ServerError(f"the response does not follow the contract: {error!r}") from error
+
+
+def _asked(what: str, options: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Options but those left to their defaults. Raises TypeError for what is none."""
+    for name in sorted(options.keys() - set(known)):
+        if name in _EDIT:
+            raise InvalidRequest(f"{name}: is for edits; {what} has no clip")
+        raise TypeError(f"{what} has no option {name!r}")
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _edit(values: dict[str, Any], asked: Mapping[str, Any]) -> Edit:
+    """`values`, and over them what was asked for, as an edit."""
+    values = values | {name: asked[name] for name in _ENCODERS if name in asked}
+    if "prompt" not in values:
+        raise InvalidRequest(
+            "prompt: variation 'custom' needs one"
+            if asked.get("variation") == CUSTOM
+            else "prompt: give a prompt or a variation"
+        )
+    tensors = (_ENCODERS[name](name, value) for name, value in values.items())
+    parameters: dict[str, str | bool] = {}
+    if "session_id" in asked:
+        parameters["session_id"] = _text("session_id", asked["session_id"])
+    if asked.get("metadata", True) is False:
+        parameters["metadata"] = False
+    return Edit(
+        tensors=tuple(tensor for tensor in tensors if tensor is not None),
+        variation=asked.get("variation"),
+        seed=_whole("seed", asked["seed"], 63) if "seed" in asked else None,
+        priority=_priority(asked.get("priority", 0)),
+        timeout=_timeout(asked["timeout"]) if "timeout" in asked else None,
+        parameters=parameters,
+    )
+
+
+def _region(asked: Mapping[str, Any]) -> Region | None:
+    given = {name: _real(name, asked[name]) for name in ("start", "end") if name in asked}
+    for name, value in given.items():
+        if not 0 <= value < math.inf:
+            raise InvalidRequest(f"{name}: must be a number of seconds, 0 or more, not {value:g}")
+    if not given:
+        return None
+    region = Region(given.get("start", 0.0), given.get("end"))
+    region.check()
+    return region
 
 
 def _from_preset(variation: object, asked: Mapping[str, Any], presets: Presets) -> dict[str, Any]:
@@ -264,8 +359,32 @@ def _whole_tensor(name: str, value: object) -> Tensor:
     return Tensor(name, "INT32", np.array([[_whole(name, value, 31)]], dtype=np.int32))
 
 
-# Input by input, how its value becomes a tensor; audio, encoding and seed are added later.
-_ENCODERS = {
+def _loop_tensor(name: str, value: object) -> Tensor | None:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name}: must be True or False, not {value!r}")
+    return Tensor(name, "BOOL", np.array([[True]])) if value else None
+
+
+def _loudness_tensor(name: str, value: object) -> Tensor | None:
+    if value == "none":
+        return None
+    if value != "source":
+        try:
+            level = _real(name, float(value) if isinstance(value, str) else value)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"{name}: must be 'source', 'none' or a number of LUFS such as -14, not {value!r}"
+            ) from error
+        value = f"{level:.9g}"
+    return _text_tensor(name, value)
+
+
+_EDIT = EditOptions.__annotations__.keys()
+_GENERATE = {"prompt"} | GenerateOptions.__annotations__.keys()
+
+# Input by input, how its value becomes a tensor; None: the server's default, which is not sent, so
+# that a server without the input serves as well. Audio, encoding and seed are added later.
+_ENCODERS: dict[str, Callable[[str, object], Tensor | None]] = {
     "prompt": _text_tensor,
     "source_prompt": _text_tensor,
     "flowstep": _real_tensor,
@@ -277,6 +396,11 @@ _ENCODERS = {
     "lambda_kl": _real_tensor,
     "format": _text_tensor,
     "sample_rate": _whole_tensor,
+    "start": _real_tensor,
+    "end": _real_tensor,
+    "loop": _loop_tensor,
+    "loudness": _loudness_tensor,
+    "duration": _real_tensor,
 }
 
 

@@ -47,7 +47,7 @@ def checkpoint_of(config: Mapping[str, Any]) -> str | None:
 
 def pending_of(metrics: str, model: str) -> int | None:
     """Edits in the queue of `model`, from Prometheus text; None where it is not said."""
-    for labels, value in _samples(metrics, _PENDING):
+    for labels, value in samples(metrics, _PENDING):
         if labels.get("model") == model:
             return int(value)
     return None
@@ -58,12 +58,13 @@ def loaded_checkpoint(metrics: str) -> str | None:
 
     It goes before the configuration's, which an environment variable of the server overrides.
     """
-    for labels, _ in _samples(metrics, _CHECKPOINT):
+    for labels, _ in samples(metrics, _CHECKPOINT):
         return labels.get("name")
     return None
 
 
-def _samples(metrics: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
+def samples(metrics: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
+    """Labels and values of one metric in Prometheus text."""
     for line in metrics.splitlines():
         sample = _SAMPLE.fullmatch(line)
         if sample and sample["name"] == name:

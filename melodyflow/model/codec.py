@@ -82,8 +82,12 @@ def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
     """Reflect padding that also takes inputs shorter than the padding: those get zeros on the right
     first, which are cut away again."""
     missing = max(0, max(left, right) - x.shape[-1] + 1)
-    padded = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")
-    return padded[..., : padded.shape[-1] - missing]
+    if missing:
+        x = F.pad(x, (0, missing))
+    end = x.shape[-1] - 1
+    # What F.pad's "reflect" does, several times faster on a CPU.
+    parts = (x[..., 1 : left + 1].flip(-1), x, x[..., end - right : end].flip(-1))
+    return torch.cat(parts, dim=-1)[..., : left + end + 1 + right - missing]
 
 
 class TransposedConv(nn.Module):

@@ -78,24 +78,38 @@ def convert(
         if licence is None:
             released = sources[CODEC_SOURCE] == RELEASED_CODEC
             licence = RELEASED_LICENCE if released else "unknown"
-        files = sorted(path for path in made.rglob("*") if path.is_file())
-        config = {
-            "format": FORMAT,
-            "name": name or source.resolve().name,
-            "licence": licence,
-            "codec": asdict(codec),
-            "flow": asdict(flow),
-            "sources": sources,
-            "files": {
-                path.relative_to(made).as_posix(): {
-                    "bytes": path.stat().st_size,
-                    "sha256": file_sha256(path),
-                }
-                for path in files
-            },
-        }
-        (made / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        describe(made, name or source.resolve().name, licence, codec, flow, sources)
         made.rename(out)
+
+
+def describe(
+    folder: Path,
+    name: str,
+    licence: str,
+    codec: CodecConfig,
+    flow: FlowConfig,
+    sources: dict[str, str] | None = None,
+) -> None:
+    """Writes the config.json of a folder that has all other files of a converted checkpoint.
+    sources: sha256 of the files it was converted from."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files if path != folder / CONFIG]
+    config = {
+        "format": FORMAT,
+        "name": name,
+        "licence": licence,
+        "codec": asdict(codec),
+        "flow": asdict(flow),
+        "sources": sources or {},
+        "files": {
+            path.relative_to(folder).as_posix(): {
+                "bytes": path.stat().st_size,
+                "sha256": file_sha256(path),
+            }
+            for path in files
+        },
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def census(path: Path) -> tuple[int, int]:

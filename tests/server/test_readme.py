@@ -36,7 +36,7 @@ def folder(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
     places = {
         "127.0.0.1:8000": server.http_url,
         "127.0.0.1:8001": server.grpc_url,
-        "127.0.0.1:8002": server.metrics_url,
+        "127.0.0.1:8003": server.metrics_url,
     }
     environment = os.environ | {
         "MELODYFLOW_SERVER": server.grpc_url,

@@ -3,12 +3,13 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from melodyflow_client import InvalidRequest, Progress, load_presets
+from melodyflow_client import InvalidRequest, Progress, Result, load_presets
 from melodyflow_client.channel import (
     channel_options,
     is_loopback,
@@ -16,7 +17,7 @@ from melodyflow_client.channel import (
     server_address,
 )
 from melodyflow_client.cli import main
-from melodyflow_client.output import prepare_output
+from melodyflow_client.output import facts_of, prepare_output, sentence
 from melodyflow_client.progress import display
 
 NOWHERE = "127.0.0.1:1"  # a port that nothing listens on
@@ -132,6 +133,30 @@ def test_where_results_go(riff: Path, tmp_path: Path) -> None:
         prepare_output("riff.wav/deep/x.wav", default, riff)
 
 
+@pytest.mark.parametrize(
+    ("gain_db", "loudness", "text"),
+    [
+        (0.0, None, "peak 0.500, seed 7"),
+        (-1.52, None, "peak 0.500, turned down by 1.5 dB, seed 7"),
+        (2.0, {"result_lufs": -14.02}, "peak 0.500, -14.0 LUFS, turned up by 2.0 dB, seed 7"),
+        (
+            -0.01,
+            {"result_lufs": -9.5, "limited_by": "peak"},
+            "peak 0.500, -9.5 LUFS (as loud as -1 dBTP allows), seed 7",
+        ),
+        (0.0, {"result_lufs": None, "limited_by": None}, "peak 0.500, seed 7"),
+    ],
+)
+def test_levels_are_told(gain_db: float, loudness: Any, text: str) -> None:
+    info = {} if loudness is None else {"loudness": loudness}
+    wave = np.array([[0.5, 0]], np.float32)
+    file = io.BytesIO()
+    soundfile.write(file, wave.T, 48000, format="WAV", subtype="FLOAT")
+    result = Result(file.getvalue(), 48000, 7, gain_db, info)
+    assert result.loudness == loudness
+    assert sentence(facts_of(Path("x.wav"), result)).endswith(text)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -186,8 +211,8 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELODYFLOW_SERVER", "studio:9001")
     assert server_address() == "studio:9001"
     assert server_address("grpc://other:1/") == "other:1"
-    assert metrics_address("studio:8001") == "http://studio:8002/metrics"
-    assert metrics_address("[::1]:8001") == "http://[::1]:8002/metrics"
+    assert metrics_address("studio:8001") == "http://studio:8003/metrics"
+    assert metrics_address("[::1]:8001") == "http://[::1]:8003/metrics"
     assert metrics_address("studio") is None
     assert metrics_address("studio:1", "other:2") == "http://other:2/metrics"
     assert metrics_address("studio:1", "https://other/m") == "https://other/m"

@@ -20,7 +20,13 @@ from melodyflow_client import (
     load_presets,
 )
 from melodyflow_client.errors import from_status
-from melodyflow_client.protocol import Edit, decode_response, input_tensors, plan
+from melodyflow_client.protocol import (
+    Edit,
+    decode_response,
+    input_tensors,
+    plan,
+    plan_generation,
+)
 from melodyflow_client.seeds import SeedMemory
 from melodyflow_client.status import checkpoint_of, loaded_checkpoint, pending_of
 
@@ -31,8 +37,14 @@ def planned(**options: Any) -> Edit:
     return plan(options, PRESETS)  # type: ignore[arg-type]  # also what is none of them
 
 
+def generated(prompt: str | None = None, **options: Any) -> Edit:
+    return plan_generation(prompt, options, PRESETS)  # type: ignore[arg-type]
+
+
 def values(edit: Edit) -> dict[str, Any]:
-    return {tensor.name: tensor.values[0, 0] for tensor in edit.tensors}
+    """What is sent, but the loudness that is asked for by default."""
+    sent = {tensor.name: tensor.values[0, 0] for tensor in edit.tensors}
+    return {k: v for k, v in sent.items() if (k, v) != ("loudness", b"source")}
 
 
 def test_every_tensor_has_the_contracts_type_and_a_batch_of_one() -> None:
@@ -46,6 +58,8 @@ def test_every_tensor_has_the_contracts_type_and_a_batch_of_one() -> None:
         regularize_iters=4,
         keep_last_k_iters=2,
         lambda_kl=0.1,
+        loop=True,
+        loudness=-14,
         format="flac",
         sample_rate=44100,
         seed=7,
@@ -64,10 +78,18 @@ def test_every_tensor_has_the_contracts_type_and_a_batch_of_one() -> None:
         "regularize_iters": "INT32",
         "keep_last_k_iters": "INT32",
         "lambda_kl": "FP32",
+        "loop": "BOOL",
+        "loudness": "BYTES",
         "format": "BYTES",
         "sample_rate": "INT32",
     }
-    dtypes = {"BYTES": "object", "FP32": "float32", "INT32": "int32", "INT64": "int64"}
+    dtypes = {
+        "BYTES": "object",
+        "BOOL": "bool",
+        "FP32": "float32",
+        "INT32": "int32",
+        "INT64": "int64",
+    }
     for tensor in tensors:
         assert tensor.values.shape == (1, 1)
         assert tensor.values.dtype == dtypes[tensor.datatype]
@@ -78,8 +100,96 @@ def test_every_tensor_has_the_contracts_type_and_a_batch_of_one() -> None:
     assert (sent["steps"], sent["seed"], sent["sample_rate"]) == (10, 7, 44100)
 
 
-def test_a_prompt_alone_sends_nothing_else() -> None:
-    assert values(planned(prompt="piano")) == {"prompt": b"piano"}
+def test_a_prompt_alone_asks_for_the_sources_loudness_too_and_nothing_else() -> None:
+    tensors = {tensor.name: tensor.values[0, 0] for tensor in planned(prompt="piano").tensors}
+    assert tensors == {"prompt": b"piano", "loudness": b"source"}
+
+
+def test_what_the_server_does_by_itself_is_not_sent() -> None:
+    # So that servers without these inputs serve as well.
+    assert not planned(prompt="x", loudness="none", loop=False).tensors[1:]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [(-14, b"-14"), (-14.25, b"-14.25"), ("-9.5", b"-9.5"), (np.float32(-23), b"-23")],
+)
+def test_loudness_may_be_a_number(asked: Any, sent: bytes) -> None:
+    assert values(planned(prompt="x", loudness=asked))["loudness"] == sent
+    assert values(generated("x", duration=5, loudness=asked))["loudness"] == sent
+
+
+def test_a_region() -> None:
+    edit = planned(prompt="x", start=2, end=6.5)
+    assert values(edit) == {"prompt": b"x", "start": np.float32(2), "end": np.float32(6.5)}
+    assert {t.datatype for t in edit.tensors if t.name in ("start", "end")} == {"FP32"}
+    assert values(planned(prompt="x", start=2)) == {"prompt": b"x", "start": np.float32(2)}
+    assert planned(prompt="x").region is None
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        ({"end": 9.602}, "end: 9.602 is beyond the clip's, 9.6 s"),
+        ({"start": 3, "end": 12}, "end: 12 is beyond the clip's, 9.6 s"),
+        ({"start": 12}, "start: 12 must be at least 0.1 s before the end, 9.6 s"),
+        ({"start": 9.51}, "start: 9.51 must be at least 0.1 s before the end, 9.6 s"),
+    ],
+)
+def test_a_region_lies_in_its_clip(region: dict[str, float], message: str) -> None:
+    edit = planned(prompt="x", **region)
+    assert edit.region
+    with pytest.raises(InvalidRequest) as caught:
+        edit.region.check(9.6)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    "region",
+    [{"start": 0}, {"end": 9.6}, {"end": 9.6004}, {"start": 9.5}, {"start": 2, "end": 2.1}],
+)
+def test_regions_to_the_clips_edges_and_of_a_tenth_of_a_second(region: dict[str, float]) -> None:
+    edit = planned(prompt="x", **region)
+    assert edit.region
+    edit.region.check(9.6)
+
+
+def test_text_to_music_sends_a_duration_and_no_audio() -> None:
+    edit = generated("solo cello", duration=10, steps=32, seed=7)
+    assert values(edit) == {"prompt": b"solo cello", "duration": np.float32(10), "steps": 32}
+    assert {tensor.name for tensor in input_tensors(edit, None, 7)} == {
+        *("prompt", "duration", "steps", "seed", "encoding")
+    }
+    assert {tensor.name for tensor in edit.tensors} == {"prompt", "duration", "steps"}
+
+
+def test_of_a_variation_text_to_music_has_the_prompt_only() -> None:
+    edit = generated(variation="celtic", duration=10)
+    assert values(edit) == {"prompt": PRESETS["celtic"].prompt.encode(), "duration": 10}
+    assert edit.variation == "celtic"
+    assert values(generated("kazoo", variation="celtic", duration=10))["prompt"] == b"kazoo"
+    with pytest.raises(UnknownVariation, match="did you mean celtic"):
+        generated(variation="celtik", duration=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": "x"}, "duration: text-to-music needs one"),
+        ({"duration": 5}, "prompt: give a prompt or a variation"),
+        ({"duration": "5", "prompt": "x"}, "duration: must be a number"),
+        ({"duration": 5, "prompt": "x", "flowstep": 0.1}, "flowstep: is for edits"),
+        ({"duration": 5, "prompt": "x", "start": 0.1}, "start: is for edits"),
+        ({"duration": 5, "prompt": "x", "loop": True}, "loop: is for edits"),
+        ({"duration": 5, "prompt": "x", "source_prompt": "y"}, "source_prompt: is for edits"),
+        ({"duration": 5, "prompt": "x", "loudness": "source"}, "loudness: text-to-music has no"),
+    ],
+)
+def test_what_text_to_music_cannot_be_asked_for(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{message}"):
+        generated(**options)
+    with pytest.raises(TypeError, match="text-to-music has no option 'stepz'"):
+        generated("x", duration=5, stepz=5)
 
 
 def test_a_variation_sends_its_settings() -> None:
@@ -152,6 +262,19 @@ def test_strength_is_one_minus_flowstep_exactly(flowstep: float) -> None:
         ({"prompt": "x", "timeout": float("inf")}, "timeout: must be"),
         ({"prompt": "x", "priority": -1}, "priority: must be"),
         ({"prompt": "x", "session_id": 5}, "session_id: must be text"),
+        ({"prompt": "x", "start": -1}, "start: must be a number of seconds, 0 or more, not -1"),
+        ({"prompt": "x", "end": float("nan")}, "end: must be a number of seconds"),
+        ({"prompt": "x", "end": float("inf")}, "end: must be a number of seconds"),
+        ({"prompt": "x", "start": "2"}, "start: must be a number"),
+        ({"prompt": "x", "start": 6, "end": 2}, "start: 6 must be at least 0.1 s before the end"),
+        ({"prompt": "x", "start": 2, "end": 2.05}, "start: 2 must be at least 0.1 s before the"),
+        ({"prompt": "x", "end": 0.05}, "start: 0 must be at least 0.1 s before the end, 0.05 s"),
+        ({"prompt": "x", "start": 2, "loop": True}, "loop: is for the whole clip"),
+        ({"prompt": "x", "end": 2, "loop": True}, "loop: is for the whole clip"),
+        ({"prompt": "x", "loop": 1}, "loop: must be True or False"),
+        ({"prompt": "x", "loudness": "loud"}, "loudness: must be 'source', 'none' or a number"),
+        ({"prompt": "x", "loudness": True}, "loudness: must be"),
+        ({"prompt": "x", "duration": 5}, "duration: is for text-to-music"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_naming_it(

@@ -10,7 +10,7 @@ import pytest
 from melodyflow.serving.metrics import OUTCOMES, Metrics
 from melodyflow.serving.request import INPUTS, PARAMETERS, TRITONS_OWN
 from melodyflow.serving.settings import PREFIX, Settings
-from melodyflow_client import EditOptions
+from melodyflow_client import EditOptions, GenerateOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -127,14 +127,18 @@ def test_operations_has_every_metric_with_its_labels() -> None:
 def test_the_readme_has_every_option_of_an_edit() -> None:
     from melodyflow_client.cli import _parser
 
-    table = rows(section((ROOT / "README.md").read_text(), "Parameters"))
-    assert {row[0] for row in table} == EditOptions.__annotations__.keys()
-    # No option of an edit, or not yet one of the client.
-    others = {"duration", "start", "end", "loop", "loudness"}
-    assert INPUTS[2:-1] == tuple(n for n in INPUTS if n in {*EditOptions.__annotations__, *others})
-    for row in table:
-        value = [] if row[1] in ("--new-take", "--no-metadata") else ["1"]
-        _parser().parse_args(["transform", "in.wav", row[1], *value])
+    options = EditOptions.__annotations__ | GenerateOptions.__annotations__
+    written = {}
+    for row in rows(section((ROOT / "README.md").read_text(), "Parameters")):
+        names = re.findall(r"\w+", row[0])
+        written |= dict(zip(names, re.findall(r"[\w-]+", row[1]), strict=True))
+    assert written.keys() == options.keys()
+    assert INPUTS[2:-1] == tuple(name for name in INPUTS if name in options)
+    for name, option in written.items():
+        value = [] if name in ("new_take", "metadata", "loop") else ["1"]
+        generate = ["generate", "--duration", "1"]
+        command = generate if name == "duration" else ["transform", "in.wav"]
+        _parser().parse_args([*command, option, *value])
 
 
 @pages

@@ -1,0 +1,84 @@
+"""The command that compares two clips."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from .comparison import Comparison, Heard, compare_heard
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Compares two files."""
+    from .comparison_plot import check_plot, plot
+
+    if arguments.plot:
+        check_plot(arguments.plot)
+    a, b = Heard(arguments.a), Heard(arguments.b)
+    comparison = compare_heard(a, b)
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(comparison), indent=2))
+    else:
+        print(table(comparison, arguments.a, arguments.b))
+    if arguments.plot:
+        plot(a, b, (arguments.a, arguments.b), arguments.plot)
+    return 0
+
+
+def table(comparison: Comparison, a: str, b: str) -> str:
+    """The comparison as text; a and b are the clips' names."""
+    rows = [("", a, b, ""), *_of_each(comparison)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths[0] = max(widths[0], len("chroma correlation"))
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, (*widths, 0), strict=True))
+        for row in rows
+    ]
+    lines += [f"{title:<{widths[0]}}  {text}" for title, text in _of_both(comparison)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _of_each(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+    a, b = comparison.a, comparison.b
+    longer, same = b.seconds - a.seconds, a.key == b.key
+    louder = None if a.loudness is None or b.loudness is None else b.loudness - a.loudness
+    return [
+        ("length", f"{a.seconds:.3f} s", f"{b.seconds:.3f} s", f"{longer:+.3f} s"),
+        (
+            "loudness",
+            _figure(a.loudness, ".1f", " LUFS"),
+            _figure(b.loudness, ".1f", " LUFS"),
+            _figure(louder, "+.1f", " LU"),
+        ),
+        (
+            "tempo",
+            _figure(a.tempo, ".1f", " BPM"),
+            _figure(b.tempo, ".1f", " BPM"),
+            _figure(comparison.tempo_error, "+.1f", " %"),
+        ),
+        ("key", a.key or "-", b.key or "-", "same" if same else "another"),
+    ]
+
+
+def _of_both(comparison: Comparison) -> list[tuple[str, str]]:
+    shifts = comparison.chroma_by_shift
+    if shifts is None or comparison.transposition is None:
+        return [("correlations", "-  (silence)")]
+    best = f"{comparison.transposition:+d} semitones" if comparison.transposition else "none"
+    return [
+        (
+            "chroma correlation",
+            f"{comparison.chroma_correlation:.2f}  (1 = the same notes at the same time)",
+        ),
+        ("by 0-11 semitones", " ".join(f"{shift:.2f}" for shift in shifts)),
+        ("transposition", f"{best}  ({max(shifts):.2f})"),
+        (
+            "onset correlation",
+            f"{comparison.onset_correlation:.2f}  (1 = the same rhythm at the same time)",
+        ),
+    ]
+
+
+def _figure(value: float | None, form: str, unit: str) -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"

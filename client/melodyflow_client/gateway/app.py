@@ -1,0 +1,187 @@
+"""The application: its parts made, joined, and put behind the door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import socketio
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from .. import __version__
+from ..aio import AsyncMelodyFlowClient
+from ..retry import Retry
+from . import health, juce, legacy, openapi, pages, reference, stream
+from .access import Access
+from .edits import Edits
+from .events import Events, Rooms
+from .guard import Guard
+from .jobs import Jobs
+from .limits import Limits
+from .memory import MemorySessions
+from .metrics import Metrics
+from .models import SEED_HEADER
+from .problems import Problem, problem_of
+from .redis_sessions import RedisSessions
+from .sessions import SessionStore
+from .settings import Settings
+from .state import Gateway
+from .triton import Triton
+
+# A server that is away is tried again for about four seconds; then its absence is said.
+RETRY = Retry(retries=3, first=0.5)
+
+_LOGINS_PER_MINUTE = 10  # of one address
+
+_DESCRIPTION = """\
+Text-guided music editing: audio in, a prompt or a named variation, the same bars come back as
+another arrangement, exactly as long, at the same rate. Results are AI-generated.
+
+**flowstep: 0 = most change, towards 1 = the source is kept.** Socket.IO is served at
+`/socket.io`, namespace `/`; its events are in docs/gateway.md."""
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The gateway as an ASGI application, to be run in one process by one event loop."""
+    gateway, events = _assemble(settings)
+    api = _api(gateway)
+    app: ASGIApp = socketio.ASGIApp(events, other_asgi_app=api)
+    if settings.allowed_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=[SEED_HEADER, "Retry-After"],
+        )
+    return Guard(
+        app,
+        hosts=settings.allowed_hosts,
+        origins=settings.allowed_origins,
+        max_body=settings.max_body_bytes,
+        access=gateway.access,
+        metrics=gateway.metrics,
+    )
+
+
+def _assemble(settings: Settings) -> tuple[Gateway, Any]:
+    client = AsyncMelodyFlowClient(
+        settings.server or None,
+        presets=settings.presets or None,
+        metrics_url=settings.metrics or None,
+        retry=RETRY,
+    )
+    metrics, triton = Metrics(), Triton(client)
+    sessions, manager = _sessions(settings)
+    access = Access(settings.accepted_tokens)
+    limits = Limits(settings.edits_per_minute, settings.concurrent_edits)
+    edits = Edits(
+        client,
+        triton,
+        sessions,
+        metrics,
+        max_seconds=settings.max_seconds,
+        edit_seconds=settings.edit_seconds,
+    )
+    jobs = Jobs(edits, sessions)
+    server = socketio.AsyncServer(
+        async_mode="asgi",
+        client_manager=manager,
+        cors_allowed_origins=[],  # none of its own: the guard has looked at the origin
+        max_http_buffer_size=settings.max_body_bytes,
+    )
+    rooms = Rooms(server)
+    server.register_namespace(Events(rooms, jobs, sessions, access, limits, metrics))
+    gateway = Gateway(
+        settings=settings,
+        client=client,
+        access=access,
+        limits=limits,
+        logins=Limits(_LOGINS_PER_MINUTE, 1),
+        sessions=sessions,
+        metrics=metrics,
+        triton=triton,
+        edits=edits,
+        jobs=jobs,
+        rooms=rooms,
+    )
+    return gateway, server
+
+
+def _sessions(settings: Settings) -> tuple[SessionStore, Any]:
+    """The store of sessions, and Socket.IO's way to clients of other gateways."""
+    if settings.redis_url:
+        manager = socketio.AsyncRedisManager(settings.redis_url, channel="melodyflow:events")
+        return RedisSessions(settings.redis_url, settings.session_seconds), manager
+    return (
+        MemorySessions(settings.sessions, settings.session_bytes, settings.session_seconds),
+        None,
+    )
+
+
+def _api(gateway: Gateway) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        gateway.triton.refresh()
+        yield
+        await gateway.jobs.close()
+        await gateway.client.close()
+        await gateway.sessions.close()
+
+    api = FastAPI(
+        title="MelodyFlow gateway",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={
+            Problem: _answer_problem,
+            HTTPException: _answer_http,
+            RequestValidationError: _answer_invalid,
+            Exception: _answer_failure,
+        },
+    )
+    api.state.gateway = gateway
+    for part in (legacy, stream, juce, health, pages, reference):
+        api.include_router(part.router)
+    openapi.without_422(api)
+    api.mount("/static", StaticFiles(directory=pages.STATIC))
+    return api
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    if error.status == 429:
+        request.app.state.gateway.metrics.refused.labels("limit").inc()
+    return _error(request, error.status, error.message, error.headers)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(request, error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    flaw = error.errors()[0]
+    return _error(request, 400, f"{flaw['loc'][-1]}: {flaw['msg']}", {})
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    return _error(request, problem.status, problem.message, problem.headers)
+
+
+def _error(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+    body: dict[str, object] = {"error": message}
+    if request.url.path.startswith(juce.PREFIX):
+        body = {"success": False, **body}
+    return JSONResponse(body, status, headers)

@@ -1,0 +1,66 @@
+"""`melodyflow gateway`: listens, serves, ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+
+import uvicorn
+
+from ..errors import InvalidRequest
+from .app import create_app
+from .logs import log_to_stderr
+from .settings import Settings, read_settings
+
+_END_SECONDS = 10  # for edits in flight, when the gateway is told to end
+
+
+class _Server(uvicorn.Server):
+    """Says where it is as soon as it answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or []:
+            host, port = listening.getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            print(f"MelodyFlow's gateway is at http://{name}:{port}", flush=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until it is told to end. Raises MelodyFlowError."""
+    given = {
+        name: getattr(arguments, name) for name in ("host", "port", "server", "metrics", "presets")
+    }
+    settings = read_settings(os.environ, given)
+    log_to_stderr(settings.log_level)
+    app = create_app(settings)
+    listening = _listen(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=_END_SECONDS,
+    )
+    server = _Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn raises them once more when it has ended, which here is no failure.
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=256)
+    except OSError as error:
+        raise InvalidRequest(
+            f"port: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from None

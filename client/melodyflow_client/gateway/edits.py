@@ -1,0 +1,174 @@
+"""One edit through the gateway: its place in line, its seed, its events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from ..aio import AsyncMelodyFlowClient
+from ..audio import Clip, load
+from ..events import Progress, Result
+from ..protocol import Edit, plan
+from .metrics import Metrics
+from .problems import Problem, outcome_of, problem_of
+from .reading import Asked
+from .sessions import SessionKey, SessionStore, wanted_seed
+from .ticking import ticking
+from .triton import Triton
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # between two looks at the line while an edit waits
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An edit that Triton has not begun. Both numbers are approximate.
+
+    position: edits of this gateway before it. total: all that wait. seconds: until the result.
+    warming: Triton is not there or not ready, and is tried again.
+    """
+
+    position: int
+    total: int
+    seconds: float | None
+    warming: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An edit that is ready to be sent."""
+
+    clip: Clip
+    edit: Edit
+    seed: int
+    asked: Asked
+
+
+class Edits:
+    """Sends edits to Triton, and knows which of them wait."""
+
+    def __init__(
+        self,
+        client: AsyncMelodyFlowClient,
+        triton: Triton,
+        sessions: SessionStore,
+        metrics: Metrics,
+        *,
+        max_seconds: float,
+        edit_seconds: float,
+    ) -> None:
+        self._client = client
+        self._triton = triton
+        self._sessions = sessions
+        self._metrics = metrics
+        self._max_seconds, self._edit_seconds = max_seconds, edit_seconds
+        self._line: list[object] = []  # edits that wait, the oldest first
+        self._working: set[object] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Edits that Triton has not begun."""
+        return len(self._line)
+
+    @property
+    def running(self) -> int:
+        """Edits that Triton works on."""
+        return len(self._working)
+
+    async def prepare(self, key: SessionKey | None, asked: Asked) -> Prepared:
+        """Checks the fields and the audio, and chooses the seed. Raises Problem.
+
+        key: the session whose seeds count; None: of none.
+        """
+        fields = asked.fields
+        timeout = min(fields.timeout_s or self._edit_seconds, self._edit_seconds)
+        try:
+            if fields.new_take and fields.seed is not None and fields.seed >= 0:
+                raise Problem(400, "new_take: draws a new seed; give it or a seed, not both")
+            # Before the audio is looked at: it costs nothing.
+            edit = plan({**fields.options(), "timeout": timeout}, self._client.presets)
+            clip = await asyncio.to_thread(load, asked.audio, max_seconds=self._max_seconds)
+        except Exception as error:
+            raise problem_of(error) from error
+        new_take = bool(fields.new_take)
+        if key is None:
+            seed = wanted_seed(fields.seed, True)
+            assert seed is not None
+        else:
+            seed = await self._sessions.seed(key, clip.digest, fields.seed, new_take)
+            edit = replace(edit, parameters={**edit.parameters, "session_id": key.name})
+        return Prepared(clip, replace(edit, seed=seed), seed, asked)
+
+    async def run(
+        self, prepared: Prepared, api: str
+    ) -> AsyncGenerator[Waiting | Progress | Result, None]:
+        """The events of an edit: Waiting as long as Triton has not begun, and whenever that
+        changes; then Progress, at last the Result. Raises Problem.
+
+        Closing the generator cancels the edit. `api` is how the metrics call who asks.
+        """
+        started, outcome = time.monotonic(), "cancelled"
+        ticket = object()
+        self._wait(ticket)
+        tries = 0
+        last: Waiting | None = None
+        try:
+            source = self._client.run(prepared.clip, prepared.edit)
+            async with aclosing(ticking(source, _LOOK_SECONDS)) as events:
+                async for event in events:
+                    if isinstance(event, Result):
+                        outcome = "done"
+                        self._metrics.edit_seconds.observe(time.monotonic() - started)
+                        yield event
+                        return
+                    if event is not None and event.stage != "queued":
+                        self._begin(ticket)
+                        yield event
+                        continue
+                    if event is not None:  # the first try, or one more of a server that is away
+                        tries += 1
+                        self._wait(ticket)
+                    if ticket in self._line:
+                        waiting = self._look(ticket, prepared, warming=tries > 1)
+                        if waiting != last:
+                            last = waiting
+                            yield waiting
+        except Exception as error:
+            problem = problem_of(error)
+            outcome = outcome_of(problem)
+            raise problem from error
+        finally:
+            self._end(ticket)
+            self._metrics.edits.labels(api, outcome).inc()
+
+    def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
+        position = self._line.index(ticket)
+        seconds = self._triton.estimate(prepared.asked.fields, position + len(self._working))
+        return Waiting(position, len(self._line), seconds, warming)
+
+    def _wait(self, ticket: object) -> None:
+        self._working.discard(ticket)
+        if ticket not in self._line:
+            self._line.append(ticket)
+        self._count()
+
+    def _begin(self, ticket: object) -> None:
+        if ticket in self._line:
+            self._line.remove(ticket)
+            self._working.add(ticket)
+            self._count()
+
+    def _end(self, ticket: object) -> None:
+        self._working.discard(ticket)
+        if ticket in self._line:
+            self._line.remove(ticket)
+        self._count()
+
+    def _count(self) -> None:
+        self._metrics.waiting.set(len(self._line))
+        self._metrics.running.set(len(self._working))

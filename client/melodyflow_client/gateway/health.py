@@ -1,0 +1,71 @@
+"""Whether the gateway can serve, what runs behind it, and its metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from .. import __version__
+from .models import Health, Queue
+from .openapi import errors
+from .state import Owner, Shared
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get(
+    "/health",
+    summary="Whether edits are taken",
+    description="Needs no token. What it says of the server is a few seconds old at most.",
+    response_model=Health,
+    responses={503: {"model": Health, "description": "Edits are not taken now."}, **errors()},
+)
+async def health(gateway: Shared) -> Response:
+    status = await gateway.triton.status()
+    error = status.error
+    if not status.model_ready and error is None:
+        error = "the server answers and its model is not ready"
+    if not await gateway.sessions.ping():
+        error = "Redis cannot be reached"
+    answer = Health(
+        status="healthy" if error is None else "unhealthy",
+        error=error,
+        gpu_available=gateway.triton.gpu,
+        model_loaded=status.model_ready,
+        uptime=round(time.monotonic() - gateway.started, 1),
+        resources=gateway.triton.resources,
+        queue=Queue(
+            waiting=status.pending,
+            gateway_waiting=gateway.edits.waiting,
+            gateway_running=gateway.edits.running,
+        ),
+        checkpoint=gateway.triton.checkpoint,
+        version=__version__,
+    )
+    headers = {} if error is None else {"Retry-After": "5"}
+    return JSONResponse(answer.model_dump(), 200 if error is None else 503, headers)
+
+
+_METRICS_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Prometheus' text format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get(
+    "/metrics",
+    summary="The gateway's metrics",
+    response_class=Response,
+    responses={**_METRICS_ANSWER, **errors(401)},
+)
+async def metrics(gateway: Shared, owner: Owner) -> Response:
+    sizes = await gateway.sessions.sizes()
+    if sizes is not None:
+        gateway.metrics.sessions.set(sizes[0])
+        gateway.metrics.session_bytes.set(sizes[1])
+    return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

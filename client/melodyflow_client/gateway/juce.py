@@ -1,0 +1,117 @@
+"""The VST's HTTP: begin an edit, ask how far it is, take it back."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import JSONResponse, Response
+
+from .jobs import failed
+from .models import (
+    SESSION_ID,
+    AudioDataRequest,
+    JuceError,
+    JuceStarted,
+    JuceStatus,
+    JuceUndone,
+    QueueStatus,
+    SessionRequest,
+)
+from .openapi import EDIT, body, errors
+from .problems import Problem
+from .reading import parse, read_edit
+from .sessions import SILENT_SECONDS, JobState, SessionKey, new_session_id
+from .state import Owner, Shared
+from .wording import estimated_time, message
+
+PREFIX = "/api/juce"
+
+router = APIRouter(prefix=PREFIX, tags=["VST"])
+
+
+@router.post(
+    "/transform_audio",
+    summary="Begin an edit",
+    description=(
+        "The edit goes on behind; ask for it with poll_status. A session has one such edit at a "
+        "time: a new one takes the place of one that runs. An edit that nobody polls for 60 s is "
+        "cancelled. `flowstep`: 0 = most change, towards 1 = the source is kept."
+    ),
+    response_model=JuceStarted,
+    responses=errors(*(code for code in EDIT if code != 504), model=JuceError),
+    openapi_extra=body(AudioDataRequest),
+)
+async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> JuceStarted:
+    lease = gateway.limits.take(owner)
+    try:
+        asked, _ = await read_edit(request, AudioDataRequest, None, audio="audio_data")
+        key = SessionKey(owner, asked.fields.session_id or new_session_id())
+        state = await gateway.jobs.start(key, asked, lease, api="juce")
+    except BaseException:
+        lease.release()
+        raise
+    assert state.seed is not None
+    return JuceStarted(session_id=key.name, seed=state.seed, message="the edit has begun")
+
+
+@router.get(
+    "/poll_status/{session_id}",
+    summary="How far an edit is",
+    description=(
+        "`status` is warming while the server does not answer or is still loading. The position "
+        "counts edits of one gateway; it and the time are approximate. `audio_data` comes with "
+        "completed, as often as it is asked for, until the session is forgotten."
+    ),
+    response_model=JuceStatus,
+    response_model_exclude_none=True,
+    responses=errors(400, 401, 404, 500, 503, model=JuceError),
+)
+async def poll_status(
+    session_id: Annotated[str, Path(pattern=SESSION_ID)], gateway: Shared, owner: Owner
+) -> Response:
+    found = await gateway.sessions.poll(SessionKey(owner, session_id))
+    if found is None:
+        unknown = JuceError(status="unknown", error=f"session_id: {session_id!r} is not known")
+        return JSONResponse(unknown.model_dump(), 404)
+    state, audio = found
+    if state.running and time.time() - state.at > SILENT_SECONDS:
+        state = failed(state, "the gateway that worked on it has gone; begin anew")
+    answer = JuceStatus(
+        status=state.status,
+        progress=state.progress,
+        queue_status=_queue_status(state),
+        transform_in_progress=state.running,
+        seed=state.seed,
+        audio_data=base64.b64encode(audio).decode() if audio is not None else None,
+        error=state.error,
+    )
+    return JSONResponse(answer.model_dump(exclude_none=True))
+
+
+@router.post(
+    "/undo_transform",
+    summary="Take an edit back",
+    response_model=JuceUndone,
+    responses=errors(400, 401, 404, 413, 500, 503, model=JuceError),
+    openapi_extra=body(SessionRequest),
+)
+async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> JuceUndone:
+    asked = parse(await request.body(), SessionRequest)
+    original = await gateway.sessions.original(SessionKey(owner, asked.session_id))
+    if original is None:
+        raise Problem(404, f"session_id: {asked.session_id!r}; nothing to undo there")
+    return JuceUndone(
+        audio_data=base64.b64encode(original).decode(), message="the audio before the edit"
+    )
+
+
+def _queue_status(state: JobState) -> QueueStatus:
+    return QueueStatus(
+        status=state.status,
+        message=message(state),
+        position=state.position,
+        estimated_time=estimated_time(state),
+    )

@@ -1,0 +1,130 @@
+"""The old service's HTTP: /transform and /variations, with right status codes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from ..events import Result
+from .edits import Prepared
+from .jobs import REPORT_SECONDS, moved
+from .models import (
+    SEED_HEADER,
+    EditFields,
+    TransformAnswer,
+    TransformRequest,
+    Variation,
+    Variations,
+)
+from .openapi import EDIT, SEED_HEADER_DOC, body, errors
+from .problems import Problem
+from .reading import read_edit
+from .sessions import JobState, SessionKey
+from .state import Gateway, Owner, Shared
+
+router = APIRouter(tags=["the old service"])
+
+Value = TypeVar("Value")
+
+
+class ClientGone(Exception):
+    """Nobody is there to answer."""
+
+
+@router.post(
+    "/transform",
+    summary="Edit a clip and wait for it",
+    description=(
+        "JSON is answered with JSON, a multipart form with the file itself. `flowstep`: 0 = most "
+        "change, towards 1 = the source is kept. With a `session_id` the seed of a clip is kept "
+        "for its next edit, and Socket.IO clients of that session see the progress. A client that "
+        "goes away cancels the edit. `audio_file_path` is refused: no path is ever opened."
+    ),
+    response_model=None,
+    responses={
+        200: {
+            "description": "The edited clip, exactly as long as the original.",
+            "model": TransformAnswer,
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}}
+                for kind in ("audio/wav", "audio/flac")
+            },
+            "headers": SEED_HEADER_DOC,
+        },
+        **errors(*EDIT),
+    },
+    openapi_extra=body(TransformRequest, EditFields),
+)
+async def transform(request: Request, gateway: Shared, owner: Owner) -> Response:
+    with gateway.limits.take(owner):
+        asked, is_form = await read_edit(request, TransformRequest, EditFields)
+        name = asked.fields.session_id
+        key = SessionKey(owner, name) if name else None
+        prepared = await gateway.edits.prepare(key, asked)
+        try:
+            result = await _unless_gone(request, lambda: _edit(gateway, key, prepared))
+        except ClientGone:
+            return Response(status_code=499)  # goes nowhere but into the log
+    headers = {SEED_HEADER: str(result.seed)}
+    if is_form:
+        return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
+    answer = TransformAnswer(audio=base64.b64encode(result.audio).decode())
+    return JSONResponse(answer.model_dump(), headers=headers)
+
+
+async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:
+    state, told = JobState(job="", seed=prepared.seed), float("-inf")
+    async with aclosing(gateway.edits.run(prepared, "transform")) as events:
+        async for event in events:
+            if isinstance(event, Result):
+                return event
+            before, state = state.status, moved(state, event)
+            due = state.status != before or time.monotonic() - told >= REPORT_SECONDS
+            if key is not None and due:
+                told = time.monotonic()
+                await gateway.rooms.told(key, state)
+    raise Problem(500, "the edit ended without a result")
+
+
+async def _unless_gone(request: Request, work: Callable[[], Awaitable[Value]]) -> Value:
+    """Does the work, and cancels it when the client closes the connection: ClientGone."""
+
+    async def leaves() -> None:
+        message: Any = {}
+        while message.get("type") != "http.disconnect":
+            message = await request.receive()
+
+    working, leaving = asyncio.ensure_future(work()), asyncio.ensure_future(leaves())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+@router.get(
+    "/variations", summary="The named variations", responses=errors(401), response_model=Variations
+)
+async def variations(gateway: Shared, owner: Owner) -> Variations:
+    return Variations(
+        variations={
+            name: Variation(
+                prompt=preset.prompt,
+                flowstep=preset.flowstep,
+                steps=preset.steps,
+                category=preset.category,
+            )
+            for name, preset in gateway.client.presets.items()
+        }
+    )

@@ -1,0 +1,141 @@
+"""Sessions in this process's memory, bounded by number, bytes and age."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from ..seeds import draw_seed
+from .problems import RETRY_SECONDS, Problem
+from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey, wanted_seed
+
+
+@dataclass
+class _Session:
+    seeds: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    state: JobState | None = None
+    original: bytes | None = None
+    result: bytes | None = None
+    used: float = 0.0  # time.monotonic() of the last use
+    polled: float = 0.0  # of the last question after the job
+
+    @property
+    def bytes(self) -> int:
+        return len(self.original or b"") + len(self.result or b"")
+
+    @property
+    def running(self) -> bool:
+        return self.state is not None and self.state.running
+
+
+class MemorySessions:
+    """A SessionStore. The sessions used longest ago make room for new ones, unless a job runs."""
+
+    def __init__(self, sessions: int, size: int, seconds: float) -> None:
+        self._most, self._size, self._seconds = sessions, size, seconds
+        self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
+        self._bytes = 0
+
+    async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
+        seeds = self._session(key).seeds
+        chosen = wanted_seed(seed, new_take)
+        if chosen is None:
+            chosen = seeds.get(clip)
+        seeds[clip] = draw_seed() if chosen is None else chosen
+        seeds.move_to_end(clip)
+        while len(seeds) > SEEDS_KEPT:
+            seeds.popitem(last=False)
+        return seeds[clip]
+
+    async def begin(self, key: SessionKey, state: JobState, original: bytes) -> None:
+        session = self._session(key)
+        session.state = None
+        self._store(key, session, original, None)
+        session.state, session.polled = state, time.monotonic()
+
+    async def report(self, key: SessionKey, state: JobState) -> bool:
+        session = self._sessions.get(key)
+        if session is None or session.state is None or session.state.job != state.job:
+            return False
+        session.state, session.used = state, time.monotonic()
+        return not state.polled or time.monotonic() - session.polled < POLL_SECONDS
+
+    async def finish(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
+        session = self._sessions.get(key)
+        if session is None or session.state is None or session.state.job != state.job:
+            return False
+        self._store(key, session, session.original, result)
+        session.state, session.used = state, time.monotonic()
+        return True
+
+    async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
+        session = self._known(key)
+        if session is None or session.state is None:
+            return None
+        session.polled = time.monotonic()
+        return session.state, session.result
+
+    async def original(self, key: SessionKey) -> bytes | None:
+        session = self._known(key)
+        return session.original if session else None
+
+    async def sizes(self) -> tuple[int, int] | None:
+        self._forget_old()
+        return len(self._sessions), self._bytes
+
+    async def ping(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        self._sessions.clear()
+        self._bytes = 0
+
+    def _known(self, key: SessionKey) -> _Session | None:
+        self._forget_old()
+        session = self._sessions.get(key)
+        if session is not None:
+            session.used = time.monotonic()
+            self._sessions.move_to_end(key)
+        return session
+
+    def _session(self, key: SessionKey) -> _Session:
+        session = self._known(key)
+        if session is None:
+            while len(self._sessions) >= self._most:
+                self._drop_one(key)
+            session = self._sessions[key] = _Session(used=time.monotonic())
+        return session
+
+    def _store(
+        self, key: SessionKey, session: _Session, original: bytes | None, result: bytes | None
+    ) -> None:
+        self._bytes -= session.bytes
+        session.original, session.result = original, result
+        self._bytes += session.bytes
+        try:
+            while self._bytes > self._size:
+                self._drop_one(key)
+        except Problem:
+            self._bytes -= session.bytes
+            session.original = session.result = None
+            raise
+
+    def _drop_one(self, kept: SessionKey) -> None:
+        for key, session in self._sessions.items():
+            if key != kept and not session.running:
+                self._drop(key)
+                return
+        raise Problem(503, "no room for another session", RETRY_SECONDS)
+
+    def _forget_old(self) -> None:
+        oldest = time.monotonic() - self._seconds
+        # In the order of their last use but for those with a job, which is written as it goes on.
+        for key, session in list(self._sessions.items()):
+            if session.used >= oldest:
+                break
+            if not session.running:
+                self._drop(key)
+
+    def _drop(self, key: SessionKey) -> None:
+        self._bytes -= self._sessions.pop(key).bytes

@@ -1,0 +1,48 @@
+"""The gateway's own metrics, for Prometheus at /metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)
+APIS = ("transform", "stream", "juce", "socketio")
+OUTCOMES = ("done", "invalid", "cancelled", "deadline", "unavailable", "failed")
+REASONS = ("host", "origin", "token", "size", "limit")
+
+
+class Metrics:
+    """One gateway's; nothing is shared between two in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter(
+            "requests", "HTTP requests answered, by route and status", "route", "status"
+        )
+        self.refused = self._counter("refused", "Requests refused at the door", "reason")
+        self.edits = self._counter("edits", "Edits ended", "api", "outcome")
+        self.edit_seconds = Histogram(
+            "melodyflow_gateway_edit_seconds",
+            "Seconds of an edit that is done, its wait included",
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.waiting = self._gauge("edits_waiting", "Edits that Triton has not begun")
+        self.running = self._gauge("edits_running", "Edits that Triton works on")
+        self.sockets = self._gauge("sockets", "Socket.IO clients connected")
+        self.sessions = self._gauge("sessions", "Sessions kept in memory")
+        self.session_bytes = self._gauge("session_bytes", "Bytes of audio of those")
+        for api in APIS:
+            for outcome in OUTCOMES:
+                self.edits.labels(api, outcome)
+        for reason in REASONS:
+            self.refused.labels(reason)
+
+    def text(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"melodyflow_gateway_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"melodyflow_gateway_{name}", text, registry=self.registry)

@@ -1,0 +1,78 @@
+"""The OpenAPI document: what FastAPI cannot see for itself, because bodies are read by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from .models import EditFields, ErrorBody
+
+_MEANINGS = {
+    400: "A field, or the audio, cannot be used; the text names it.",
+    401: "No valid token.",
+    403: "The page of another site sent this.",
+    404: "No such variation or session.",
+    413: "The body is too large.",
+    415: "Neither JSON nor a multipart form.",
+    421: "The Host is not one of this gateway's.",
+    429: "Too many edits of this token; see Retry-After.",
+    500: "The gateway's or the server's fault.",
+    503: "The server is full, starting or not there; see Retry-After.",
+    504: "The deadline passed.",
+}
+_ALWAYS = (403, 421)  # the door's
+EDIT = (400, 401, 404, 413, 415, 429, 500, 503, 504)
+
+
+def errors(*codes: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for code in sorted({*codes, *_ALWAYS}):
+        # Those of the door have one form everywhere.
+        body = ErrorBody if code in (*_ALWAYS, 413) else model
+        answers[code] = {"model": body, "description": _MEANINGS[code]}
+        if code in (429, 503):
+            answers[code]["headers"] = {
+                "Retry-After": {"description": "seconds", "schema": {"type": "integer"}}
+            }
+    return answers
+
+
+def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads a JSON body, or a form with the file `audio`."""
+    content: dict[str, Any] = {"application/json": {"schema": model.model_json_schema()}}
+    if form is not None:
+        schema = form.model_json_schema()
+        schema["properties"] = {
+            "audio": {"type": "string", "format": "binary", "description": "An audio file."},
+            **schema["properties"],
+        }
+        schema["required"] = ["audio"]
+        content["multipart/form-data"] = {"schema": schema}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def without_422(api: FastAPI) -> None:
+    """Takes FastAPI's own answer to invalid parameters out of the document: here it is a 400."""
+    make = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        for methods in document["paths"].values():
+            for route in methods.values():
+                route["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+SEED_HEADER_DOC = {
+    "X-Melodyflow-Seed": {
+        "description": "The seed that was used.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    }
+}

@@ -1,0 +1,122 @@
+"""What a browser sees: the page, and the page that asks for a token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from .access import COOKIE
+from .problems import Problem
+from .state import Shared, gateway_of
+
+STATIC = Path(__file__).parent / "static"
+
+# Everything is the gateway's own; results are heard from blobs. Nothing is evaluated or framed.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; media-src blob:; worker-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
+}
+
+_COOKIE_SECONDS = 30 * 24 * 3600
+_MAX_FORM = 4096
+
+_TOKEN_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>MelodyFlow: token</title>
+<link rel="stylesheet" href="/static/token.css">
+</head>
+<body>
+<main>
+<h1>MelodyFlow</h1>
+<form method="post" action="/login">
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+<p role="alert">{alert}</p>
+<button>Open</button>
+</form>
+<p>The operator of this gateway has it. It is kept in a cookie that scripts cannot read.</p>
+</main>
+</body>
+</html>
+"""
+
+router = APIRouter(include_in_schema=False)
+
+
+def _known(request: Request) -> bool:
+    try:
+        gateway_of(request).access.owner(request.headers)
+    except Problem:
+        return False
+    return True
+
+
+Known = Annotated[bool, Depends(_known)]
+
+
+@router.get("/")
+async def page(known: Known) -> Response:
+    if not known:
+        return RedirectResponse("/login", 303)
+    index = STATIC / "index.html"
+    if not index.is_file():
+        raise Problem(404, "this gateway comes without the page")
+    return FileResponse(index, headers={**PAGE_HEADERS, "Cache-Control": "no-cache"})
+
+
+@router.get("/login")
+async def token_page(known: Known) -> Response:
+    return RedirectResponse("/", 303) if known else _ask_for_token()
+
+
+@router.post("/login")
+async def take_token(request: Request, gateway: Shared) -> Response:
+    gateway.logins.count(request.client.host if request.client else "")
+    token = await _token_of(request)
+    if gateway.access.owner_of_token(token) is None:
+        gateway.metrics.refused.labels("token").inc()
+        return _ask_for_token("This is not a token of this gateway.", 401)
+    answer = RedirectResponse("/", 303)
+    answer.set_cookie(
+        COOKIE,
+        gateway.access.cookie(token),
+        max_age=_COOKIE_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return answer
+
+
+@router.post("/logout")
+async def forget_token(request: Request) -> Response:
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(
+        COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+    )
+    return answer
+
+
+async def _token_of(request: Request) -> str:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_FORM:
+            raise Problem(413, "the form is too large")
+    return parse_qs(body.decode("ascii", "replace")).get("token", [""])[0].strip()
+
+
+def _ask_for_token(alert: str = "", status: int = 200) -> Response:
+    return HTMLResponse(_TOKEN_PAGE.format(alert=alert), status, PAGE_HEADERS)

@@ -1,0 +1,135 @@
+"""Requests -> what is asked for: JSON or a multipart form, its audio as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import difflib
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from .models import EditFields
+from .problems import Problem
+
+_PLACEHOLDER = "base64_encoded_audio_data"
+_SHOWN = 80  # characters of a wrong value
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An edit as a client asked for it; audio: the file's bytes as they came."""
+
+    fields: EditFields
+    audio: bytes
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = 2**62  # audio is never written to disk; the body's limit bounds it
+
+
+async def read_edit(
+    request: Request,
+    model: type[EditFields],
+    form: type[EditFields] | None,
+    *,
+    audio: str = "audio",
+) -> tuple[Asked, bool]:
+    """The edit in a request's body, and whether it came as a form. Raises Problem.
+
+    model: of a JSON body, whose audio is called `audio`. form: of a form's fields, its file is
+    always `audio`; None: no form is taken.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data" and form is not None:
+        return await _read_form(request, form), True
+    if kind not in ("application/json", ""):
+        allowed = "application/json" + (" or multipart/form-data" if form else "")
+        raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
+    body = await request.body()
+    # Tens of megabytes may be in it: other requests go on meanwhile.
+    return await asyncio.to_thread(parse_edit, body, model, audio), False
+
+
+def parse_edit(body: bytes | dict[str, Any], model: type[EditFields], audio: str) -> Asked:
+    """An edit from JSON, or from what JSON became. Raises Problem."""
+    parsed = parse(body, model)
+    return Asked(parsed, decode_audio(audio, getattr(parsed, audio)))
+
+
+def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:
+    """JSON, or what it became, as a model. Raises Problem, whose text begins with the field."""
+    try:
+        if isinstance(body, bytes):
+            return model.model_validate_json(body)
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise Problem(400, _first(error, model)) from None
+
+
+def decode_audio(name: str, text: str) -> bytes:
+    """Base64 -> bytes; white space in it is allowed. Raises Problem."""
+    try:
+        data = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        hint = "; that is the README's placeholder" if text == _PLACEHOLDER else ""
+        raise Problem(
+            400, f"{name}: {_short(text)}; an audio file in base64 is expected ({error}){hint}"
+        ) from None
+    if not data:
+        raise Problem(400, f"{name}: is empty")
+    return data
+
+
+async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
+    parser = _InMemory(
+        request.headers, request.stream(), max_files=1, max_fields=32, max_part_size=2**16
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, f"multipart form: {error.message}") from None
+    try:
+        upload = form.get("audio")
+        if not isinstance(upload, UploadFile):
+            raise Problem(400, "audio: is missing; a file part of this name is expected")
+        audio = await upload.read()
+    finally:
+        await form.close()
+    if not audio:
+        raise Problem(400, "audio: is empty")
+    others = {name: value for name, value in form.items() if name != "audio"}
+    return Asked(parse(others, fields), audio)
+
+
+def _first(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that is wrong, as "field: value; what is allowed"."""
+    flaw = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in flaw["loc"])
+    if flaw["type"] == "json_invalid":
+        return f"body: no JSON: {flaw['msg'].partition(': ')[2]}"
+    if flaw["type"] == "missing":
+        return f"{name}: is missing"
+    if flaw["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(name, model.model_fields, n=1)
+        hint = f"; is {nearest[0]} meant?" if nearest else ""
+        return f"{name[:_SHOWN]}: no such field{hint}"
+    said = flaw["msg"].removeprefix("Value error, ")
+    if not name:
+        return said if flaw["type"] == "value_error" else "body: a JSON object is expected"
+    return f"{name}: {_short(flaw['input'])}; {said[:1].lower()}{said[1:]}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return repr(value)[:_SHOWN]

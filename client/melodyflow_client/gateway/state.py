@@ -1,0 +1,70 @@
+"""What the parts of one gateway share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
+
+from ..aio import AsyncMelodyFlowClient
+from .access import COOKIE, Access
+from .edits import Edits
+from .events import Rooms
+from .jobs import Jobs
+from .limits import Limits
+from .metrics import Metrics
+from .problems import Problem
+from .sessions import SessionStore
+from .settings import Settings
+from .triton import Triton
+
+
+@dataclass
+class Gateway:
+    """One gateway: made once, found by every route."""
+
+    settings: Settings
+    client: AsyncMelodyFlowClient
+    access: Access
+    limits: Limits
+    logins: Limits
+    sessions: SessionStore
+    metrics: Metrics
+    triton: Triton
+    edits: Edits
+    jobs: Jobs
+    rooms: Rooms
+    started: float = field(default_factory=time.monotonic)
+
+
+def gateway_of(request: Request) -> Gateway:
+    return cast(Gateway, request.app.state.gateway)
+
+
+_bearer = HTTPBearer(auto_error=False, description="One of the gateway's tokens.")
+_cookie = APIKeyCookie(
+    name=COOKIE, auto_error=False, description="Set by the token page, for browsers."
+)
+
+
+def owner_of(
+    request: Request,
+    _: Annotated[object, Security(_bearer)],
+    __: Annotated[object, Security(_cookie)],
+) -> str:
+    """The owner of a request; the two parameters are there for the OpenAPI document."""
+    gateway = gateway_of(request)
+    try:
+        owner = gateway.access.owner(request.headers)
+    except Problem:
+        gateway.metrics.refused.labels("token").inc()
+        raise
+    request.state.owner = owner
+    return owner
+
+
+Shared = Annotated[Gateway, Depends(gateway_of)]
+Owner = Annotated[str, Depends(owner_of)]

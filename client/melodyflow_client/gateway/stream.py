@@ -1,0 +1,132 @@
+"""POST /transform/stream: an edit as server-sent events.
+
+The answer is `text/event-stream`. Every event's data is one JSON object:
+
+    queued    session_id, position, estimated_seconds   at once, and when it changes
+    progress  session_id, progress (0-100), stage, step ([done, total])
+    result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info
+    error     error, code (as an HTTP status)
+
+`queued` lasts until Triton answers; its position counts the edits of this gateway alone, and both
+of its numbers are approximate. A comment line comes every 10 seconds without an event. The last
+event is `result` or `error`. A client that closes the connection cancels the edit. What is wrong
+with the request itself is no event: it is answered with its status and {"error": ...}.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ..events import Progress, Result
+from .edits import Prepared, Waiting
+from .limits import Lease
+from .models import StreamRequest, StrictFields
+from .openapi import EDIT, body, errors
+from .problems import Problem
+from .reading import read_edit
+from .sessions import SessionKey, new_session_id
+from .state import Gateway, Owner, Shared
+from .ticking import ticking
+
+HEARTBEAT_SECONDS = 10.0
+
+router = APIRouter(tags=["stream"])
+
+
+# Of one event.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["queued", "progress", "result", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events; the lease is released when they end, also where they never began."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None], lease: Lease) -> None:
+        # X-Accel-Buffering: a proxy before the gateway is to pass each event on at once.
+        super().__init__(events, headers={"X-Accel-Buffering": "no"})
+        self._lease = lease
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._lease:
+            await super().__call__(scope, receive, send)
+
+
+@router.post(
+    "/transform/stream",
+    summary="Edit a clip, with progress as server-sent events",
+    description=(__doc__ or "").partition("\n\n")[2],
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Events: queued, progress, and at last result or error.",
+            "content": {"text/event-stream": {"schema": _EVENT}},
+        },
+        **errors(*EDIT),
+    },
+    openapi_extra=body(StreamRequest, StrictFields),
+)
+async def transform_stream(request: Request, gateway: Shared, owner: Owner) -> _EventStream:
+    lease = gateway.limits.take(owner)
+    try:
+        asked, _ = await read_edit(request, StreamRequest, StrictFields)
+        key = SessionKey(owner, asked.fields.session_id or new_session_id())
+        prepared = await gateway.edits.prepare(key, asked)
+        return _EventStream(_events(gateway, key, prepared), lease)
+    except BaseException:
+        lease.release()
+        raise
+
+
+async def _events(
+    gateway: Gateway, key: SessionKey, prepared: Prepared
+) -> AsyncGenerator[bytes, None]:
+    source = gateway.edits.run(prepared, "stream")
+    try:
+        async with aclosing(ticking(source, HEARTBEAT_SECONDS)) as events:
+            async for event in events:
+                yield b": still here\n\n" if event is None else _encode(key.name, prepared, event)
+    except Problem as problem:
+        yield _event("error", {"error": problem.message, "code": problem.status})
+
+
+def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
+    data: dict[str, object] = {"session_id": session_id}
+    if isinstance(event, Waiting):
+        data |= {"position": event.position, "estimated_seconds": event.seconds}
+        return _event("queued", data)
+    if isinstance(event, Progress):
+        data |= {
+            "progress": round(100 * event.progress, 2),
+            "stage": event.stage,
+            "step": [event.step, event.total],
+        }
+        return _event("progress", data)
+    data |= {
+        "audio": base64.b64encode(event.audio).decode(),
+        "variation": event.variation,
+        "prompt": event.info.get("parameters", {}).get("prompt"),
+        "seed": event.seed,
+        "sample_rate": event.sample_rate,
+        "gain_db": event.gain_db,
+        "info": dict(event.info),
+    }
+    return _event("result", data)
+
+
+def _event(name: str, data: dict[str, object]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()

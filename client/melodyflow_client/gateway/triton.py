@@ -1,0 +1,102 @@
+"""What Triton says of itself: its state, its checkpoint, its load, and how long an edit takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from ..aio import AsyncMelodyFlowClient
+from ..presets import SOLVER_STEPS, Presets
+from ..status import Status, read_metrics, samples
+from .models import Checkpoint, EditFields, Resources
+
+_FRESH_SECONDS = 3.0  # an answer is not asked for again so soon
+
+
+class Triton:
+    """Asks seldom, and remembers."""
+
+    def __init__(self, client: AsyncMelodyFlowClient) -> None:
+        self._client = client
+        self._asking: asyncio.Task[None] | None = None
+        self._asked = float("-inf")
+        self._status = Status(client.server)
+        self._metrics = ""
+
+    async def status(self) -> Status:
+        """As it was a few seconds ago at most."""
+        task = self.refresh()
+        if task is not None:
+            await asyncio.shield(task)
+        return self._status
+
+    def refresh(self) -> asyncio.Task[None] | None:
+        """Asks, unless the last answer is fresh; the task that does it, if one does."""
+        if self._asking is None and time.monotonic() - self._asked > _FRESH_SECONDS:
+            self._asking = asyncio.create_task(self._ask())
+        return self._asking
+
+    async def _ask(self) -> None:
+        try:
+            url = self._client.metrics_url
+            self._status, self._metrics = await asyncio.gather(
+                self._client.status(timeout=2.0),
+                asyncio.to_thread(read_metrics, url or "", 2.0),
+            )
+        finally:
+            self._asked, self._asking = time.monotonic(), None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The weights that are loaded, by the labels that the model's metrics carry."""
+        for labels, _ in samples(self._metrics, "melodyflow_checkpoint_info"):
+            return Checkpoint(**{name: labels.get(name, "") for name in Checkpoint.model_fields})
+        return None
+
+    @property
+    def gpu(self) -> bool:
+        """Whether Triton sees a GPU."""
+        return self._value("nv_gpu_memory_total_bytes") is not None
+
+    @property
+    def resources(self) -> Resources:
+        """Of Triton's machine. All its GPUs together."""
+        cpu, total = self._value("nv_cpu_utilization"), self._value("nv_cpu_memory_total_bytes")
+        used = self._value("nv_cpu_memory_used_bytes")
+        gpu_used = self._value("nv_gpu_memory_used_bytes")
+        gpu_total = self._value("nv_gpu_memory_total_bytes")
+        return Resources(
+            cpu_percent=None if cpu is None else round(100 * cpu, 1),
+            memory_percent=round(100 * used / total, 1) if total and used is not None else None,
+            gpu_memory_used=None if gpu_used is None else int(gpu_used),
+            gpu_memory_total=None if gpu_total is None else int(gpu_total),
+        )
+
+    def estimate(self, asked: EditFields, ahead: int) -> float | None:
+        """About how many seconds an edit takes that has `ahead` others before it.
+
+        From the mean time of a network call so far, whatever its size; None where not known yet.
+        """
+        self.refresh()
+        seconds = self._value("melodyflow_evaluation_seconds_sum")
+        calls = self._value("melodyflow_evaluation_seconds_count")
+        if not calls or seconds is None:
+            return None
+        rounds = 1 + ahead // (self._value("melodyflow_slots") or 1)
+        return round(rounds * seconds / calls * _evaluations(asked, self._client.presets), 1)
+
+    def _value(self, name: str) -> float | None:
+        values = [value for _, value in samples(self._metrics, name)]
+        return sum(values) if values else None
+
+
+def _evaluations(asked: EditFields, presets: Presets) -> int:
+    """Network calls of an edit: steps * (R + 1), or 2 * steps without regularisation."""
+    preset = presets.get(asked.variation or "")
+    solver = asked.solver or (preset.solver if preset else "euler")
+    own = preset if preset and preset.solver == solver else None
+    steps = asked.steps or (own.steps if own else SOLVER_STEPS[solver])
+    iterations = own.regularize_iters if own else None
+    if iterations is None:
+        iterations = 2 if solver == "euler" else 0
+    return steps * (iterations + 1) if iterations else 2 * steps

@@ -1,0 +1,77 @@
+"""Readable and reachable: on a desktop and a phone, in light and dark, with the keyboard alone."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .actions import load, make
+from .conftest import DESKTOP, PHONE, Visit
+
+SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_and_everything_can_be_read(
+    visit: Visit, tone: Path, size: tuple[int, int], scheme: str
+) -> None:
+    page = visit(size, scheme)
+    page.locator(".variation").first.wait_for()
+
+    def check() -> None:
+        assert page.evaluate(SIDEWAYS) == 0
+        contrast, text = page.evaluate("lowestContrast()")
+        assert contrast >= 4.5, text
+
+    check()
+    load(page, tone)
+    page.fill("#seed", "no seed")
+    page.click("#make")
+    expect(page.locator("#seed-error")).to_be_visible()
+    check()
+    page.fill("#seed", "")
+    page.get_by_role("button", name="Your own words").click()
+    page.fill("#prompt", "a very long sentence about an instrument " * 20 + "x" * 100)
+    page.click("#make")
+    check()
+    page.locator(".take .save:visible").wait_for()
+    page.click("#play")
+    check()
+
+
+def test_the_keyboard_is_enough(page: Page, tone: Path) -> None:
+    load(page, tone)
+    make(page)
+    page.evaluate("document.activeElement.blur()")
+    reached = {}
+    for _ in range(80):  # twice around at least
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            continue
+        focus = page.evaluate("focused()")
+        assert focus["outlined"], focus
+        assert focus["name"], focus
+        reached[focus["id"]] = focus["name"]
+    wanted = {"file", "record", "variation", "strength", "seed", "make", "new-take", "try-six"}
+    wanted |= {"other-six", "play", "hear-a", "hear-b", "position", "loop"}
+    wanted |= {"listen", "compare", "button save", "quiet reuse"}
+    assert wanted <= reached.keys(), wanted - reached.keys()
+
+    page.locator(".variation input").first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#make")).to_have_text("Make “Banjo bluegrass”")
+    page.locator("#make").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".take .save:visible")).to_have_count(2)
+
+
+def test_progress_is_told_to_those_who_do_not_see_it(page: Page, tone: Path) -> None:
+    page.evaluate("watch()")
+    load(page, tone)
+    make(page)
+    told = page.evaluate("window.told")
+    assert told[0] == "tone.wav is ready."
+    assert told[-1] == "Accordion folk is ready."
+    assert "Accordion folk: taking it apart" in told
+    assert len(told) <= 6  # stages, not per cents

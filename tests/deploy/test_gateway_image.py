@@ -1,0 +1,94 @@
+"""Dockerfile.gateway and its service in docker-compose.yml, as far as it shows unbuilt."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from melodyflow_client.gateway.settings import read_settings
+
+
+@pytest.fixture(scope="module")
+def dockerfile(root: Path) -> str:
+    return (root / "Dockerfile.gateway").read_text().replace("\\\n", " ")
+
+
+@pytest.fixture(scope="module")
+def service(root: Path) -> dict[str, Any]:
+    compose = yaml.safe_load((root / "docker-compose.yml").read_text())
+    found: dict[str, Any] = compose["services"]["gateway"]
+    return found
+
+
+def environment(dockerfile: str) -> dict[str, str]:
+    [line] = re.findall(r"^ENV (.+)$", dockerfile, re.MULTILINE)
+    return dict(re.findall(r"(\w+)=(\S+)", line))
+
+
+def test_what_is_installed_is_what_is_tested_and_complete(root: Path) -> None:
+    def pins(name: str) -> dict[str, str]:
+        lines = (root / name).read_text().splitlines()
+        return dict(line.split("==") for line in lines if line[:1] != "#")
+
+    image, tested = pins("requirements-gateway.txt"), pins("requirements.txt")
+    assert image.items() <= tested.items()
+    assert "torch" not in image
+    project = (root / "client/pyproject.toml").read_text()
+    needed = re.findall(r'^    "([\w-]+)', project, re.MULTILINE)
+    assert {"tritonclient", "fastapi", "python-socketio", "redis"} <= set(needed)
+    assert set(needed) <= image.keys()
+
+
+def test_everything_that_is_copied_is_there_and_not_ignored(root: Path, dockerfile: str) -> None:
+    allowed = re.findall(r"^!(.+?)/?$", (root / ".dockerignore").read_text(), re.MULTILINE)
+    copied = [line.split()[0] for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)]
+    assert len(copied) == 4
+    for source in copied:
+        assert (root / source).exists(), source
+        assert source in allowed, source
+
+
+def test_it_does_not_run_as_root_and_fetches_nothing_at_its_start(dockerfile: str) -> None:
+    assert re.findall(r"^USER (.+)$", dockerfile, re.MULTILINE) == ["1000:1000"]
+    [start] = re.findall(r"^ENTRYPOINT (.+)$", dockerfile, re.MULTILINE)
+    command = yaml.safe_load(start)
+    assert command == ["python3", "-m", "melodyflow_client", "gateway"]
+    done = subprocess.run([sys.executable, *command[1:], "--help"], capture_output=True)
+    assert done.returncode == 0
+
+
+def test_its_port_is_on_loopback_alone(service: dict[str, Any], dockerfile: str) -> None:
+    [port] = service["ports"]
+    assert re.fullmatch(r"127\.0\.0\.1:\$\{\w+:-8002\}:8002", port)
+    assert re.findall(r"^EXPOSE (.+)$", dockerfile, re.MULTILINE) == ["8002"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_its_settings_are_good_with_and_without_what_may_be_given(
+    service: dict[str, Any], dockerfile: str
+) -> None:
+    given = {name: value for name, value in service["environment"].items() if "${" not in value}
+    settings = read_settings({**environment(dockerfile), **given}, {})
+    assert (settings.host, settings.port) == ("0.0.0.0", 8002)
+    assert settings.server == "melodyflow:8001"
+    optional = [value for value in service["environment"].values() if "${" in value]
+    assert all(re.fullmatch(r"\$\{\w+:-\}", value) for value in optional)
+
+
+def test_it_finds_whichever_triton_runs(root: Path) -> None:
+    services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
+    for name in ("melodyflow-gpu", "melodyflow-cpu"):
+        assert services[name]["networks"]["default"]["aliases"] == ["melodyflow"]
+        assert services[name]["profiles"][0] in services["gateway"]["profiles"]
+
+
+def test_ci_installs_what_the_wheels_do_not_bring(root: Path) -> None:
+    script = (root / ".ci/run").read_text()
+    assert "redis-server" in script
+    assert "chromium" in script

@@ -1,0 +1,104 @@
+"""Two gateways, one Redis, one server: whichever is asked, the answer is the same."""
+
+import asyncio
+import time
+
+import pytest
+
+from melodyflow.embedded import EmbeddedServer
+
+from .conftest import PATIENCE, Running, Start, base64_of, decoded, music, until, wav
+from .test_socketio import Client, connected, request
+
+BEGIN, POLL, UNDO = (
+    f"/api/juce/{name}" for name in ("transform_audio", "poll_status", "undo_transform")
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(server: EmbeddedServer, start_gateway: Start, redis_url: str) -> tuple[Running, Running]:
+    first, second = (
+        start_gateway(server.grpc_url, server.metrics_url, REDIS_URL=redis_url) for _ in range(2)
+    )
+    return first, second
+
+
+def begin(gateway: Running, session: str, **changes: object) -> dict[str, object]:
+    body = {"audio_data": base64_of(wav()), "variation": "celtic", "session_id": session, **changes}
+    answer = gateway.post(BEGIN, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def finished(gateway: Running, session: str) -> dict[str, object]:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = gateway.get(f"{POLL}/{session}")
+        assert answer.status_code == 200, answer.text
+        state = answer.json()
+        if not state["transform_in_progress"]:
+            return state  # type: ignore[no-any-return]
+        time.sleep(0.1)
+    raise AssertionError(state)
+
+
+def test_a_job_of_one_is_polled_and_undone_on_the_other(fleet: tuple[Running, Running]) -> None:
+    first, second = fleet
+    begun = begin(first, "shared", steps=64)
+    done = finished(second, "shared")
+    assert (done["status"], done["seed"]) == ("completed", begun["seed"])
+    assert decoded(str(done["audio_data"]))[0].shape == music().shape
+    undone = second.post(UNDO, json={"session_id": "shared"}).json()
+    assert undone["audio_data"] == base64_of(wav())
+    assert begin(second, "shared", variation="chiptune", steps=1)["seed"] == begun["seed"]
+
+
+def test_a_new_job_on_the_other_ends_the_one_that_runs(fleet: tuple[Running, Running]) -> None:
+    first, second = fleet
+    cancelled = 'melodyflow_gateway_edits_total{api="juce",outcome="cancelled"}'
+    before = first.metric(cancelled)
+    begin(first, "moved", audio_data=base64_of(wav(20, 140)), steps=128)
+    begin(second, "moved", steps=2, seed=5)
+    assert until(lambda: first.metric(cancelled) == before + 1)
+    assert finished(first, "moved")["seed"] == 5
+
+
+def test_events_reach_the_room_whichever_gateway_its_clients_are_at(
+    fleet: tuple[Running, Running],
+) -> None:
+    first, second = fleet
+
+    async def play() -> tuple[Client, Client, Client]:
+        async with (
+            connected(first) as worker,
+            connected(second) as listener,
+            connected(second) as stranger,
+        ):
+            for client, session in ((worker, "room"), (listener, "room"), (stranger, "other")):
+                await client.socket.emit(
+                    "transform_audio_request", request(session_id=session, steps=1)
+                )
+                await client.wait_for("audio_transformed", "error")
+            for client in (worker, listener, stranger):
+                client.got.clear()
+            await worker.socket.emit("transform_audio_request", request(session_id="room", steps=9))
+            await listener.wait_for("audio_transformed")
+            await worker.wait_for("audio_transformed")
+            return worker, listener, stranger
+
+    worker, listener, stranger = asyncio.run(play())
+    assert stranger.got == []
+    sent = [event for event in worker.got if event[0] != "transform_audio_received"]
+    assert sent == listener.got
+
+
+def test_a_job_whose_gateway_dies_is_not_waited_for(
+    server: EmbeddedServer, start_gateway: Start, redis_url: str, fleet: tuple[Running, Running]
+) -> None:
+    doomed = start_gateway(server.grpc_url, server.metrics_url, REDIS_URL=redis_url)
+    begin(doomed, "orphan", audio_data=base64_of(wav(20, 120)), steps=128)
+    doomed.process.kill()
+    doomed.process.wait()
+    state = finished(fleet[0], "orphan")
+    assert state["status"] == "failed"
+    assert "gone" in str(state["error"])

@@ -1,0 +1,131 @@
+"""What the gateway says of itself: /health, /variations, /metrics, its pages."""
+
+import hashlib
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from melodyflow.embedded import EmbeddedServer
+from melodyflow_client import __version__, load_presets
+
+from .conftest import PATIENCE, Running, Start, base64_of, until, wav
+
+Metrics = Callable[[], dict[str, float]]
+
+
+def test_health_says_what_runs(gateway: Running, checkpoint: Path) -> None:
+    answer = gateway.get("/health")
+    assert answer.status_code == 200
+    health = answer.json()
+    assert (health["status"], health["error"], health["model_loaded"]) == ("healthy", None, True)
+    assert health["version"] == __version__
+    assert health["uptime"] > 0
+    assert 0 <= health["resources"]["cpu_percent"] <= 100
+    assert 0 < health["resources"]["memory_percent"] < 100
+    assert health["gpu_available"] is False
+    assert health["queue"]["waiting"] is not None
+    said = health["checkpoint"]
+    assert said.keys() == {"name", "licence", "sha256"}
+    assert len(said["sha256"]) == len(hashlib.sha256().hexdigest())
+
+
+def test_health_without_triton_is_503(start_gateway: Start) -> None:
+    lonely = start_gateway("127.0.0.1:1", "127.0.0.1:1")
+    answer = lonely.get("/health")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    health = answer.json()
+    assert (health["status"], health["model_loaded"], health["checkpoint"]) == (
+        "unhealthy",
+        False,
+        None,
+    )
+    assert health["error"]
+    # What needs no server is there all the same.
+    assert lonely.get("/variations").status_code == 200
+
+
+def test_variations_are_the_presets(gateway: Running) -> None:
+    listed = gateway.get("/variations").json()["variations"]
+    presets = load_presets()
+    assert list(listed) == list(presets)
+    assert len(listed) == 33
+    for name, entry in listed.items():
+        preset = presets[name]
+        assert entry == {
+            "prompt": preset.prompt,
+            "flowstep": preset.flowstep,
+            "steps": preset.steps,
+            "category": preset.category,
+        }
+
+
+def test_variations_of_ones_own(
+    server: EmbeddedServer, start_gateway: Start, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"variations": {"kazoo": {"prompt": "Kazoo choir."}}}))
+    started = start_gateway(server.grpc_url, server.metrics_url, "--presets", str(own))
+    listed = started.get("/variations").json()["variations"]
+    assert (len(listed), listed["kazoo"]["prompt"]) == (34, "Kazoo choir.")
+
+
+def test_metrics_count_requests_by_route(gateway: Running) -> None:
+    name = 'melodyflow_gateway_requests_total{route="/variations",status="200"}'
+    before = gateway.metric(name)
+    gateway.get("/variations")
+    assert gateway.metric(name) == before + 1
+    # A session's name is in no label.
+    gateway.get("/api/juce/poll_status/a-name")
+    text = gateway.get("/metrics").text
+    assert 'route="/api/juce/poll_status/{session_id}",status="404"' in text
+    assert "a-name" not in text
+
+
+@pytest.mark.parametrize("path", ["/login", "/docs"])
+def test_pages_have_a_strict_policy_and_nothing_inline(guarded: Running, path: str) -> None:
+    answer = guarded.get(path)
+    assert answer.headers["Content-Type"].startswith("text/html")
+    policy = answer.headers["Content-Security-Policy"]
+    for directive in (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "worker-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ):
+        assert directive in policy
+    assert "unsafe" not in policy
+    assert "style=" not in answer.text
+    assert "<script" not in answer.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_cancels_what_runs(
+    server: EmbeddedServer, start_gateway: Start, metrics: Metrics, number: int
+) -> None:
+    started = start_gateway(server.grpc_url, server.metrics_url)
+    cancelled = 'melodyflow_edits_total{outcome="cancelled"}'
+    before = metrics()[cancelled]
+    body = {
+        "audio_data": base64_of(wav(25, 190)),
+        "variation": "celtic",
+        "steps": 128,
+        "session_id": "ends",
+    }
+    assert started.post("/api/juce/transform_audio", json=body).status_code == 200
+    path = "/api/juce/poll_status/ends"
+    assert until(lambda: started.get(path).json()["status"] == "processing")
+    started.process.send_signal(number)
+    assert started.process.wait(PATIENCE) == 0
+    assert until(lambda: metrics()[cancelled] == before + 1)
+
+
+def test_static_files_stay_in_their_folder(gateway: Running) -> None:
+    assert gateway.get("/static/token.css").status_code == 200
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/"):
+        assert gateway.get(path).status_code == 404

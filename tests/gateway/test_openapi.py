@@ -1,0 +1,102 @@
+"""The OpenAPI document is true: requests made from it are answered as it says, never with 500."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase as Part
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import FailureGroup
+
+from melodyflow.embedded import EmbeddedServer
+
+from .conftest import PATIENCE, Running, Start, base64_of, wav
+
+load_all_checks()
+CONFORMANCE = CHECKS.get_by_names(
+    ["status_code_conformance", "content_type_conformance", "response_schema_conformance"]
+)
+
+
+@pytest.fixture(scope="module")
+def generous(server: EmbeddedServer, start_gateway: Start) -> Running:
+    """A gateway that does not refuse for mere number."""
+    return start_gateway(server.grpc_url, server.metrics_url, EDITS_PER_MINUTE="1000000")
+
+
+@pytest.fixture(scope="module")
+def api(generous: Running) -> Any:
+    return schemathesis.openapi.from_url(f"{generous.url}/openapi.json")
+
+
+ROUTES = [
+    ("POST", "/transform"),
+    ("GET", "/variations"),
+    ("POST", "/transform/stream"),
+    ("POST", "/api/juce/transform_audio"),
+    ("GET", "/api/juce/poll_status/{session_id}"),
+    ("POST", "/api/juce/undo_transform"),
+    ("GET", "/health"),
+    ("GET", "/metrics"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_answers_are_as_the_document_says(api: Any, method: str, path: str) -> None:
+    @settings(
+        max_examples=20,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Part.explicit, Part.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=api[path][method].as_strategy())
+    def ask(case: schemathesis.Case) -> None:
+        for attempt in variants(case):
+            answer = attempt.call(timeout=PATIENCE)
+            # 503 and 504 are right answers to a full server and to a deadline of a microsecond.
+            assert answer.status_code in (503, 504) or answer.status_code < 500, answer.text
+            attempt.validate_response(answer, checks=CONFORMANCE)
+
+    ask()
+
+
+def test_no_route_is_left_out(api: Any) -> None:
+    document = api.raw_schema["paths"]
+    assert {(m.upper(), path) for path in document for m in document[path]} == set(ROUTES)
+
+
+def variants(case: schemathesis.Case) -> Iterator[schemathesis.Case]:
+    """A case as it was made, and again with a sound that can be edited in little time."""
+    yield case
+    for name in ("audio", "audio_data"):
+        body = case.body
+        if isinstance(body, dict) and name in body:
+            form = case.media_type == "multipart/form-data"
+            sound = wav(0.15) if form else base64_of(wav(0.15))
+            case.body = {**body, name: sound, "steps": 2}
+            yield case
+
+
+def test_the_failures_of_this_test_are_found(api: Any, generous: Running) -> None:
+    """The checks do check: an answer that the document does not have is a failure."""
+    case = api["/health"]["GET"].Case()
+    answer = case.call(headers={"Host": "evil.example"})
+    answer.status_code = 418
+    with pytest.raises(FailureGroup):
+        case.validate_response(answer, checks=CONFORMANCE)
+
+
+def test_the_page_names_every_route_and_loads_nothing_from_elsewhere(gateway: Running) -> None:
+    document = gateway.get("/openapi.json").json()
+    page = gateway.get("/docs").text
+    for path, methods in document["paths"].items():
+        for method in methods:
+            assert f"<code>{method.upper()} {path}</code>" in page
+    assert "<script" not in page
+    assert re.findall(r'(?:href|src)="([^"]*)"', page) == ["/static/reference.css", "/openapi.json"]
+    assert "0 = most change, towards 1 = the source is kept" in page

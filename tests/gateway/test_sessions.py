@@ -1,0 +1,243 @@
+"""Both stores of sessions, in memory and in a real Redis, keep the same promises."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from melodyflow_client.gateway import memory, redis_sessions
+from melodyflow_client.gateway.memory import MemorySessions
+from melodyflow_client.gateway.problems import Problem
+from melodyflow_client.gateway.redis_sessions import RedisSessions
+from melodyflow_client.gateway.sessions import JobState, SessionKey, SessionStore
+
+Test = Callable[[SessionStore], Awaitable[None]]
+Play = Callable[[Test], None]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def play(request: pytest.FixtureRequest) -> Play:
+    """Runs a test with a store."""
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else None
+
+    def run(test: Test) -> None:
+        async def with_store() -> None:
+            store: SessionStore = (
+                MemorySessions(100, 10_000, 60)
+                if redis_url is None
+                else RedisSessions(redis_url, 60)
+            )
+            try:
+                await test(store)
+            finally:
+                await store.close()
+
+        asyncio.run(with_store())
+
+    return run
+
+
+@pytest.fixture
+def key() -> SessionKey:
+    return SessionKey("owner", secrets.token_hex(8))
+
+
+def test_a_clips_seed_is_kept_until_another_is_asked_for(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        first = await store.seed(key, "clip", None, False)
+        assert 0 <= first < 2**31
+        assert await store.seed(key, "clip", None, False) == first
+        assert await store.seed(key, "clip", -1, False) == first
+        assert await store.seed(key, "other clip", None, False) != first
+        assert await store.seed(key._replace(name="x" + key.name), "clip", None, False) != first
+        assert await store.seed(key._replace(owner="other"), "clip", None, False) != first
+        assert await store.seed(key, "clip", 0, False) == 0
+        assert await store.seed(key, "clip", None, False) == 0
+        take = await store.seed(key, "clip", None, True)
+        assert take != 0
+        assert await store.seed(key, "clip", None, False) == take
+
+    play(test)
+
+
+def test_edits_that_begin_together_have_one_seed(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        seeds = await asyncio.gather(*(store.seed(key, "clip", None, False) for _ in range(20)))
+        assert len(set(seeds)) == 1
+
+    play(test)
+
+
+def test_a_sessions_seeds_are_bounded(
+    play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "SEEDS_KEPT", 3)
+    monkeypatch.setattr(redis_sessions, "SEEDS_KEPT", 3)
+
+    async def test(store: SessionStore) -> None:
+        first = await store.seed(key, "clip 0", None, False)
+        for number in range(1, 6):
+            await store.seed(key, f"clip {number}", None, False)
+        assert await store.seed(key, "clip 0", None, False) != first
+
+    play(test)
+
+
+def test_a_job_from_its_beginning_to_its_end(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        assert await store.poll(key) is None
+        assert await store.original(key) is None
+        state = JobState("job", polled=True, seed=7, variation="celtic")
+        await store.begin(key, state, b"before")
+        assert await store.poll(key) == (state, None)
+        moved = replace(state, status="processing", progress=12.5)
+        assert await store.report(key, moved)
+        assert await store.poll(key) == (moved, None)
+        done = replace(moved, status="completed", progress=100.0)
+        assert await store.finish(key, done, b"after\x00\xff")
+        assert await store.poll(key) == (done, b"after\x00\xff")
+        assert await store.original(key) == b"before"
+        for other in (key._replace(owner="other"), key._replace(name="other")):
+            assert await store.poll(other) is None
+            assert await store.original(other) is None
+
+    play(test)
+
+
+def test_a_newer_job_takes_the_place_of_one_that_runs(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        first, second = JobState("first"), JobState("second")
+        await store.begin(key, first, b"1")
+        await store.begin(key, second, b"2")
+        assert not await store.report(key, first)
+        assert not await store.finish(key, replace(first, status="completed"), b"late")
+        assert await store.poll(key) == (second, None)
+        assert await store.original(key) == b"2"
+
+    play(test)
+
+
+def test_a_new_job_forgets_the_result_of_the_one_before(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        first = JobState("first")
+        await store.begin(key, first, b"1")
+        await store.finish(key, replace(first, status="completed"), b"result")
+        await store.begin(key, JobState("second"), b"2")
+        found = await store.poll(key)
+        assert found is not None
+        assert (found[0].job, found[1]) == ("second", None)
+
+    play(test)
+
+
+def test_a_polled_job_that_nobody_asks_after_is_not_wanted(
+    play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (memory, redis_sessions):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.2)
+
+    async def test(store: SessionStore) -> None:
+        state = JobState("job", polled=True)
+        await store.begin(key, state, b"")
+        assert await store.report(key, state)
+        await asyncio.sleep(0.3)
+        assert not await store.report(key, state)
+        await store.poll(key)
+        assert await store.report(key, state)
+        listened = JobState("listened")
+        await store.begin(key, listened, b"")
+        await asyncio.sleep(0.3)
+        assert await store.report(key, listened)
+
+    play(test)
+
+
+def run(test: Awaitable[None]) -> None:
+    async def awaited() -> None:
+        await test
+
+    asyncio.run(awaited())
+
+
+def names(number: int) -> SessionKey:
+    return SessionKey("owner", str(number))
+
+
+async def filled(store: MemorySessions, number: int, size: int, status: str = "completed") -> None:
+    state = JobState(f"job {number}")
+    await store.begin(names(number), state, b"x" * size)
+    await store.report(names(number), replace(state, status=status))
+
+
+def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
+    async def test() -> None:
+        store = MemorySessions(3, 10_000, 60)
+        for number in range(3):
+            await filled(store, number, 1)
+        assert await store.original(names(0)) is not None  # used: 1 is the oldest now
+        await filled(store, 3, 1)
+        assert await store.original(names(1)) is None
+        assert await store.original(names(0)) is not None
+        assert await store.sizes() == (3, 3)
+
+    run(test())
+
+
+def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
+    async def test() -> None:
+        store = MemorySessions(100, 100, 60)
+        await filled(store, 0, 40, "processing")
+        await filled(store, 1, 40)
+        await filled(store, 2, 40)
+        assert await store.sizes() == (2, 80)
+        assert await store.original(names(1)) is None
+        assert await store.original(names(0)) is not None
+        with pytest.raises(Problem) as refused:
+            await filled(store, 3, 70)
+        assert (refused.value.status, refused.value.retry_after) == (503, 5)
+        assert await store.original(names(0)) is not None
+        sizes = await store.sizes()
+        assert sizes is not None
+        assert sizes[1] <= 100
+
+    run(test())
+
+
+def test_memory_forgets_with_age() -> None:
+    async def test() -> None:
+        store = MemorySessions(100, 100, 0.2)
+        await filled(store, 0, 10)
+        await filled(store, 1, 10, "processing")
+        await asyncio.sleep(0.3)
+        assert await store.original(names(0)) is None
+        assert await store.original(names(1)) is not None
+        assert await store.sizes() == (1, 10)
+
+    run(test())
+
+
+def test_redis_forgets_with_age(redis_url: str, key: SessionKey) -> None:
+    async def test() -> None:
+        store = RedisSessions(redis_url, 1)
+        await store.begin(key, JobState("job"), b"audio")
+        first = await store.seed(key, "clip", None, False)
+        await asyncio.sleep(1.5)
+        assert await store.original(key) is None
+        assert await store.seed(key, "clip", None, False) != first
+        await store.close()
+
+    run(test())
+
+
+def test_without_redis_it_is_a_503_and_no_ping(tmp_path: object) -> None:
+    async def test() -> None:
+        store = RedisSessions(f"unix://{tmp_path}/nobody.sock", 60)
+        assert not await store.ping()
+        with pytest.raises(Problem) as refused:
+            await store.poll(names(0))
+        assert (refused.value.status, refused.value.retry_after) == (503, 5)
+        await store.close()
+
+    run(test())

@@ -1,0 +1,225 @@
+"""Socket.IO clients: events by session, over both transports."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import socketio
+from socketio.exceptions import ConnectionError as Refused
+
+from .conftest import PATIENCE, TOKEN, Running, base64_of, decoded, music, until, wav
+
+Metrics = Callable[[], dict[str, float]]
+EVENTS = (
+    "progress_update",
+    "queue_status",
+    "audio_transformed",
+    "transform_undone",
+    "error",
+    "transform_audio_received",
+)
+
+
+class Client:
+    """A Socket.IO client that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.socket = socketio.AsyncClient(reconnection=False)
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        self._more = asyncio.Event()
+        for name in EVENTS:
+            self.socket.on(name, self._keeper(name))
+
+    def _keeper(self, name: str) -> Callable[[dict[str, Any]], None]:
+        def keep(data: dict[str, Any]) -> None:
+            self.got.append((name, data))
+            self._more.set()
+
+        return keep
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [data for found, data in self.got if found == name]
+
+    async def wait_for(self, *names: str) -> dict[str, Any]:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for name in names:
+                    if self.of(name):
+                        return self.of(name)[0]
+                self._more.clear()
+                await self._more.wait()
+
+
+@asynccontextmanager
+async def connected(gateway: Running, **options: Any) -> AsyncIterator[Client]:
+    client = Client()
+    await client.socket.connect(gateway.url, wait_timeout=30, **options)
+    try:
+        yield client
+    finally:
+        await client.socket.disconnect()
+
+
+def request(**changes: object) -> dict[str, object]:
+    body = {"audio_data": base64_of(wav()), "variation": "celtic", "flowstep": 0.13, "steps": 128}
+    return {**body, **changes}
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_room_gets_its_events_and_no_other(gateway: Running, transport: str) -> None:
+    name = f"room-{transport}"
+
+    async def play() -> tuple[Client, Client]:
+        async with (
+            connected(gateway, transports=[transport]) as client,
+            connected(gateway, transports=[transport]) as other,
+        ):
+            # Both are in a room of their own; the other's edit is over and done.
+            await other.socket.emit("transform_audio_request", request(session_id="x", steps=1))
+            await other.wait_for("audio_transformed")
+            other.got.clear()
+            await client.socket.emit("transform_audio_request", request(session_id=name))
+            await client.wait_for("audio_transformed", "error")
+            await client.socket.emit("undo_transform_request", {"session_id": name})
+            await client.wait_for("transform_undone", "error")
+            return client, other
+
+    client, other = asyncio.run(play())
+    assert other.got == []
+    assert client.of("error") == []
+    assert client.got[0] == ("transform_audio_received", {"session_id": name})
+    assert all(data["session_id"] == name for _, data in client.got)
+    for status in client.of("queue_status"):
+        assert status.keys() == {
+            "status",
+            "message",
+            "position",
+            "total_queued",
+            "estimated_time",
+            "estimated_seconds",
+            "session_id",
+        }
+    shares = [data["progress"] for data in client.of("progress_update")]
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+    assert shares == [round(share, 2) for share in shares]
+    result = client.of("audio_transformed")[0]
+    assert result.keys() == {"audio_data", "session_id", "variation"}
+    assert (decoded(result["audio_data"])[0].shape, result["variation"]) == (
+        music().shape,
+        "celtic",
+    )
+    assert client.of("transform_undone")[0]["audio_data"] == base64_of(wav())
+
+
+def test_a_session_without_a_name_is_given_one(gateway: Running) -> None:
+    async def play() -> Client:
+        async with connected(gateway) as client:
+            await client.socket.emit("transform_audio_request", request(steps=2))
+            await client.wait_for("audio_transformed", "error")
+            return client
+
+    client = asyncio.run(play())
+    name = client.of("transform_audio_received")[0]["session_id"]
+    assert len(name) >= 32
+    assert client.of("audio_transformed")[0]["session_id"] == name
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "code", "begins"),
+    [
+        ("transform_audio_request", request(audio_data="x"), 400, "audio_data: 'x'"),
+        ("transform_audio_request", request(variation="kazoo"), 404, "variation: "),
+        ("transform_audio_request", request(audio_data=base64_of(wav(0.05))), 400, "audio: "),
+        ("transform_audio_request", "words", 400, "data: "),
+        ("undo_transform_request", {"session_id": "nobody"}, 404, "session_id: 'nobody'"),
+        ("undo_transform_request", {}, 400, "session_id: is missing"),
+    ],
+)
+def test_what_is_wrong_is_an_event(
+    gateway: Running, event: str, data: object, code: int, begins: str
+) -> None:
+    async def play() -> dict[str, Any]:
+        async with connected(gateway) as client:
+            await client.socket.emit(event, data)
+            return await client.wait_for("error")
+
+    error = asyncio.run(play())
+    assert error["code"] == code
+    assert error["message"].startswith(begins)
+    assert "session_id" in error
+
+
+def test_leaving_cancels_the_edit(gateway: Running, metrics: Metrics) -> None:
+    cancelled = 'melodyflow_edits_total{outcome="cancelled"}'
+    before = metrics()[cancelled]
+
+    async def play() -> None:
+        async with connected(gateway) as client:
+            long = request(audio_data=base64_of(wav(20, 170)), session_id="leaver")
+            await client.socket.emit("transform_audio_request", long)
+            await client.wait_for("progress_update")
+
+    asyncio.run(play())
+    assert until(lambda: metrics()[cancelled] == before + 1)
+    state = gateway.get("/api/juce/poll_status/leaver").json()
+    assert state["status"] == "failed"
+
+
+def test_progress_of_transform_reaches_the_sessions_room(gateway: Running) -> None:
+    async def play() -> Client:
+        async with connected(gateway) as client:
+            await client.socket.emit("transform_audio_request", request(session_id="both", steps=1))
+            await client.wait_for("audio_transformed")
+            client.got.clear()
+            body = {"audio": base64_of(wav(8)), "variation": "celtic", "session_id": "both"}
+            await asyncio.to_thread(gateway.post, "/transform", json=body)
+            await client.wait_for("progress_update", "queue_status")
+            return client
+
+    client = asyncio.run(play())
+    assert {name for name, _ in client.got} <= {"progress_update", "queue_status"}
+
+
+def test_with_a_token_one_is_let_in(guarded: Running) -> None:
+    async def play(transport: str) -> dict[str, Any]:
+        mine = {"Authorization": f"Bearer {TOKEN}"}
+        async with connected(guarded, headers=mine, transports=[transport]) as client:
+            await client.socket.emit("undo_transform_request", {"session_id": "none"})
+            return await client.wait_for("error")
+
+    assert asyncio.run(play("websocket"))["code"] == 404
+    assert asyncio.run(play("polling"))["code"] == 404
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_without_one_nothing_is_read(
+    guarded: Running, headers: dict[str, str], transport: str
+) -> None:
+    async def play() -> None:
+        auth = {"token": TOKEN}  # comes too late: messages would have been read before
+        async with connected(guarded, headers=headers, auth=auth, transports=[transport]):
+            pass
+
+    with pytest.raises(Refused):
+        asyncio.run(play())
+    answer = guarded.post("/socket.io/?EIO=4&transport=polling&sid=x", headers=headers, data=b"x")
+    assert answer.status_code == 401
+
+
+def test_a_token_has_so_many_sockets(gateway: Running) -> None:
+    async def play() -> None:
+        clients = [Client() for _ in range(65)]
+        try:
+            for client in clients:
+                await client.socket.connect(gateway.url, transports=["websocket"])
+        finally:
+            for client in clients:
+                await client.socket.disconnect()
+
+    with pytest.raises(Refused):
+        asyncio.run(play())
+    assert until(lambda: gateway.metric("melodyflow_gateway_sockets") == 0)

@@ -1,0 +1,137 @@
+"""The gateway's settings: what they are read from, what they refuse, and what the docs say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from melodyflow_client import InvalidRequest
+from melodyflow_client.gateway.metrics import APIS, OUTCOMES, REASONS, Metrics
+from melodyflow_client.gateway.settings import PREFIX, Settings, read_settings, variable
+
+from .test_docs import rows, section
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs/gateway.md").read_text()
+TOKEN = "x" * 16
+
+
+def read(**variables: str) -> Settings:
+    return read_settings({PREFIX + name: value for name, value in variables.items()}, {})
+
+
+def test_the_environment_is_read_and_an_option_goes_before_it() -> None:
+    environment = {
+        PREFIX + "PORT": "9000",
+        PREFIX + "MAX_SECONDS": "30",
+        PREFIX + "ALLOW_NO_TOKEN": "True",
+        PREFIX + "LOG_LEVEL": "",
+        "MELODYFLOW_SERVER": "studio:8001",
+        "REDIS_URL": "redis://cache",
+    }
+    settings = read_settings(environment, {"port": 1, "host": None})
+    assert (settings.port, settings.max_seconds) == (1, 30.0)
+    assert (settings.server, settings.redis_url) == ("studio:8001", "redis://cache")
+    assert (settings.allow_no_token, settings.log_level) == (True, "info")
+    assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "65536"),
+        ("PORT", "x"),
+        ("MAX_SECONDS", "nan"),
+        ("MAX_SECONDS", "0"),
+        ("EDIT_SECONDS", "inf"),
+        ("CONCURRENT_EDITS", "0"),
+        ("ALLOW_NO_TOKEN", "perhaps"),
+        ("LOG_LEVEL", "loud"),
+        ("ORIGINS", "*"),
+        ("ORIGINS", "https://*.example"),
+        ("ORIGINS", "studio.example"),
+        ("ORIGINS", "https://studio.example/"),
+        ("HOSTS", "*"),
+        ("HOSTS", "http://studio"),
+        ("HOSTS", "studio:8002"),
+        ("TOKENS_FILE", "/nowhere/at/all"),
+        ("TOKEN", TOKEN),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=name.lower() + "|" + PREFIX + name):
+        read(**{name: value})
+
+
+def test_redis_has_its_schemes() -> None:
+    with pytest.raises(InvalidRequest, match="REDIS_URL"):
+        read_settings({"REDIS_URL": "http://cache"}, {})
+
+
+def test_tokens_come_from_both_places(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"# of the studio\n{TOKEN}1\n\n  {TOKEN}2  \n")
+    settings = read(TOKENS=f"{TOKEN}3, {TOKEN}4\n{TOKEN}5", TOKENS_FILE=str(file))
+    assert {token[-1] for token in settings.accepted_tokens} == set("12345")
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "x" * 513, "with;semicolon-------", "ümlaut-----------"]
+)
+def test_a_token_that_cannot_be_used_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(InvalidRequest, match="number 1") as refused:
+        read(TOKENS=token)
+    assert token not in str(refused.value)
+
+
+def test_an_empty_file_of_tokens_is_no_open_gateway(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("# none yet\n")
+    with pytest.raises(InvalidRequest, match="holds no token"):
+        read(TOKENS_FILE=str(tmp_path / "tokens"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "studio"])
+def test_others_are_let_in_with_a_token_or_when_told_so(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="no token is asked"):
+        read(HOST=host)
+    assert not read(HOST=host, TOKENS=TOKEN).loopback
+    assert not read(HOST=host, ALLOW_NO_TOKEN="true").loopback
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_none(host: str) -> None:
+    assert read(HOST=host).loopback
+
+
+def test_the_address_it_listens_on_is_one_of_its_names() -> None:
+    assert read(HOST="192.168.1.5", TOKENS=TOKEN, HOSTS="Studio").allowed_hosts == (
+        "studio",
+        "192.168.1.5",
+    )
+    assert read(HOST="0.0.0.0", TOKENS=TOKEN).allowed_hosts == ()
+
+
+def test_the_guide_has_every_setting_with_its_default() -> None:
+    written = {row[0]: (row[1], row[2]) for row in rows(section(GUIDE, "Settings"))}
+    fields = Settings.__dataclass_fields__
+    assert list(written) == list(fields)
+    for name, (environment, default) in written.items():
+        assert environment == variable(name)
+        actual = fields[name].default
+        if actual == "":
+            assert default.startswith("(")
+        else:
+            assert default == (str(actual).lower() if isinstance(actual, bool) else str(actual))
+
+
+def test_the_guide_has_every_metric_with_its_labels() -> None:
+    made = {}
+    for family in Metrics().registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        made[name] = family.type
+    table = rows(section(GUIDE, "Metrics"))
+    assert {row[0].partition("{")[0]: row[1] for row in table} == made
+    meanings = {row[0].partition("{")[0]: row[2] for row in table}
+    edits = set(re.findall(r"`(\w+)`", meanings["melodyflow_gateway_edits_total"]))
+    assert edits == {*APIS, *OUTCOMES}
+    refused = set(re.findall(r"`(\w+)`", meanings["melodyflow_gateway_refused_total"]))
+    assert refused == set(REASONS)

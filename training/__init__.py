@@ -1,0 +1,1 @@
+"""Trains the demo checkpoint: data, codec, text, flow, judge, evaluation."""
