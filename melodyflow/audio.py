@@ -27,9 +27,13 @@ __all__ = [
     "check_header",
     "from_model",
     "level",
+    "loop_length",
     "model_length",
+    "peak",
     "read",
+    "region_samples",
     "result_length",
+    "splice",
     "to_model",
     "unwrap",
     "wrap",
@@ -162,8 +166,7 @@ def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
     most = _longest(rate, model_rate, max_model_samples)
     samples, subtype = containers.decode(data, header, most)
     _check_length(samples.shape[1], rate, most, limits)
-    peak = max(float(samples.max()), -float(samples.min()))
-    if not peak <= MAX_PEAK:  # false for NaN as well
+    if not peak(samples) <= MAX_PEAK:  # false for NaN as well
         where = tuple(int(i) for i in np.argwhere(~(np.abs(samples) <= MAX_PEAK))[0])
         raise AudioError(
             f"audio: sample {where[1]} of channel {where[0]} is {samples[where]}; "
@@ -213,30 +216,51 @@ def _check_length(samples: int, rate: int, most: int, limits: Limits) -> None:
         )
 
 
-def to_model(audio: Audio, *, sample_rate: int, channels: int) -> Waveform:
+def loop_length(samples: int, own_rate: int, model_rate: int, hop: int) -> int:
+    """Samples at `model_rate` of a loop of `samples` at `own_rate`: whole frames of `hop`, at least
+    one."""
+    frames = (2 * samples * model_rate + own_rate * hop) // (2 * own_rate * hop)
+    return max(1, frames) * hop
+
+
+def to_model(
+    audio: Audio, *, sample_rate: int, channels: int, loop_hop: int | None = None
+) -> Waveform:
     """The waveform as a checkpoint takes it: float32 `[channels, n_model]`, n_model =
     model_length(). Mono is duplicated; for a mono checkpoint stereo is averaged. At equal rates
-    the samples are the file's own (and may share its memory)."""
+    the samples are the file's own (and may share its memory). `loop_hop`: it is a loop, which
+    gets loop_length() samples."""
     wave = audio.samples
     if wave.shape[0] > 1 and channels == 1:
         wave = np.mean(wave, axis=0, keepdims=True, dtype=np.float32)
     if wave.shape[0] not in (1, channels):
         raise AudioError(f"audio: {wave.shape[0]} channels; 1 to {channels} are allowed")
-    length = model_length(audio.samples.shape[1], audio.sample_rate, sample_rate)
-    wave = _fit(_resample(wave, audio.sample_rate, sample_rate), length)
+    own = audio.extent
+    if loop_hop is None:
+        length = model_length(own.samples, own.sample_rate, sample_rate)
+        wave = _fit(_resample(wave, own.sample_rate, sample_rate), length)
+    else:
+        length = loop_length(own.samples, own.sample_rate, sample_rate, loop_hop)
+        wave = _resample_loop(wave, length)
     return wave if wave.shape[0] == channels else np.repeat(wave, channels, axis=0)
 
 
-def from_model(decoded: Waveform, *, model_rate: int, extent: Extent, sample_rate: int) -> Waveform:
+def from_model(
+    decoded: Waveform, *, model_rate: int, extent: Extent, sample_rate: int, loop: bool = False
+) -> Waveform:
     """The codec's untrimmed output `[channels, >= n_model]` at `model_rate` -> float32
     `[channels, n_out]` at `sample_rate`, as long as a source of that `extent` to the sample, with
     as many channels as the larger of the two. Resampled before it is cropped, so that the
-    resampler sees what follows the end. ValueError where `decoded` does not cover the source."""
+    resampler sees what follows the end. ValueError where `decoded` does not cover the source.
+    `loop`: all of `decoded` is one lap."""
+    length = result_length(extent.samples, extent.sample_rate, sample_rate)
     needed = model_length(extent.samples, extent.sample_rate, model_rate)
-    if decoded.shape[1] < needed:
+    if loop:
+        wave = _resample_loop(decoded, length)
+    elif decoded.shape[1] < needed:
         raise ValueError(f"decoded: {decoded.shape[1]} samples; at least {needed} are needed")
-    wave = _resample(decoded, model_rate, sample_rate)
-    wave = _fit(wave, result_length(extent.samples, extent.sample_rate, sample_rate))
+    else:
+        wave = _fit(_resample(decoded, model_rate, sample_rate), length)
     if wave.shape[0] == 1 and extent.channels > 1:
         wave = np.repeat(wave, extent.channels, axis=0)
     return np.ascontiguousarray(wave, np.float32)
@@ -251,6 +275,22 @@ def _resample(wave: Waveform, rate: int, new_rate: int) -> Waveform:
     return resampled.T
 
 
+def _resample_loop(wave: Waveform, samples: int) -> Waveform:
+    """One lap of a loop in so many samples, by its spectrum: what follows the end is the start."""
+    own = wave.shape[1]
+    if own == samples:
+        return wave
+    resampled = np.empty((wave.shape[0], samples), np.float32)
+    least = min(own, samples)
+    for channel, made in zip(wave, resampled, strict=True):
+        spectrum = np.fft.rfft(channel)[: least // 2 + 1]
+        if least % 2 == 0:
+            # The highest frequency of the shorter one stands for two of the longer one.
+            spectrum[-1] *= 0.5 if own < samples else 2
+        made[:] = np.fft.irfft(spectrum, samples) * (samples / own)
+    return resampled
+
+
 def _fit(wave: Waveform, samples: int) -> Waveform:
     """Crop to `samples`, or pad with zeros by no more than the resampler's rounding."""
     missing = samples - wave.shape[1]
@@ -259,6 +299,50 @@ def _fit(wave: Waveform, samples: int) -> Waveform:
     if missing > 0:
         return np.pad(wave, ((0, 0), (0, missing)))
     return np.ascontiguousarray(wave[:, :samples])
+
+
+def region_samples(
+    start: float | None, end: float | None, extent: Extent, limits: Limits
+) -> tuple[int, int]:
+    """The samples first <= i < last of a clip between two times in seconds; None: the clip's own
+    start or end. Raises AudioError where they are no part of it, or shorter than the shortest
+    clip. An end may be late by a millisecond, which is more than float32 rounds it by."""
+    rate = extent.sample_rate
+    first = round((start or 0.0) * rate)
+    last = extent.samples if end is None else min(round(end * rate), extent.samples)
+    for name, value in (("start", start), ("end", end)):
+        if value is not None and value > extent.seconds + 0.001:
+            raise AudioError(f"{name}: {value:g}; the clip ends at {extent.seconds:.6g} s")
+    if last - first < round(limits.min_seconds * rate):
+        raise AudioError(
+            f"{'start' if end is None else 'end'}: the region has {(last - first) / rate:.6g} s; "
+            f"at least {limits.min_seconds:g} s are needed"
+        )
+    return first, last
+
+
+def splice(source: Waveform, result: Waveform, first: int, last: int, fade: int) -> Waveform:
+    """The source with the result `[channels, last - first]` in its samples first <= i < last; the
+    source has its own channels, or one. Within `fade` samples inside of either end the two are
+    crossfaded, unless that end is the source's own."""
+    samples = source.shape[1]
+    spliced = np.repeat(source, result.shape[0] // source.shape[0], axis=0)
+    weight = np.ones(last - first, np.float32)
+    fade = min(fade, (last - first) // 2)
+    # Raised cosines that add up to 1: never louder than the louder of the two.
+    rise = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / max(fade, 1)).astype(np.float32) ** 2
+    if first > 0:
+        weight[:fade] = rise
+    if last < samples:
+        weight[len(weight) - fade :] = rise[::-1]
+    inside = spliced[:, first:last]
+    inside += weight * (result - inside)
+    return spliced
+
+
+def peak(waveform: Waveform) -> float:
+    """The largest absolute sample."""
+    return max(float(waveform.max(initial=0.0)), -float(waveform.min(initial=0.0)))
 
 
 def check_format(format: str, sample_rate: int) -> None:
@@ -279,13 +363,13 @@ def level(waveform: Waveform, format: str) -> tuple[Waveform, float]:
     largest value of the format. `wav32f` is never touched. ValueError for NaN and infinity.
     """
     check_format(format, 0)
-    peak = max(float(waveform.max(initial=0.0)), -float(waveform.min(initial=0.0)))
-    if not math.isfinite(peak):
-        raise ValueError(f"waveform: its peak is {peak}; it must be finite")
-    if format == "wav32f" or peak <= 1.0:
+    largest = peak(waveform)
+    if not math.isfinite(largest):
+        raise ValueError(f"waveform: its peak is {largest}; it must be finite")
+    if format == "wav32f" or largest <= 1.0:
         return waveform, 0.0
     full = 2.0 ** (BITS[format] - 1)
-    gain = (full - 1) / full / peak
+    gain = (full - 1) / full / largest
     scaled = np.empty_like(waveform)
     # in float64: a float32 gain's rounding would miss the largest 24-bit value
     np.multiply(waveform, gain, out=scaled, dtype=np.float64, casting="same_kind")

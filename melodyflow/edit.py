@@ -1,6 +1,7 @@
 """One edit, or one piece of text-to-music, start to end: the definition of correct. The engine does
 the same for many at once."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from melodyflow.flow import Point, Solve
 from melodyflow.model import MelodyFlow
 from melodyflow.model.codec import posterior_sample
 from melodyflow.model.transformer import FlowModel, Row, Text
-from melodyflow.windows import Windows
+from melodyflow.windows import Region, Windows
 
 Solver = Literal["euler", "midpoint"]
 
@@ -33,7 +34,15 @@ class Parameters:
     regularize_iters: int = 2  # R; 0: plain inversion
     keep_last_k_iters: int = 1  # K
     lambda_kl: float = 0.2
+    start: float | None = None  # seconds; the second solve changes what is between start and end
+    end: float | None = None
+    loop: bool = False  # the clip is a ring: what follows its end is its start
     duration: float | None = None  # seconds; given: text-to-music, which inverts nothing
+
+    @property
+    def has_region(self) -> bool:
+        """Whether only a part of the clip is to change."""
+        return self.start is not None or self.end is not None
 
     def in_effect(self) -> dict[str, Any]:
         """Those that matter to the result, by name."""
@@ -41,7 +50,7 @@ class Parameters:
         if self.duration is not None:
             for name in ("source_prompt", "flowstep", "regularize_iters", "keep_last_k_iters"):
                 del values[name]
-            del values["lambda_kl"]
+            del values["lambda_kl"], values["loop"]
         return values
 
     @property
@@ -95,6 +104,17 @@ def generation(inverted: Tensor, parameters: Parameters, text: Text | None) -> S
     return flow.solve(parameters.solver, inverted, grid, text, parameters.guidance)
 
 
+def region(model: MelodyFlow, source: Tensor, parameters: Parameters) -> Region | None:
+    """The frames that a start and an end touch in a source's normalised latents [1, latent,
+    frames]; None without them."""
+    if not parameters.has_region:
+        return None
+    frames, rate = source.shape[-1], model.codec.config.frame_rate
+    first = math.floor((parameters.start or 0.0) * rate)
+    last = frames if parameters.end is None else min(math.ceil(parameters.end * rate), frames)
+    return Region(source, first, last)
+
+
 def flowsteps(parameters: Parameters) -> list[float]:
     """Every flowstep at which an edit's solves ask for a velocity."""
     down = flow.time_grid(1.0, parameters.flowstep, parameters.steps)
@@ -115,10 +135,12 @@ def rows(point: Point, times: dict[float, Tensor], windows: Windows) -> list[lis
 def velocity(point: Point, answers: Sequence[Sequence[Tensor]], windows: Windows) -> Tensor:
     """The velocity [rows, latent, frames] at a point from the network's answers to its `rows`."""
     answer = windows.blend([torch.stack(list(seen)) for seen in answers])
-    if len(answer) == len(point.latents):
-        return answer
-    conditional, null = answer.chunk(2)
-    return flow.guided(conditional, null, point.guidance)
+    if len(answer) != len(point.latents):
+        conditional, null = answer.chunk(2)
+        answer = flow.guided(conditional, null, point.guidance)
+    if windows.region is not None:
+        answer = windows.region.hold(answer, point.latents, point.flowstep)
+    return answer
 
 
 def drive(
@@ -163,11 +185,13 @@ def edit_latents(
     rng = torch.Generator().manual_seed(parameters.seed)
     source = source_latents(model, mean_and_scale, rng)
     times = model.flow.embed_times(flowsteps(parameters))
-    windows = Windows(source.shape[-1], model.max_frames)
+    windows = Windows(source.shape[-1], model.max_frames, ring=parameters.loop)
     source_text = model.read_text(parameters.source_prompt)
     down = inversion(source, parameters, source_text, rng)
     inverted = drive(model.flow, down, times, windows, evaluated)
     up = generation(inverted, parameters, model.read_text(parameters.prompt))
+    if parameters.has_region:
+        windows = Windows(source.shape[-1], model.max_frames, region(model, source, parameters))
     return drive(model.flow, up, times, windows, evaluated)
 
 
@@ -179,10 +203,10 @@ def edit(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """The edited waveform [channels, frames*hop], untrimmed, of a waveform [channels, samples] at
-    the model's rate."""
-    mean_and_scale = model.encode(waveform[None].to(model.device))
+    the model's rate; a loop has whole frames."""
+    mean_and_scale = model.encode(waveform[None].to(model.device), ring=parameters.loop)
     latents = edit_latents(model, mean_and_scale, parameters, on_progress)
-    return model.decode(latents)[0]
+    return model.decode(latents, ring=parameters.loop)[0]
 
 
 @torch.inference_mode()

@@ -133,6 +133,10 @@ class Engine:
             job.enter("encoding")
             identity = waveform_key(waveform)
             self._read_prompt(job)
+            if job.parameters.has_region:
+                with self._beside_the_loop():
+                    source, _ = self._read_source(job, waveform, identity)
+                    job.region = edit.region(self.model, source, job.parameters)
             key = inversion_key(identity, job.parameters)
             inversion = self._join_or_begin(job, key)
         except BaseException as error:
@@ -185,20 +189,29 @@ class Engine:
             self._generate(job, latents)
         return None
 
+    def _read_source(
+        self, job: Job, waveform: Tensor, identity: str
+    ) -> tuple[Tensor, torch.Generator]:
+        """The normalised source latents and the edit's generator after their draw."""
+        ring = job.parameters.loop
+        if job.posterior is None:
+            job.posterior, found = self._cache.get_or_make(
+                ("posterior", identity, ring),
+                lambda: self.model.encode(waveform[None].to(self.model.device), ring=ring),
+            )
+            if found:
+                job.shared.add("encoding")
+        rng = torch.Generator().manual_seed(job.parameters.seed)
+        return edit.source_latents(self.model, job.posterior, rng), rng
+
     def _start_inversion(
         self, inversion: Solving, job: Job, waveform: Tensor, identity: str
     ) -> None:
         """Everything before the inversion's first evaluation."""
-        posterior, found = self._cache.get_or_make(
-            ("posterior", identity),
-            lambda: self.model.encode(waveform[None].to(self.model.device)),
-        )
-        if found:
-            job.shared.add("encoding")
-        rng = torch.Generator().manual_seed(job.parameters.seed)
-        source = edit.source_latents(self.model, posterior, rng)
+        source, rng = self._read_source(job, waveform, identity)
         text = self._read_text(job, job.parameters.source_prompt)
-        windows = Windows(source.shape[-1], self.model.max_frames)
+        ring = job.parameters.loop
+        windows = Windows(source.shape[-1], self.model.max_frames, ring=ring)
         inversion.start(edit.inversion(source, job.parameters, text, rng), job.times, windows)
         job.enter("inverting")
 
@@ -209,7 +222,8 @@ class Engine:
             job.check()
             job.enter("decoding")
             with self._beside_the_loop():
-                waveform = self.model.decode(latents)[0].float().cpu()
+                decoded = self.model.decode(latents, ring=job.parameters.loop)
+                waveform = decoded[0].float().cpu()
             if not torch.isfinite(waveform).all():
                 raise EditError(Code.INTERNAL, "the edit's audio is not finite; it was ended")
             job.leave()
@@ -270,7 +284,8 @@ class Engine:
         job.done = job.parameters.inversion_evaluations
         job.enter("generating")
         solve = edit.generation(latents, job.parameters, job.text)
-        windows = Windows(latents.shape[-1], self.model.max_frames)
+        ring = job.parameters.loop
+        windows = Windows(latents.shape[-1], self.model.max_frames, job.region, ring=ring)
         generation.start(solve, job.times, windows, job.done)
         self._wait_for_velocity(generation)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from melodyflow.edit import Parameters
 from melodyflow.model.transformer import Text
+from melodyflow.windows import Region
 
 
 class Code(StrEnum):
@@ -50,6 +51,8 @@ class Job:
 
     text: Text | None
     times: dict[float, Tensor]
+    posterior: Tensor | None = None  # the source's
+    region: Region | None = None
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ def inversion_key(waveform: str, parameters: Parameters) -> tuple[object, ...]:
     return (
         "inversion",
         waveform,
+        parameters.loop,
         parameters.seed,
         parameters.source_prompt,
         parameters.flowstep,

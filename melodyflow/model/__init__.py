@@ -36,12 +36,13 @@ class MelodyFlow:
         """A prompt as cross-attention keys and values; None for "", the null condition."""
         return self.flow.read_text(self.text(prompt)) if prompt else None
 
-    def encode(self, waveform: Tensor) -> Tensor:
+    def encode(self, waveform: Tensor, *, ring: bool = False) -> Tensor:
         """The posterior's mean and scale [batch, 2*latent, frames] of a waveform [batch, channels,
-        samples], of any length."""
-        return self.codec.encode(waveform, piece=self.max_frames)
+        samples], of any length; of a ring, see `Codec.encode`."""
+        return self.codec.encode(waveform, piece=self.max_frames, ring=ring)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, *, ring: bool = False) -> Tensor:
         """Waveform [batch, channels, frames*hop] of the flow's normalised latents [batch, latent,
-        frames], of any length."""
-        return self.codec.decode(self.flow.denormalise(latents), piece=self.max_frames)
+        frames], of any length; of a ring, see `Codec.encode`."""
+        whole = self.flow.denormalise(latents)
+        return self.codec.decode(whole, piece=self.max_frames, ring=ring)

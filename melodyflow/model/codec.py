@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+WARM_UP = 100  # frames after which the LSTM has forgotten where it began: the least before a ring
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -191,44 +193,60 @@ class Codec(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def encode(self, waveform: Tensor, *, piece: int | None = None) -> Tensor:
+    def encode(self, waveform: Tensor, *, piece: int | None = None, ring: bool = False) -> Tensor:
         """Mean and scale [batch, 2*latent, frames] of a waveform [batch, channels, samples].
 
         More than `piece` frames go through the convolutions in pieces of so many, which bounds
         the memory and changes nothing: each piece comes with as many neighbours as it depends on.
+        `ring`: what follows the end is the start, here and in the result; the waveform has whole
+        frames.
         """
         frames = self.config.frames(waveform.shape[-1])
-        return self._run(self.encoder.model, waveform, frames, piece)
+        return self._run(self.encoder.model, waveform, frames, piece, ring)
 
-    def decode(self, latents: Tensor, *, piece: int | None = None) -> Tensor:
-        """Waveform [batch, channels, frames*hop] of latents [batch, latent, frames]. `piece`: as in
-        `encode`."""
-        return self._run(self.decoder.model, latents, latents.shape[-1], piece)
+    def decode(self, latents: Tensor, *, piece: int | None = None, ring: bool = False) -> Tensor:
+        """Waveform [batch, channels, frames*hop] of latents [batch, latent, frames]. `piece` and
+        `ring`: as in `encode`."""
+        return self._run(self.decoder.model, latents, latents.shape[-1], piece, ring)
 
-    def _run(self, model: nn.Sequential, x: Tensor, frames: int, piece: int | None) -> Tensor:
-        if piece is None or frames <= piece:
+    def _run(
+        self, model: nn.Sequential, x: Tensor, frames: int, piece: int | None, ring: bool
+    ) -> Tensor:
+        piece = piece or frames
+        if frames <= piece and not ring:
             return cast(Tensor, model(x))
         for recurrent, layers in groupby(model, lambda layer: isinstance(layer, Recurrent)):
             stage = nn.Sequential(*layers)
-            # The LSTM's memory has no end: it goes over all frames once.
-            x = stage(x) if recurrent else _in_pieces(stage, x, frames, piece)
+            if not recurrent:
+                x = _in_pieces(stage, x, frames, piece, ring)
+            elif ring:
+                # Laps to warm up: the start then knows the end.
+                laps = max(1, math.ceil(WARM_UP / frames))
+                x = stage(torch.cat([x] * (1 + laps), dim=-1))[..., laps * frames :]
+            else:
+                # Its memory has no end, so it goes over all frames at once.
+                x = stage(x)
         return x
 
 
-def _in_pieces(stage: nn.Sequential, x: Tensor, frames: int, piece: int) -> Tensor:
+def _in_pieces(stage: nn.Sequential, x: Tensor, frames: int, piece: int, ring: bool) -> Tensor:
     """What a stage of convolutions makes of x, `piece` of its `frames` at a time; the last frame
-    of a waveform may be partly filled."""
+    of a waveform may be partly filled, but not that of a ring."""
     samples, made, halo = _scales(stage)
     whole = torch.empty(0)
     for first in range(0, frames, piece):
         last = min(first + piece, frames)
-        begin = max(0, first - halo)
-        y = stage(x[..., begin * samples : (last + halo) * samples])
+        begin = first - halo if ring else max(0, first - halo)
+        seen = slice(begin * samples, (last + halo) * samples)
+        if ring:
+            around = torch.arange(seen.start, seen.stop, device=x.device) % x.shape[-1]
+            y = stage(x[..., around])
+        else:
+            y = stage(x[..., seen])
         if not first:
             whole = y.new_empty((*y.shape[:-1], frames * made))
-        whole[..., first * made : last * made] = y[..., (first - begin) * made :][
-            ..., : (last - first) * made
-        ]
+        kept = slice((first - begin) * made, (last - begin) * made)
+        whole[..., first * made : last * made] = y[..., kept]
     return whole
 
 

@@ -5,21 +5,20 @@ import json
 import logging
 import threading
 import time
-from functools import partial
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 import melodyflow
 from melodyflow import audio
-from melodyflow.audio import AudioError, Extent
 from melodyflow.engine import Code, EditError, Job
+from melodyflow.loudness import Levels
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import Checkpoint
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import EditRequest
+from melodyflow.serving.sound import Result, Sound
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +53,9 @@ class Server:
     metrics: Metrics
 
     @property
-    def rate(self) -> int:
-        """Hz, of the checkpoint."""
-        return self.model.codec.config.sample_rate
-
-    @property
     def max_seconds(self) -> float:
-        return self.max_model_samples / self.rate
+        """Of the longest clip."""
+        return self.max_model_samples / self.model.codec.config.sample_rate
 
 
 class Call:
@@ -84,12 +79,11 @@ class Call:
         self._request = request
         if request.timeout_s is not None:
             self._deadline = self._started + request.timeout_s
-        read = None
-        if request.audio is None:
-            self._extent = self._generated()
-        else:
-            read = partial(self._read, request.audio)
-        self._job = Job(request.parameters, self._expected_frames(), read, self)
+        server = self._server
+        codec = server.model.codec.config
+        self._sound = Sound(request, codec, server.limits, server.max_model_samples)
+        read = None if request.audio is None else self._sound.read
+        self._job = Job(request.parameters, self._sound.frames, read, self)
         self._server.outbox.watch(self)
         return self._job
 
@@ -126,25 +120,20 @@ class Call:
         self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
 
     def finished(self, waveform: Tensor, job: Job) -> None:
-        request, extent = self._request, self._extent
-        rate = request.sample_rate or extent.sample_rate
-        result = audio.from_model(
-            waveform.numpy(), model_rate=self._server.rate, extent=extent, sample_rate=rate
-        )
-        result, gain_db = audio.level(result, request.format)
-        file = audio.write(result, rate, request.format, self._comments())
+        request = self._request
+        result = self._sound.finish(waveform, self._comments())
         total = request.parameters.evaluations
         outputs = {
             "progress": 1.0,
             "stage": "done",
             "step": (total, total),
-            "audio": audio.wrap(file, request.encoding),
-            "sample_rate": rate,
+            "audio": audio.wrap(result.file, request.encoding),
+            "sample_rate": result.sample_rate,
             "seed": request.parameters.seed,
-            "gain_db": gain_db,
-            "info": json.dumps(self._info(rate, job), ensure_ascii=False),
+            "gain_db": result.gain_db,
+            "info": json.dumps(self._info(result, job), ensure_ascii=False),
         }
-        if self._end("done", extent.seconds):
+        if self._end("done", self._sound.seconds):
             self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
 
     def failed(self, error: EditError) -> None:
@@ -153,52 +142,6 @@ class Call:
             self._server.outbox.post(lambda: self._responder.send_error(error))
 
     # Details.
-
-    def _generated(self) -> Extent:
-        """How large text-to-music is, before it has another rate."""
-        duration, rate = self._request.parameters.duration or 0.0, self._server.rate
-        try:
-            audio.check_format(self._request.format, self._request.sample_rate or rate)
-        except AudioError as error:
-            raise EditError(Code.INVALID_ARG, str(error)) from None
-        return Extent(1, round(duration * rate), rate)
-
-    def _expected_frames(self) -> int:
-        """Latent frames to solve for: of a source by its header, which is checked here, or the
-        most there can be where it does not say."""
-        codec, most = self._server.model.codec.config, self._server.max_model_samples
-        if self._request.audio is None:
-            return codec.frames(self._extent.samples)
-        try:
-            header = audio.check_header(
-                self._request.audio,
-                self._server.limits,
-                model_rate=codec.sample_rate,
-                max_model_samples=most,
-            )
-        except AudioError as error:
-            raise EditError(Code.INVALID_ARG, str(error)) from None
-        if header.samples is not None:
-            most = audio.model_length(header.samples, header.sample_rate, codec.sample_rate)
-        return codec.frames(most)
-
-    def _read(self, file: bytes) -> Tensor:
-        request, codec = self._request, self._server.model.codec.config
-        try:
-            source = audio.read(
-                file,
-                self._server.limits,
-                model_rate=codec.sample_rate,
-                max_model_samples=self._server.max_model_samples,
-            )
-            audio.check_format(request.format, request.sample_rate or source.sample_rate)
-            waveform = audio.to_model(
-                source, sample_rate=codec.sample_rate, channels=codec.channels
-            )
-        except AudioError as error:
-            raise EditError(Code.INVALID_ARG, str(error)) from None
-        self._extent = source.extent
-        return torch.from_numpy(waveform)
 
     def _end(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> bool:
         """Counts and logs the end; False when the call has ended before."""
@@ -237,14 +180,17 @@ class Call:
             ),
         }
 
-    def _info(self, rate: int, job: Job) -> dict[str, Any]:
+    def _info(self, result: Result, job: Job) -> dict[str, Any]:
         request, checkpoint = self._request, self._server.checkpoint
+        levels = {} if result.levels is None else {"loudness": _rounded(result.levels)}
         return {
             "parameters": {
                 **request.parameters.in_effect(),
                 "format": request.format,
-                "sample_rate": rate,
+                "sample_rate": result.sample_rate,
+                "loudness": request.loudness or "none",
             },
+            **levels,
             "checkpoint": {
                 "name": checkpoint.name,
                 "sha256": checkpoint.sha256,
@@ -257,3 +203,10 @@ class Call:
             "version": melodyflow.__version__,
             "ai_generated": True,
         }
+
+
+def _rounded(levels: Levels) -> dict[str, Any]:
+    return {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in dataclasses.asdict(levels).items()
+    }

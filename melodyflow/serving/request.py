@@ -20,6 +20,8 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the inpu
 
 SEEDS = 2**31
 MOST_KEPT = math.nextafter(1, 0)  # the largest flowstep
+QUIETEST = -70.0  # LUFS: what is below is silence to BS.1770
+MOST_SECONDS = 1e9  # of any time; the clip's own are far fewer
 INPUTS = (
     "audio",
     "encoding",
@@ -35,6 +37,10 @@ INPUTS = (
     "seed",
     "format",
     "sample_rate",
+    "start",
+    "end",
+    "loop",
+    "loudness",
     "duration",
     "stream",
 )
@@ -45,6 +51,9 @@ EDITS_ALONE = (
     "regularize_iters",
     "keep_last_k_iters",
     "lambda_kl",
+    "start",
+    "end",
+    "loop",
 )
 PARAMETERS = ("timeout_s", "session_id", "metadata")
 TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
@@ -69,6 +78,7 @@ class EditRequest:
     encoding: str  # of `audio`, both ways: raw or base64
     parameters: Parameters
     format: str
+    loudness: str | None  # "source", a number of LUFS, or None: as it comes
     sample_rate: int | None  # Hz of the result; None: the input's own, or the checkpoint's
     stream: bool
     timeout_s: float | None
@@ -103,6 +113,7 @@ def read_request(
         if duration is None
         else _read_generation(read, prompt, guidance, duration),
         format=format,
+        loudness=_read_loudness(read, has_source=duration is None),
         sample_rate=sample_rate,
         stream=read.flag("stream", True),
         timeout_s=timeout_s,
@@ -132,6 +143,11 @@ def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings
     flowstep = read.number(
         "flowstep", 0.12, 0, MOST_KEPT, "0 <= flowstep < 1 is allowed; 0 changes most"
     )
+    start, end, loop = read.seconds("start"), read.seconds("end"), read.flag("loop", False)
+    if loop and (start is not None or end is not None):
+        raise invalid("loop", True, "false with a region (start, end)")
+    if start is not None and end is not None and start >= end:
+        raise invalid("start", start, f"less than end ({end:g}) is allowed")
     return Parameters(
         prompt=prompt,
         seed=_read_seed(read),
@@ -143,13 +159,16 @@ def _read_edit(read: "_Reader", prompt: str, guidance: float, settings: Settings
         regularize_iters=regularize,
         keep_last_k_iters=keep,
         lambda_kl=read.number("lambda_kl", 0.2, 0, 1),
+        start=start,
+        end=end,
+        loop=loop,
     )
 
 
 def _read_generation(read: "_Reader", prompt: str, guidance: float, duration: float) -> Parameters:
     """Text-to-music: from noise, flowstep 0, up to music."""
     for name in EDITS_ALONE:
-        if read.value(name) is not None:
+        if read.value(name) is not None and not (name == "loop" and not read.flag(name, False)):
             raise invalid(name, read.plain(name), "not with duration: text-to-music has no source")
     solver, steps = _read_solver(read, "midpoint")
     return Parameters(
@@ -163,6 +182,24 @@ def _read_generation(read: "_Reader", prompt: str, guidance: float, duration: fl
         keep_last_k_iters=0,
         duration=duration,
     )
+
+
+def _read_loudness(read: "_Reader", *, has_source: bool) -> str | None:
+    value = read.bytes("loudness")
+    text = "none" if value is None else value.decode(errors="replace")
+    if text == "source" and not has_source:
+        raise invalid("loudness", text, "not with duration: text-to-music has no source")
+    if text in ("none", "source"):
+        return None if text == "none" else text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not QUIETEST <= number <= 0:
+        raise invalid(
+            "loudness", text, f"none, source or a number from {QUIETEST:g} to 0 (LUFS) is allowed"
+        )
+    return text
 
 
 def _read_solver(read: "_Reader", default: Solver) -> tuple[Solver, int]:
@@ -248,6 +285,12 @@ class _Reader:
             raise invalid(name, float(value), allowed)
         # The number that was meant: 0.12 sent as FP32 is 0.11999999731779099 here.
         return float(str(value))
+
+    def seconds(self, name: str) -> float | None:
+        """A time in the clip; what it must be less than is known with the clip."""
+        if self.value(name) is None:
+            return None
+        return self.number(name, 0, 0, MOST_SECONDS, "seconds from the clip's start are allowed")
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.value(name)

@@ -18,13 +18,20 @@ def edited(checkpoint: Path, file: bytes, **parameters: Any) -> Waveform:
     model = model_of(checkpoint)
     codec = model.codec.config
     source = audio.read(file, audio.Limits(), model_rate=codec.sample_rate, max_model_samples=10**8)
-    waveform = audio.to_model(source, sample_rate=codec.sample_rate, channels=codec.channels)
+    loop = parameters.get("loop", False)
+    waveform = audio.to_model(
+        source,
+        sample_rate=codec.sample_rate,
+        channels=codec.channels,
+        loop_hop=codec.hop if loop else None,
+    )
     decoded = edit.edit(model, torch.from_numpy(waveform), edit.Parameters(**parameters))
     return audio.from_model(
         decoded.numpy(),
         model_rate=codec.sample_rate,
         extent=source.extent,
         sample_rate=source.sample_rate,
+        loop=loop,
     )
 
 

@@ -149,7 +149,26 @@ EVERYWHERE = [
         | {"source_prompt": ""}, {"promt": "a harp"}),
     Bad("misspelt parameter", "timeout", "", parameters={"timeout_sec": 5}),
     Bad("of a later version", "tempo", "no such input", parameters={"tempo": 4}),
+    # a region; the clip has 1 s
+    Bad("start after end", "start", "less than end", {"start": 0.8, "end": 0.3}),
+    Bad("start negative", "start", "from the clip's start", {"start": -1}),
+    Bad("start beyond", "start", "ends at 1 s", {"start": 1.2}),
+    Bad("end beyond", "end", "ends at 1 s", {"end": 1.01}),
+    Bad("region too short", "end", "at least 0.1 s", {"start": 0.5, "end": 0.55}),
+    Bad("region at another rate", "sample_rate", "the input's own", {"start": 0.5}
+        | {"sample_rate": 44100}),
+    Bad("region that cannot be held", "format", "wav32f", {"start": 0.5}
+        | {"audio": wav(tag=3, bits=32, body=(6 * raw.music(1)).T.astype("<f4").tobytes())}),
+    Bad("loop with region", "loop", "false with a region", {"loop": True, "start": 0.2}),
+    Bad("loudness unknown", "loudness", "none, source or a number", {"loudness": "loud"}),
+    Bad("loudness above 0", "loudness", "-70 to 0", {"loudness": "3"}),
     # text-to-music
+    Bad("loudness of no source", "loudness", "no source", {"audio": MISSING}
+        | {"duration": 4, "loudness": "source"}),
+    Bad("duration with region", "start", "not with duration", {"audio": MISSING}
+        | {"duration": 4, "start": 1}),
+    Bad("duration with loop", "loop", "not with duration", {"audio": MISSING}
+        | {"duration": 4, "loop": True}),
     Bad("duration with audio", "duration", "not with audio", {"duration": 4}),
     Bad("duration too long", "duration", "0.1 to 200 s", {"audio": MISSING, "duration": 200.1}),
     Bad("duration too short", "duration", "0.1 to 200 s", {"audio": MISSING, "duration": 0}),

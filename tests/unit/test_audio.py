@@ -558,3 +558,102 @@ def test_check_format():
         audio.check_format("mp3", 48000)
     with pytest.raises(AudioError, match="sample_rate: 191999 Hz in FLAC; above 65535 Hz"):
         audio.write(noise(), 191_999, "flac", {})
+
+
+# --- regions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "samples"),
+    [
+        (None, None, (0, 100_000)),
+        (0.5, None, (22050, 100_000)),
+        (None, 1.0, (0, 44100)),
+        (0.5, 0.6, (22050, 26460)),
+        (0.0, 100_000 / 44100, (0, 100_000)),
+        (0.0, np.float32(100_000 / 44100).item() + 1e-4, (0, 100_000)),  # late, by rounding
+    ],
+)
+def test_the_samples_of_a_region(start, end, samples):
+    extent = audio.Extent(1, 100_000, 44100)
+    assert audio.region_samples(start, end, extent, Limits()) == samples
+
+
+@pytest.mark.parametrize(
+    ("named", "start", "end"),
+    [
+        ("start", 3.0, None),
+        ("end", 1.0, 2.3),
+        ("end", 1.0, 1.0999),
+        ("start", 2.2, None),
+        ("end", None, 0.05),
+    ],
+)
+def test_what_is_no_region_is_named(named, start, end):
+    with pytest.raises(AudioError, match=rf"^{named}: "):
+        audio.region_samples(start, end, audio.Extent(1, 100_000, 44100), Limits())
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 900), (100, 900), (100, 1000), (0, 1000)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_splice_changes_nothing_outside_and_hands_over_inside(first, last, channels):
+    source, result = noise(channels, 1000), noise(2, last - first) + 3
+    spliced = audio.splice(source, result, first, last, 50)
+    np.testing.assert_array_equal(spliced[:, :first], np.broadcast_to(source, (2, 1000))[:, :first])
+    np.testing.assert_array_equal(spliced[:, last:], np.broadcast_to(source, (2, 1000))[:, last:])
+    begin, end = (50 if first else 0), (50 if last < 1000 else 0)
+    inner = slice(first + begin, last - end)
+    expected = result[:, begin : result.shape[1] - end]
+    np.testing.assert_allclose(spliced[:, inner], expected, atol=1e-6)
+    assert np.all(spliced <= np.maximum(source.max(), result.max()))
+
+
+def test_a_splice_joins_without_a_jump():
+    """Two unrelated tones: a hard cut jumps by up to 2, the crossfade moves little more than a
+    tone does by itself."""
+    t = np.arange(9600, dtype=np.float32) / 48000
+    source, result = np.cos(2 * np.pi * 200 * t)[None], -np.cos(2 * np.pi * 200 * t)[None]
+    steps = {
+        fade: np.abs(np.diff(audio.splice(source, result[:, 2400:7200], 2400, 7200, fade))).max()
+        for fade in (0, 480)
+    }
+    alone = np.abs(np.diff(source)).max()
+    assert steps[0] > 20 * alone
+    assert steps[480] < 1.3 * alone
+
+
+# --- loops --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("samples", "own", "frames"),
+    [(4800, 48000, 3), (4799, 48000, 2), (88200, 44100, 50), (89082, 44100, 51), (1, 8000, 1)],
+)
+def test_a_loop_gets_the_nearest_whole_frames(samples, own, frames):
+    assert audio.loop_length(samples, own, 48000, 1920) == frames * 1920
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(44100, 44100), (44101, 44100), (31999, 16000)])
+def test_a_loop_there_and_back_is_the_same_and_closes(samples, rate):
+    """Periods that fit into the loop stay sines, also over its end."""
+    turns = 2 * np.pi * np.arange(samples) / samples
+    wave = np.sin(440 * turns)[None].astype(np.float32)
+    source = Audio(wave, rate, "FLOAT")
+    there = audio.to_model(source, sample_rate=48000, channels=1, loop_hop=1920)
+    assert there.shape[1] % 1920 == 0
+    around = 2 * np.pi * np.arange(there.shape[1]) / there.shape[1]
+    np.testing.assert_allclose(there[0], np.sin(440 * around), atol=1e-5)
+    back = audio.from_model(
+        there, model_rate=48000, extent=source.extent, sample_rate=rate, loop=True
+    )
+    np.testing.assert_allclose(back, wave, atol=1e-5)
+
+
+@pytest.mark.parametrize(("own", "new"), [(8, 12), (12, 8), (9, 12), (12, 9), (7, 8), (8, 7)])
+def test_the_highest_frequency_of_a_loop_keeps_its_size(own, new):
+    """At half of the lower rate: a cosine stays that cosine."""
+    least = min(own, new)
+    turns = (least // 2) * 2 * np.pi
+    wave = np.cos(turns * np.arange(own) / own)[None].astype(np.float32)
+    made = audio._resample_loop(wave, new)
+    np.testing.assert_allclose(made[0], np.cos(turns * np.arange(new) / new), atol=1e-6)

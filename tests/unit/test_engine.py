@@ -129,6 +129,12 @@ def noise(seconds: float, seed: int = 0) -> Tensor:
     return torch.rand(2, round(seconds * 48000), generator=generator) - 0.5
 
 
+def ring(seconds: float, seed: int = 0) -> Tensor:
+    """Noise of whole frames, as a loop has."""
+    samples = round(seconds * 25) * 1920
+    return noise(samples / 48000, seed)
+
+
 def settle(engine: Engine, counts: Counts) -> None:
     """Waits until no slot is taken any more."""
     deadline = time.monotonic() + WAIT
@@ -148,7 +154,7 @@ def assert_equals_sequential(model: MelodyFlow, one: Edit) -> None:
 
 
 def crowd(engine: Engine, seed: int) -> list[Edit]:
-    """Twenty edits of all kinds, two of them text-to-music; every fourth shares its clip with
+    """Twenty edits, also of regions, loops and text-to-music; every fourth shares its clip with
     another."""
     rng = random.Random(seed)
     edits = []
@@ -168,11 +174,16 @@ def crowd(engine: Engine, seed: int) -> list[Edit]:
             keep_last_k_iters=k,
         )
         seconds = rng.choice([0.3, 1.0, 2.0, 5.0, 12.0])
-        if i in (7, 13):
+        waveform = noise(seconds, seed=i % 4)
+        if i in (3, 6, 11):
+            parameters = replace(parameters, start=seconds / 4, end=rng.choice([None, seconds / 2]))
+        elif i in (5, 8, 12):
+            waveform, parameters = ring(seconds, i % 4), replace(parameters, loop=True)
+        elif i in (7, 13):
             parameters = replace(
                 parameters, duration=seconds, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0
             )
-        edits.append(Edit(engine, noise(seconds, seed=i % 4), parameters))
+        edits.append(Edit(engine, waveform, parameters))
     return edits
 
 
@@ -270,6 +281,20 @@ def test_variations_of_one_clip_share_one_inversion(
     assert sum(rows for rows, _ in counts.calls) == inverting + generating
 
 
+def test_a_region_shares_the_inversion_of_the_whole_clip(
+    model: MelodyFlow, engine: Engine, counts: Counts
+) -> None:
+    base = Parameters(prompt="strings", seed=1, steps=3)
+    Edit(engine, noise(1), base).start().wait()
+    part = Edit(engine, noise(1), replace(base, start=0.3, end=0.7)).start().wait()
+    assert counts.found == ["miss", "hit"]
+    assert part.job.shared == {"encoding", "inversion", "text"}
+    assert_equals_sequential(model, part)
+    alone = Edit(engine, noise(1, 9), replace(base, start=0.5)).start().wait()
+    assert "encoding" not in alone.job.shared
+    assert_equals_sequential(model, alone)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -281,14 +306,15 @@ def test_variations_of_one_clip_share_one_inversion(
         {"regularize_iters": 3},
         {"regularize_iters": 2, "keep_last_k_iters": 2},
         {"lambda_kl": 0.3},
+        {"loop": True},
     ],
 )
 def test_what_an_inversion_depends_on_is_not_shared(
     model: MelodyFlow, engine: Engine, counts: Counts, change: dict[str, object]
 ) -> None:
     base = Parameters(prompt="strings", seed=1, steps=2)
-    Edit(engine, noise(0.3), base).start().wait()
-    other = Edit(engine, noise(0.3), replace(base, **change)).start().wait()  # type: ignore[arg-type]
+    Edit(engine, ring(0.32), base).start().wait()
+    other = Edit(engine, ring(0.32), replace(base, **change)).start().wait()  # type: ignore[arg-type]
     assert counts.found == ["miss", "miss"]
     assert_equals_sequential(model, other)
 

@@ -136,3 +136,34 @@ def test_an_edit_beyond_the_window(narrow: MelodyFlow) -> None:
     assert result.shape == (2, 126 * 1920)
     assert calls == [(done, 6) for done in range(1, 7)], "one evaluation, however many windows"
     assert torch.isfinite(result).all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("frames", [1, 2, 9, 31])
+def test_the_codec_on_a_ring_is_the_codec_on_many_laps(model: MelodyFlow, frames: int) -> None:
+    generator = torch.Generator().manual_seed(frames)
+    waveform = torch.rand(1, 2, frames * 1920, generator=generator) - 0.5
+    laps = 90 // frames + 3
+    middle = laps * 2 // 3 * frames
+    encoded = model.codec.encode(waveform, ring=True)
+    expected = model.codec.encode(waveform.repeat(1, 1, laps))[..., middle : middle + frames]
+    assert (encoded - expected).abs().max() <= 1e-3 * expected.abs().max()
+    latents = model.flow.normalise(encoded.chunk(2, dim=1)[0])
+    decoded = model.codec.decode(latents, ring=True)
+    expected = model.codec.decode(latents.repeat(1, 1, laps))
+    expected = expected[..., middle * 1920 : (middle + frames) * 1920]
+    assert decoded.shape == waveform.shape
+    assert (decoded - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("piece", [4, 7])
+def test_a_ring_in_pieces_equals_one_piece(model: MelodyFlow, piece: int) -> None:
+    waveform = torch.rand(1, 2, 31 * 1920, generator=torch.Generator().manual_seed(0)) - 0.5
+    encoded = model.codec.encode(waveform, ring=True)
+    parts = model.codec.encode(waveform, piece=piece, ring=True)
+    assert (parts - encoded).abs().max() <= 1e-5 * encoded.abs().max()
+    latents = model.flow.normalise(encoded.chunk(2, dim=1)[0])
+    decoded = model.codec.decode(latents, ring=True)
+    parts = model.codec.decode(latents, piece=piece, ring=True)
+    assert (parts - decoded).abs().max() <= 1e-5 * decoded.abs().max()

@@ -23,7 +23,7 @@ def read(parameters: dict[str, Any] | None = None, **inputs: Any) -> EditRequest
         if value is not None
     }
     for name in ("audio", "prompt"):
-        if name in tensors and not isinstance(values[name], np.ndarray):
+        if name in tensors and isinstance(values[name], bytes):
             tensors[name] = np.array([[values[name]]], dtype=np.object_)
     return read_request(
         tensors,
@@ -62,6 +62,20 @@ def test_text_to_music_has_its_own_defaults() -> None:
     shown = {"prompt", "seed", "solver", "steps", "guidance", "duration"}
     assert parameters.in_effect().keys() == shown
     assert read(audio=None, duration=np.float32(1), encoding=b"raw").encoding == "raw"
+
+
+@pytest.mark.parametrize(
+    ("sent", "read_as"),
+    [(None, None), (b"none", None), (b"source", "source"), (b"-14", "-14"), (b"-14.5", "-14.5")],
+)
+def test_loudness_is_asked_for_in_words_or_numbers(sent: bytes | None, read_as: str | None) -> None:
+    assert read(loudness=sent).loudness == read_as
+
+
+def test_a_loop_that_is_false_is_none() -> None:
+    assert not read(loop=False, start=np.float32(1)).parameters.loop
+    assert read(audio=None, duration=np.float32(2), loop=False).parameters.duration == 2
+    assert read(loop=True).parameters.loop
 
 
 def test_seeds_are_drawn_in_range_and_echoed() -> None:
@@ -108,6 +122,19 @@ BAD_INPUTS: list[tuple[str, dict[str, Any]]] = [
     ("sample_rate", {"sample_rate": 7999}),
     ("sample_rate", {"sample_rate": 192001}),
     ("steps", {"steps": np.array([[1, 2]])}),
+    # a region
+    ("start", {"start": np.float32(-0.1)}),
+    ("start", {"start": np.float32("nan")}),
+    ("start", {"start": np.float32(2), "end": np.float32(2)}),
+    ("start", {"start": np.float32(3), "end": np.float32(2)}),
+    ("end", {"end": np.float32("inf")}),
+    ("loop", {"loop": True, "start": np.float32(1)}),
+    ("loop", {"loop": True, "end": np.float32(1)}),
+    *(
+        ("loudness", {"loudness": value})
+        for value in (b"loud", b"", b"nan", b"inf", b"1", b"-70.1", b"Source", b"\xff")
+    ),
+    ("loudness", {"audio": None, "duration": np.float32(2), "loudness": b"source"}),
     # text-to-music
     ("duration", {"duration": np.float32(2)}),  # and audio
     ("duration", {"audio": None, "duration": np.float32(0.09)}),
@@ -123,6 +150,9 @@ BAD_INPUTS: list[tuple[str, dict[str, Any]]] = [
             "regularize_iters": 0,
             "keep_last_k_iters": 0,
             "lambda_kl": np.float32(0.2),
+            "start": np.float32(0),
+            "end": np.float32(1),
+            "loop": True,
         }.items()
     ),
 ]

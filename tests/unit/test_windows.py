@@ -10,7 +10,7 @@ from torch import Tensor
 from melodyflow import edit, flow
 from melodyflow.flow import Solve
 from melodyflow.model.transformer import Row
-from melodyflow.windows import HANDOVERS, Windows
+from melodyflow.windows import HANDOVERS, Region, Windows
 
 LENGTHS = [(1, 750), (750, 750), (751, 750), (937, 750), (1000, 750), (1313, 750), (15000, 750)]
 LENGTHS += [(9, 8), (15, 8), (100, 8), (7, 2), (100, 50)]
@@ -114,3 +114,79 @@ def test_a_solve_in_windows_equals_one_piece_where_frames_do_not_matter_to_each_
     joint = drive(solve(), Windows(131, 30), parts)
     torch.testing.assert_close(joint, one, rtol=0, atol=1e-5)
     assert len(parts) == len(Windows(131, 30)) * len(whole)
+
+
+# --- regions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+@pytest.mark.parametrize("window", [131, 30])
+def test_outside_of_a_region_a_solve_ends_on_the_source(solver: str, window: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, source = (torch.randn(1, 8, 131, generator=generator) for _ in range(2))
+
+    def solve() -> Solve:
+        return flow.solve("midpoint" if solver == "midpoint" else "euler", x, GRID_UP, None, 0.0)
+
+    whole = drive(solve(), Windows(131, window), [])
+    part = drive(solve(), Windows(131, window, Region(source, 40, 77)), [])
+    outside = torch.cat((part[..., :40] - source[..., :40], part[..., 77:] - source[..., 77:]), -1)
+    assert outside.abs().max() < 1e-5
+    torch.testing.assert_close(part[..., 40:77], whole[..., 40:77], rtol=0, atol=1e-5)
+
+
+def test_a_region_asks_only_the_windows_that_it_needs() -> None:
+    source = torch.zeros(1, 8, 15000)
+    assert len(Windows(15000, 750)) == 27
+    assert len(Windows(15000, 750, Region(source, 5000, 5200))) <= 3
+    assert len(Windows(15000, 750, Region(source, 0, 100))) == 1
+    assert len(Windows(700, 750, Region(source[..., :700], 0, 100))) == 1
+
+
+def test_the_shortest_way_to_the_source_is_finite() -> None:
+    region = Region(torch.zeros(1, 2, 3), 0, 1)
+    assert torch.isfinite(region.hold(torch.zeros(1, 2, 3), torch.ones(1, 2, 3), 1.0)).all()
+
+
+# --- rings --------------------------------------------------------------------------------------
+
+rings = pytest.mark.parametrize(
+    ("frames", "window"),
+    [
+        *[(1, 750), (2, 750), (25, 750), (374, 750), (375, 750), (376, 750), (562, 750)],
+        *[(563, 750), (750, 750), (751, 750), (3000, 750), (5, 8), (8, 8), (9, 8)],
+    ],
+)
+
+
+@rings
+def test_the_windows_of_a_ring_wrap_and_blend_to_the_same(frames: int, window: int) -> None:
+    windows = Windows(frames, window, ring=True)
+    one = torch.randn(2, 3, frames, generator=torch.Generator().manual_seed(0))
+    seen = windows.cut(one)
+    torch.testing.assert_close(windows.blend(seen), one, rtol=0, atol=1e-6)
+    assert {part.shape[-1] for part in seen} == {min(window, 2 * frames)}
+    for part in windows.cut(torch.arange(frames)):
+        assert ((part.diff() - 1) % frames == 0).all(), (
+            "neighbours stay neighbours, round and round"
+        )
+
+
+@rings
+def test_on_a_ring_no_frame_is_a_border(frames: int, window: int) -> None:
+    """Windows that answer with how near to their own border a frame is: none counts there."""
+    windows = Windows(frames, window, ring=True)
+    answers = []
+    for seen in windows.cut(torch.zeros(frames)):
+        position = torch.arange(len(seen))
+        answers.append(torch.minimum(position, position.flip(0)) + 1.0)
+    inner = windows.blend(answers).min()
+    assert inner >= min(frames, window // HANDOVERS) / 8
+
+
+def test_a_ring_of_one_window_is_continuous_where_it_closes() -> None:
+    windows = Windows(100, 750, ring=True)
+    (seen,) = windows.cut(torch.zeros(100))
+    closed = windows.blend([torch.arange(len(seen)) / 100.0])
+    steps = torch.cat((closed, closed[:1])).diff().abs()
+    assert steps.max() < 0.03, "a hard cut would jump by 1"

@@ -1,0 +1,170 @@
+"""The audio of one request: from its file to the model, and from the model to the result's file."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from melodyflow import audio, loudness
+from melodyflow.audio import Audio, AudioError, Extent, Limits
+from melodyflow.containers import Waveform
+from melodyflow.engine import Code, EditError
+from melodyflow.loudness import Levels
+from melodyflow.model.codec import CodecConfig
+from melodyflow.serving.request import EditRequest
+
+# Of region and source, inside of the region's ends.
+CROSSFADE_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a request is answered with."""
+
+    file: bytes
+    sample_rate: int
+    gain_db: float  # of what was edited, in all
+    levels: Levels | None  # where a loudness was asked for
+
+
+class Sound:
+    """The audio of one request. What is wrong with it is an EditError that names the input."""
+
+    def __init__(self, request: EditRequest, codec: CodecConfig, limits: Limits, most: int) -> None:
+        """Checks what can be told without decoding. `most`: samples at the model's rate."""
+        self._request = request
+        self._codec = codec
+        self._limits = limits
+        self._most = most
+        self._source: Audio | None = None  # where the result keeps a part of it
+        self._source_lufs: float | None = None
+        duration = request.parameters.duration
+        if duration is not None:
+            rate = codec.sample_rate
+            self._extent = Extent(1, round(duration * rate), rate)
+        with _named():
+            self.frames = self._expected_frames()
+
+    @property
+    def seconds(self) -> float:
+        """How long it is, once it was read."""
+        return self._extent.seconds
+
+    def read(self) -> Tensor:
+        """The source [channels, samples] at the model's rate."""
+        with _named():
+            source = audio.read(
+                self._request.audio or b"",
+                self._limits,
+                model_rate=self._codec.sample_rate,
+                max_model_samples=self._most,
+            )
+            self._extent = source.extent
+            self._check(source.extent)
+            if self._request.parameters.has_region:
+                self._source = source
+                self._check_format_holds(source)
+            waveform = audio.to_model(
+                source,
+                sample_rate=self._codec.sample_rate,
+                channels=self._codec.channels,
+                loop_hop=self._codec.hop if self._request.parameters.loop else None,
+            )
+        if self._request.loudness is not None:
+            first, last = self._region(source.extent)
+            # A mono source as it sounds from all of the result's channels.
+            heard = max(source.extent.channels, self._codec.channels) // source.extent.channels
+            edited = source.samples[:, first:last]
+            self._source_lufs = loudness.integrated(edited, source.sample_rate, heard)
+        return torch.from_numpy(waveform)
+
+    def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
+        """The result's file from the decoder's output [channels, frames*hop] on the CPU."""
+        request, extent = self._request, self._extent
+        rate = request.sample_rate or extent.sample_rate
+        result = audio.from_model(
+            decoded.numpy(),
+            model_rate=self._codec.sample_rate,
+            extent=extent,
+            sample_rate=rate,
+            loop=request.parameters.loop,
+        )
+        if self._source is None:
+            result, gain_db, levels = self._level(result, rate)
+        else:
+            first, last = self._region(extent)
+            inside, gain_db, levels = self._level(result[:, first:last], rate)
+            fade = round(CROSSFADE_SECONDS * rate)
+            result = audio.splice(self._source.samples, inside, first, last, fade)
+        file = audio.write(result, rate, request.format, comments)
+        return Result(file, rate, gain_db, levels)
+
+    def _level(self, edited: Waveform, rate: int) -> tuple[Waveform, float, Levels | None]:
+        """What was edited at its final level, the gain in dB, and what loudness had to do with
+        it."""
+        levels, gain_db = None, 0.0
+        if self._request.loudness is not None:
+            levels = loudness.match(self._request.loudness, edited, rate, self._source_lufs)
+            gain_db = levels.gain_db
+            if gain_db:
+                edited = edited * np.float32(10 ** (gain_db / 20))
+        edited, turned_down = audio.level(edited, self._request.format)
+        return edited, gain_db + turned_down, levels
+
+    def _expected_frames(self) -> int:
+        """Latent frames to solve for: of a source by its header, which is checked here, or the
+        most there can be where it does not say."""
+        if self._request.audio is None:
+            self._check(self._extent)
+            return self._codec.frames(self._extent.samples)
+        rate = self._codec.sample_rate
+        header = audio.check_header(
+            self._request.audio, self._limits, model_rate=rate, max_model_samples=self._most
+        )
+        if header.samples is None:
+            return self._codec.frames(self._most)
+        self._check(Extent(header.channels, header.samples, header.sample_rate))
+        length = audio.model_length(header.samples, header.sample_rate, rate)
+        if self._request.parameters.loop:
+            hop = self._codec.hop
+            length = audio.loop_length(header.samples, header.sample_rate, rate, hop)
+        return self._codec.frames(length)
+
+    def _check(self, extent: Extent) -> None:
+        """Holds what is asked for against a clip of that extent."""
+        request = self._request
+        asked = request.sample_rate or extent.sample_rate
+        audio.check_format(request.format, asked)
+        if request.parameters.has_region:
+            if asked != extent.sample_rate:
+                raise AudioError(
+                    f"sample_rate: {asked} Hz; with a region (start, end) the input's own, "
+                    f"{extent.sample_rate} Hz, alone is allowed"
+                )
+            self._region(extent)
+
+    def _region(self, extent: Extent) -> tuple[int, int]:
+        """What of a clip of that extent is edited: first <= sample < last."""
+        parameters = self._request.parameters
+        return audio.region_samples(parameters.start, parameters.end, extent, self._limits)
+
+    def _check_format_holds(self, source: Audio) -> None:
+        """What is outside of the region stays as it is, so that it cannot be turned down."""
+        peak = audio.peak(source.samples)
+        if self._request.format != "wav32f" and peak > 1:
+            raise AudioError(
+                f"format: {self._request.format!r}; the clip's peak is {peak:.6g}, which with a "
+                "region (start, end) wav32f alone can hold"
+            )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turns an AudioError, whose text names an input, into an EditError."""
+    try:
+        yield
+    except AudioError as error:
+        raise EditError(Code.INVALID_ARG, str(error)) from None
