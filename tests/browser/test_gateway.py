@@ -33,7 +33,9 @@ def test_a_token_is_asked_for_once(
         expect(page.locator(".variation").first).to_be_visible()
 
 
-def test_a_server_that_is_away_is_said(visit: Visit, tone: Path, complaints: list[str]) -> None:
+def test_a_server_that_is_away_is_said(
+    visit: Visit, tone: Path, complaints: list[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with started_gateway(f"127.0.0.1:{port}") as address:
