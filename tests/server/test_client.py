@@ -178,7 +178,7 @@ def test_what_the_server_refuses_is_an_invalid_request_naming_the_input(
 
 def test_too_long_a_clip_is_refused_naming_the_audio(client: MelodyFlowClient) -> None:
     with pytest.raises(InvalidRequest, match=r"^audio: "):
-        client.transform(clip(120), prompt="x")
+        client.transform(clip(201), prompt="x")
 
 
 def test_the_timeout_ends_the_edit_on_the_server(

@@ -205,7 +205,7 @@ def test_info_is_complete(server: EmbeddedServer, checkpoint: Path, seed: int) -
         "sample_rate": 44100,
     }
     info = json.loads(raw.transform(server, {"audio": CLIP, **asked})["info"])
-    assert info["parameters"] == asked
+    assert info["parameters"] == {**asked, "loop": False, "loudness": "none"}
     opened = open_checkpoint(checkpoint)
     assert info["checkpoint"] == {
         "name": opened.name,
@@ -232,6 +232,8 @@ def test_info_names_the_defaults_and_they_are_the_contracts(server: EmbeddedServ
         "lambda_kl": 0.2,
         "seed": 7,
         "format": "wav",
+        "loop": False,
+        "loudness": "none",
         "sample_rate": 48000,
     }
     bare = {"audio": CLIP, "prompt": "a string quartet", "seed": 7}
