@@ -133,6 +133,8 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Codec:
     codec = Codec(CONFIG).to(device)
     optimizer = torch.optim.AdamW(codec.parameters(), PEAK, betas=(0.8, 0.99), weight_decay=1e-3)
     run = Run(work, "codec", codec, optimizer, minutes)
+    if run.done:
+        return averaged(run, device)
     if minutes >= COMPILED:
         fuse(codec)
     audio, held = clips(work)

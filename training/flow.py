@@ -34,7 +34,7 @@ FLOW = FlowConfig(
 SHARED = 0.75  # variance of C in the noise
 PLAIN = 0.12  # share of rows whose noise is independent
 DROPPED = 0.3  # share of rows without a prompt
-PROMPTS, ROWS = 6, 4  # of a batch: prompts, and rows of each
+PROMPTS, ROWS = 4, 2  # of a batch: prompts, and rows of each
 PEAK = 1e-3
 
 
