@@ -67,13 +67,13 @@ exec {stub} "$@"
 """
 
 # Does stop()'s work when this process is killed too hard to do it: its end closes the pipe that
-# `read` waits on.
+# `read` waits on. (`kill -KILL -- -PID` is no group to dash.)
 WATCHER = """
 read -r word; [ "$word" = ended ] && exit
 server=$1 wait=$2 folder=$3 prefix=$4
 kill -TERM "$server"
 while kill -0 "$server" && [ "$wait" -gt 0 ]; do wait=$((wait - 1)); sleep 1; done
-kill -KILL -- "-$server"
+kill -s KILL -- "-$server"
 rm -rf "$folder" "$prefix"*
 """
 
