@@ -9,6 +9,7 @@ import os
 import random
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -51,14 +52,29 @@ GRPC_STATES = 4096
 # stack from this limit. 512 MiB of address space carries bodies of 50 MB and more.
 LAUNCHER = """ulimit -S -s 524288 2>/dev/null || ulimit -S -s "$(ulimit -H -s)"; exec "$@" """
 
+# glibc's malloc in tritonserver. It would keep what its many threads have freed, in pieces, and
+# grow with every new mix of sizes: few arenas, and what is large goes back to the system at once.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**17),
+    "MALLOC_TRIM_THRESHOLD_": str(2**17),
+}
+
+# Triton starts the stub with its own environment. The model must not get these: it takes and frees
+# large tensors at every layer, and fresh pages for each would cost a third of its time.
+STUB = """#!/bin/sh
+unset {unset}
+exec {stub} "$@"
+"""
+
 # Does stop()'s work when this process is killed too hard to do it: its end closes the pipe that
-# `read` waits on.
+# `read` waits on. (`kill -KILL -- -PID` is no group to dash.)
 WATCHER = """
 read -r word; [ "$word" = ended ] && exit
 server=$1 wait=$2 folder=$3 prefix=$4
 kill -TERM "$server"
 while kill -0 "$server" && [ "$wait" -gt 0 ]; do wait=$((wait - 1)); sleep 1; done
-kill -KILL -- "-$server"
+kill -s KILL -- "-$server"
 rm -rf "$folder" "$prefix"*
 """
 
@@ -275,7 +291,10 @@ class EmbeddedServer:
         # Triton wants a backend and its stub in one folder; in the wheel they lie apart.
         backend = self._folder / "backends" / "python"
         shutil.copytree(distribution.backend, backend, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy2(distribution.stub, backend)
+        stub = backend / distribution.stub.name
+        ours = " ".join(MALLOC.keys() - os.environ.keys())
+        stub.write_text(STUB.format(unset=ours, stub=shlex.quote(str(distribution.stub))))
+        stub.chmod(0o755)
         log = self.log
         assert log is not None
         with log.open("wb") as output:
@@ -329,14 +348,18 @@ class EmbeddedServer:
             *([str(distribution.python_library)] if distribution.python_library else []),
             *([inherited["LD_LIBRARY_PATH"]] if inherited.get("LD_LIBRARY_PATH") else []),
         ]
-        environment = inherited | {
-            "VIRTUAL_ENV": sys.prefix,
-            "PATH": os.pathsep.join(
-                (str(Path(sys.executable).parent), inherited.get("PATH", os.defpath))
-            ),
-            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-            "HF_HUB_OFFLINE": "1",  # the service fetches nothing
-        }
+        environment = (
+            MALLOC
+            | inherited
+            | {
+                "VIRTUAL_ENV": sys.prefix,
+                "PATH": os.pathsep.join(
+                    (str(Path(sys.executable).parent), inherited.get("PATH", os.defpath))
+                ),
+                "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+                "HF_HUB_OFFLINE": "1",  # the service fetches nothing
+            }
+        )
         if self._checkpoint is not None:
             environment["MELODYFLOW_CHECKPOINT"] = str(self._checkpoint.resolve())
         return environment | {f"MELODYFLOW_{name}": value for name, value in self._settings.items()}

@@ -1,15 +1,23 @@
 """What edits share: tensors by key, bound in bytes, least recently used out first."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 
+import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 class Cache:
-    """A cache of tensors. Whoever gets one must not change it."""
+    """A cache of tensors. Whoever gets one must not change it.
+
+    One that is no longer finite is forgotten, not handed out: it would end every edit that shares
+    it, again and again.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -21,9 +29,7 @@ class Cache:
     def get(self, key: Hashable) -> Tensor | None:
         """The tensor of a key, if it is held."""
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
+            return self._find(key)
 
     def put(self, key: Hashable, value: Tensor) -> None:
         """Holds a tensor; what is over the bound goes, this one too if it is larger than all."""
@@ -34,20 +40,15 @@ class Cache:
             while self.bytes > self._max_bytes:
                 self._drop(next(iter(self._held)))
 
-    def drop(self, key: Hashable) -> None:
-        """Forgets a key."""
-        with self._lock:
-            self._drop(key)
-
     def get_or_make(self, key: Hashable, make: Callable[[], Tensor]) -> tuple[Tensor, bool]:
         """The tensor of a key and whether it was there; made once, even when many ask at a time.
 
         Where `make` raises, all who wait for it get its error.
         """
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key], True
+            held = self._find(key)
+            if held is not None:
+                return held, True
             making = self._making.get(key)
             mine = making is None
             if making is None:
@@ -63,6 +64,17 @@ class Cache:
                 with self._lock:
                     del self._making[key]
         return making.result(), not mine
+
+    def _find(self, key: Hashable) -> Tensor | None:
+        value = self._held.get(key)
+        if value is None:
+            return None
+        if not torch.isfinite(value).all():
+            log.error("a cached tensor is not finite; it is computed anew")
+            self._drop(key)
+            return None
+        self._held.move_to_end(key)
+        return value
 
     def _drop(self, key: Hashable) -> None:
         value = self._held.pop(key, None)

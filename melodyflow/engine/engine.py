@@ -170,10 +170,6 @@ class Engine:
             if self._dead:
                 raise LOOP_DIED
             latents = self._cache.get(key)
-            if latents is not None and not torch.isfinite(latents).all():
-                log.error("a cached inversion is not finite; it is computed anew")
-                self._cache.drop(key)
-                latents = None
             inversion = self._inversions.get(key)
             if latents is None and inversion is None:
                 self._metrics.inversion("miss", self._cache.bytes)

@@ -101,8 +101,9 @@ class Call:
                 Code.DEADLINE,
                 f"timeout_s: the edit was not done within {self._request.timeout_s:g} s; it ended",
             )
-        if self._stop and self._job:
-            self._job.stop(self._stop)
+        job = self._job
+        if self._stop and job:
+            job.stop(self._stop)
 
     # The engine's listener.
 
@@ -149,13 +150,16 @@ class Call:
             if self._ended:
                 return False
             self._ended = True
+        # The job holds this call: without its way back both are gone once the engine is done with
+        # them, clip and all. A cycle would wait for the garbage collector, which seldom comes.
+        job, self._job = self._job, None
         self._server.outbox.unwatch(self)
         self._server.metrics.ended(outcome, audio_seconds)
-        evaluations = f"{self._job.done}/{self._job.parameters.evaluations}" if self._job else "0"
+        evaluations = f"{job.done}/{job.parameters.evaluations}" if job else "0"
         log.info(
             "edit id=%r session=%r %s after %.2f s, evaluations %s%s",
             self._responder.request_id[:200],
-            self._request.session_id if self._job else "",
+            self._request.session_id if job else "",
             outcome,
             time.monotonic() - self._started,
             evaluations,

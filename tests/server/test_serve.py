@@ -17,7 +17,7 @@ import pytest
 
 import melodyflow
 from melodyflow.distribution import EmbeddedError
-from melodyflow.embedded import HOST, EmbeddedServer
+from melodyflow.embedded import HOST, MALLOC, EmbeddedServer
 
 # A model of a few lines: these tests are about processes, not about music.
 CONFIG = """
@@ -215,6 +215,25 @@ def test_settings_and_environment_reach_the_model(
         assert f"settings: 7 {sys.prefix} {melodyflow.__file__} isolated: 1" in log.read_text()
     with pytest.raises(EmbeddedError, match="not started"):
         _ = server.pid
+
+
+def test_malloc_is_set_for_tritonserver_and_not_for_the_model(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in MALLOC:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")  # one's own goes to both
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    with EmbeddedServer(None, **ports, settings={"slots": "1"}, model_repository=bare) as server:
+        assert malloc_of(server.pid) == MALLOC | {"MALLOC_ARENA_MAX": "3"}
+        (stub,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        assert malloc_of(int(stub)) == {"MALLOC_ARENA_MAX": "3"}
+
+
+def malloc_of(pid: int) -> dict[str, str]:
+    """What a process was told about malloc when it was started."""
+    environment = Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")
+    return dict(line.split("=", 1) for line in environment if line.startswith("MALLOC_"))
 
 
 def test_model_that_does_not_load_says_why(bare: Path) -> None:

@@ -376,17 +376,22 @@ def test_an_inversion_nobody_waits_for_ends(engine: Engine, counts: Counts) -> N
     assert not engine._inversions
 
 
-def test_a_poisoned_cache_entry_is_computed_anew(
+def test_poisoned_cache_entries_are_computed_anew(
     model: MelodyFlow, engine: Engine, counts: Counts
 ) -> None:
     parameters = Parameters(prompt="strings", seed=1, steps=2)
     Edit(engine, noise(0.3), parameters).start().wait()
-    (key,) = (key for key in engine._cache._held if key[0] == "inversion")  # type: ignore[index]
+    held = engine._cache._held
+    assert {key[0] for key in held} == {"posterior", "inversion", "text"}  # type: ignore[index]
     with torch.inference_mode():
-        engine._cache._held[key].fill_(float("nan"))
+        for tensor in held.values():
+            tensor.view(-1)[-1] = float("nan")
     again = Edit(engine, noise(0.3), parameters).start().wait()
     assert counts.found == ["miss", "miss"]
+    assert not again.job.shared
     assert_equals_sequential(model, again)
+    third = Edit(engine, noise(0.3), parameters).start().wait()
+    assert third.job.shared == {"inversion", "text"}, "what was made anew is shared again"
 
 
 def test_slots_and_frames_bound_what_is_in_flight(model: MelodyFlow, counts: Counts) -> None:
