@@ -72,7 +72,7 @@ def fuse(module: nn.Module) -> None:
         _FusedSnake.backward_pass = torch.compile(_snake_gradients, dynamic=True)
     for part in module.modules():
         if isinstance(part, Snake):
-            part.forward = lambda x, part=part: _FusedSnake.apply(x, part.alpha)  # type: ignore[method-assign,misc]
+            part.forward = lambda x, part=part: _FusedSnake.apply(x, part.alpha)  # type: ignore[method-assign,misc,no-untyped-call]
 
 
 def reconstruction_loss(target: Tensor, made: Tensor) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ def check(codec: Codec, waveforms: Tensor) -> dict[str, float]:
     (the posterior is sampled)."""
     rng = torch.Generator().manual_seed(0)
     made = []
-    for part in waveforms.split(8):
+    for part in torch.split(waveforms, 8):
         posterior = codec.encode(part[:, None])
         noise = torch.randn(posterior[:, : codec.config.latent_dim].shape, generator=rng)
         made.append(

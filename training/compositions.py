@@ -78,7 +78,9 @@ def compose(seed: int, seconds: float) -> Composition:
         lead += _bar(style, chord, low, times, figure, start, eighth, rng)
         bar += 1
     return Composition(
-        *(tuple(_inside(part, seconds)) for part in (lead, chords, bass)),
+        lead=_inside(lead, seconds),
+        chords=_inside(chords, seconds),
+        bass=_inside(bass, seconds),
         bpm=bpm,
         first_bar=first_bar,
         seconds=seconds,
@@ -137,10 +139,10 @@ def _chord(key: int, scale: Sequence[int], degree: int, register: int, seventh: 
     return sorted(set(pitches)) + ([min(pitches) + 12] if not seventh else [])
 
 
-def _inside(notes: list[Note], seconds: float) -> list[Note]:
+def _inside(notes: list[Note], seconds: float) -> tuple[Note, ...]:
     """The notes that sound in the clip. One that began before it begins with it."""
-    return [
+    return tuple(
         Note(max(note.start, 0.0), note.end, note.pitch, note.strength)
         for note in notes
         if note.start < seconds - 0.03 and note.end > 0.03 and note.start > -0.3
-    ]
+    )

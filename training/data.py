@@ -155,7 +155,7 @@ def make(work: Path, compositions: int) -> None:
     ]
     labels = np.array([(seed, index) for seed, classes in tasks for index in classes])
     samples = round(SECONDS * RATE)
-    audio = np.lib.format.open_memmap(
+    audio = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
         work / "audio.npy.part", "w+", np.int16, (len(labels), samples)
     )
     with multiprocessing.Pool() as pool:

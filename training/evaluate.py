@@ -51,8 +51,7 @@ class Service:
     """A checkpoint behind a tritonserver of its own."""
 
     def __init__(self, checkpoint: Path) -> None:
-        ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
-        self.server = EmbeddedServer(checkpoint, **ports)
+        self.server = EmbeddedServer(checkpoint, http_port=0, grpc_port=0, metrics_port=0)
 
     def __enter__(self) -> "Service":
         self.server.start()

@@ -51,7 +51,7 @@ def encode(
     audio, _ = clips(work)
     frames = CONFIG.frames(audio.shape[1])
     part = path.with_suffix(".part")
-    out = np.lib.format.open_memmap(
+    out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
         part, "w+", np.float16, (len(audio), 2 * CONFIG.latent_dim, frames)
     )
     for at in range(0, len(audio), 16):
@@ -167,7 +167,7 @@ def train(
     step = run.progress.step
     rng, words = np.random.default_rng([1, step]), random.Random(step)
     tokenizer = ByT5Tokenizer()
-    t5 = text.t5.to(device).eval()
+    t5 = cast(nn.Module, text.t5).to(device).eval()
     mean_loss, noted = 0.0, run.progress.spent
     for share in run.turns():
         for group in optimizer.param_groups:

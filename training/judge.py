@@ -56,7 +56,7 @@ def through(codec: Codec, waveforms: Tensor, seed: int = 0) -> Tensor:
     """Waveforms [batch, samples] as they come back from the codec, posterior sampled."""
     rng = torch.Generator().manual_seed(seed)
     made = []
-    for part in waveforms.split(16):
+    for part in torch.split(waveforms, 16):
         posterior = codec.encode(part[:, None].expand(-1, codec.config.channels, -1))
         noise = torch.randn(posterior.chunk(2, 1)[0].shape, generator=rng)
         decoded = codec.decode(posterior_sample(posterior, noise)).mean(1)

@@ -34,6 +34,10 @@ def mel_bank(size: int, bands: int) -> Tensor:
     return bank / bank.sum(1, keepdim=True)
 
 
+def _batch(x: Tensor) -> Tensor:
+    return x if x.ndim > 1 else x[None]
+
+
 def magnitudes(x: Tensor, size: int, hop: int) -> Tensor:
     """|STFT| [batch, size/2 + 1, frames], a sine of amplitude 1 reaching 1."""
     spectrum = torch.stft(x, size, hop, window=window(size), return_complex=True)
@@ -42,7 +46,7 @@ def magnitudes(x: Tensor, size: int, hop: int) -> Tensor:
 
 def log_mel(x: Tensor, size: int = 1024, hop: int = 256, bands: int = 64) -> Tensor:
     """Decibels [batch, bands, frames], not below -80."""
-    mel = mel_bank(size, bands) @ magnitudes(torch.atleast_2d(x), size, hop)
+    mel = mel_bank(size, bands) @ magnitudes(_batch(x), size, hop)
     return 20 * torch.log10(mel.clamp(min=FLOOR))
 
 
@@ -64,7 +68,7 @@ def _chroma_bank(size: int) -> Tensor:
 def chroma(x: Tensor) -> Tensor:
     """Pitch classes [batch, 12, frames], 16 frames a second, each of length 1 (silence: 0)."""
     size, hop = 4096, RATE // 16
-    energy = _chroma_bank(size) @ magnitudes(torch.atleast_2d(x), size, hop)
+    energy = _chroma_bank(size) @ magnitudes(_batch(x), size, hop)
     norm = energy.square().sum(1, keepdim=True).sqrt()
     return energy / norm.clamp(min=1e-3)
 
