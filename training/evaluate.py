@@ -338,6 +338,7 @@ def main() -> None:
     report: dict[str, Any] = {
         "checkpoint": checkpoint.name,
         "seconds": SECONDS,
+        "seeds": SEEDS,
         "compositions_held_out": HELD_OUT,
         "codec": {
             "log_mel_db": float(measures.log_mel_distance(source, back).mean()),
