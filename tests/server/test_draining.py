@@ -30,8 +30,8 @@ SHORT = raw.file_of(raw.music(0.3), 48000)
 QUICK: dict[str, Any] = {"audio": SHORT, "prompt": "a harp", "steps": 2}
 SLOW: dict[str, Any] = {**QUICK, "steps": 128, "regularize_iters": 4}  # some seconds
 SLOWER: dict[str, Any] = {**QUICK, "steps": 128, "regularize_iters": 8}  # twice as many
-# Far longer than the short timeout: 1152 evaluations of eight seconds.
-ENDLESS: dict[str, Any] = {**SLOWER, "audio": raw.file_of(raw.music(8), 48000)}
+# Far longer than the short timeout: 1152 evaluations of 25 seconds.
+ENDLESS: dict[str, Any] = {**SLOWER, "audio": raw.file_of(raw.music(25, 16000, 1), 16000)}
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ FULL = "Exceeds maximum queue size"
 
 SHORT = raw.file_of(raw.music(0.3), 48000)
 QUICK: dict[str, Any] = {"audio": SHORT, "prompt": "a harp", "steps": 2}
-# Goes on until it is cancelled: 1152 evaluations of eight seconds.
+# Goes on until it is cancelled: 1152 evaluations of 25 seconds.
 ENDLESS: dict[str, Any] = {
     **QUICK,
-    "audio": raw.file_of(raw.music(8), 48000),
+    "audio": raw.file_of(raw.music(25, 16000, 1), 16000),
     "steps": 128,
     "regularize_iters": 8,
 }
@@ -153,7 +153,7 @@ def test_a_timeout_in_the_queue_is_honoured_within_a_second(queue: Queue) -> Non
     queue.fill()
     counted = queue.pending()
     waited = []
-    for seconds in (0.3, 1.2, 0.3, 1.2, 0.3):
+    for seconds in (0.3, 1.2, 0.3):
         began = time.monotonic()
         late = queue.send("late", priority=1, timeout=round(seconds * 1e6))
         refused = refusal(late)

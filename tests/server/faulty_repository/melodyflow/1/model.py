@@ -1,5 +1,6 @@
 """The real model, its network failing where it is asked to: MELODYFLOW_FAULTS names for each fault
 the length, in latent frames, of the clip that brings it into every call it is part of.
+While the file MELODYFLOW_HOLD exists no call goes on, so that edits meet on the slowest machine.
 
 The config.pbtxt beside it is the real one, which the tests copy.
 """
@@ -7,7 +8,9 @@ The config.pbtxt beside it is the real one, which the tests copy.
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +27,7 @@ real = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(real)
 
 FAULTS: dict[str, int] = json.loads(os.environ["MELODYFLOW_FAULTS"])
+HOLD = Path(os.environ["MELODYFLOW_HOLD"])
 FIT = 3  # rows that fit into the memory beside "crowded"
 
 Network = Callable[[Sequence[Row]], list[Tensor]]
@@ -42,6 +46,8 @@ class TritonPythonModel(real.TritonPythonModel):  # type: ignore[misc, name-defi
 
 def faulty(network: Network) -> Network:
     def call(rows: Sequence[Row]) -> list[Tensor]:
+        while HOLD.exists():
+            time.sleep(0.01)
         lengths = [row.latents.shape[-1] for row in rows]
         if FAULTS["death"] in lengths:
             raise Death("the loop is to die")
