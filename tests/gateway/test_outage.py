@@ -9,14 +9,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
 
+from ..server import raw
 from .conftest import PATIENCE, Running, Start, base64_of, decoded, music, until, wav
 from .sse import events
 
@@ -44,6 +45,11 @@ class Mortal:
     def metrics(self) -> str:
         return f"127.0.0.1:{self._metrics}"
 
+    @property
+    def server(self) -> EmbeddedServer:
+        assert self._server is not None
+        return self._server
+
     def start(self) -> None:
         self._server = EmbeddedServer(
             self._checkpoint,
@@ -57,8 +63,7 @@ class Mortal:
         self._server.start()
 
     def kill(self) -> None:
-        assert self._server is not None
-        os.killpg(self._server.pid, signal.SIGKILL)
+        os.killpg(self.server.pid, signal.SIGKILL)
         self.stop()
 
     def stop(self) -> None:
@@ -112,17 +117,19 @@ def test_killed_under_load_it_is_missed_clearly_and_found_again(
     with ThreadPoolExecutor(6) as pool:
         clients = [pool.submit(client, how) for how in (*one_of, *one_of)]
         done = 'melodyflow_gateway_edits_total{api="transform",outcome="done"}'
-        assert until(lambda: before_it.metric(done) >= 2)
-        mortal.kill()
-        assert until(lambda: before_it.get("/health").status_code == 503)
-        away = before_it.post("/transform", json=body(0))
-        assert (away.status_code, int(away.headers["Retry-After"])) == (503, 5)
-        mortal.start()
-        assert until(lambda: before_it.get("/health").status_code == 200)
-        assert until(lambda: before_it.post("/transform", json=body(0)).status_code == 200)
-        at_rest = before_it.metric(done)
-        assert until(lambda: before_it.metric(done) >= at_rest + 2)
-        over.set()
+        try:
+            assert until(lambda: before_it.metric(done) >= 2)
+            mortal.kill()
+            assert until(lambda: before_it.get("/health").status_code == 503)
+            away = before_it.post("/transform", json=body(0))
+            assert (away.status_code, int(away.headers["Retry-After"])) == (503, 5)
+            mortal.start()
+            assert until(lambda: before_it.get("/health").status_code == 200)
+            assert until(lambda: before_it.post("/transform", json=body(0)).status_code == 200)
+            at_rest = before_it.metric(done)
+            assert until(lambda: before_it.metric(done) >= at_rest + 2)
+        finally:
+            over.set()
         came = [answer for each in clients for answer in each.result(timeout=PATIENCE)]
     # Every client got its result or a clear error; nothing hung.
     assert {status for status, _ in came} <= {200, 503}
@@ -187,10 +194,10 @@ def test_who_waits_is_told_how_many_are_before(mortal: Mortal, before_it: Runnin
         assert found[-1][0] == "result", found[-1]
         return [data for name, data in found if name == "queued"]
 
-    with ThreadPoolExecutor(7) as pool:
-        queued = list(pool.map(one, range(7)))
+    with ThreadPoolExecutor(5) as pool:  # two of them in the slots
+        queued = list(pool.map(one, range(5)))
     positions = [event["position"] for events in queued for event in events]
-    assert max(positions) >= 3
+    assert max(positions) >= 2
     for told in queued:
         own = [event["position"] for event in told]
         assert own == sorted(own, reverse=True)
@@ -198,13 +205,13 @@ def test_who_waits_is_told_how_many_are_before(mortal: Mortal, before_it: Runnin
 
 
 def test_a_full_queue_is_503(mortal: Mortal, before_it: Running) -> None:
-    def one(number: int) -> requests.Response:
-        long = body(number, steps=128, audio=base64_of(wav(25, 200 + number)))
-        return before_it.post("/transform", json=long)
-
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(one, range(16)))
-    assert {answer.status_code for answer in answers} == {200, 503}
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert all("queue" in answer.json()["error"] for answer in refused)
-    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    endless = {"prompt": "a harp", "steps": 128, "regularize_iters": 8, "audio": wav(25)}
+    with ExitStack() as stack:
+        # More than fit: some are refused themselves.
+        for _ in range(10):
+            stack.enter_context(raw.Stream(mortal.server, endless))
+        answer = before_it.post("/transform", json=body(1))
+        assert answer.status_code == 503
+        assert "Exceeds maximum queue size" in answer.json()["error"]
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert until(lambda: before_it.post("/transform", json=body(1)).status_code == 200)

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -91,9 +91,10 @@ class Guard:
         if self._is_foreign(scope, headers, host):
             self._metrics.refused.labels("origin").inc()
             raise Problem(403, "Origin: another site's pages may not use this gateway")
-        if _is_socket_io(scope):
+        if _is_handshake(scope):
             # Of the routes each asks for the token itself; Socket.IO would do so only after it has
-            # read a message, of whatever size.
+            # read a message, of whatever size. Later requests name what a handshake has given
+            # out, which cannot be guessed; some clients send their headers with the first alone.
             try:
                 self._access.owner(headers)
             except Problem:
@@ -207,6 +208,15 @@ class _Exchange:
 def _is_socket_io(scope: Scope) -> bool:
     path: str = scope["path"]
     return path.startswith("/socket.io")
+
+
+def _is_handshake(scope: Scope) -> bool:
+    """Whether this opens a Socket.IO connection: Engine.IO reads the query in this same way."""
+    try:
+        query = parse_qs(scope["query_string"].decode())
+    except UnicodeDecodeError:
+        query = {}
+    return _is_socket_io(scope) and "sid" not in query
 
 
 def too_large(limit: int) -> Problem:
