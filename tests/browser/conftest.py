@@ -72,9 +72,10 @@ def started_gateway(server: str, *arguments: str, **environment: str) -> Iterato
         process.wait(30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium; its microphone is a beep."""
+    """The system's Chromium; its microphone is a beep. It ends with the module: while Playwright is
+    there, an event loop runs in this thread, and no other test could use asyncio."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if path is None:
