@@ -130,9 +130,23 @@ def check(codec: Codec, waveforms: Tensor) -> dict[str, float]:
 def train(work: Path, minutes: float, device: str = "cpu") -> Codec:
     """Trains for `minutes` in all, going on with what `work` holds; the averaged codec."""
     torch.manual_seed(0)
-    codec = Codec(CONFIG).to(device)
-    optimizer = torch.optim.AdamW(codec.parameters(), PEAK, betas=(0.8, 0.99), weight_decay=1e-3)
-    run = Run(work, "codec", codec, optimizer, minutes)
+    return _fit(work, "codec", Codec(CONFIG).to(device), minutes, device)
+
+
+def refine(work: Path, codec: Codec, minutes: float, device: str = "cpu") -> Codec:
+    """Trains the decoder alone for `minutes` in all, so that latents stay what they were: the
+    network's training can go on beside it."""
+    refined = Codec(CONFIG).to(device)
+    refined.load_state_dict(codec.state_dict())
+    refined.encoder.requires_grad_(False)
+    return _fit(work, "decoder", refined, minutes, device)
+
+
+def _fit(work: Path, name: str, codec: Codec, minutes: float, device: str) -> Codec:
+    """Trains what of the codec has gradients; the state is kept as `name`."""
+    trained = [p for p in codec.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, PEAK, betas=(0.8, 0.99), weight_decay=1e-3)
+    run = Run(work, name, codec, optimizer, minutes)
     if run.done:
         return averaged(run, device)
     if minutes >= COMPILED:
@@ -161,10 +175,10 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Codec:
         )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        for name, value in losses.items():
-            sums[name] = 0.98 * sums.get(name, value.item()) + 0.02 * value.item()
+        for part, value in losses.items():
+            sums[part] = 0.98 * sums.get(part, value.item()) + 0.02 * value.item()
         if run.progress.spent - checked >= 2:
             checked = run.progress.spent
             run.note(**sums, **check(averaged(run, device), test_clips))

@@ -9,6 +9,8 @@ paired data.
 
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import ByT5Tokenizer
 
 from melodyflow.model.codec import Codec, posterior_sample
@@ -152,6 +155,22 @@ def times(count: int, noise: torch.Generator) -> list[float]:
     return torch.where(torch.rand(count, generator=noise) < 0.6, uniform, middle).tolist()
 
 
+@contextmanager
+def quick_products(device: str) -> Iterator[None]:
+    """On a CPU with bfloat16 units a step then takes three quarters of its time. The fused
+    attention alone is slower so, and stays away."""
+    if device != "cpu":
+        yield
+        return
+    precision = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = precision
+
+
 def train(
     work: Path, codec: Codec, text: Classifier, minutes: float, device: str = "cpu"
 ) -> Trained:
@@ -191,9 +210,10 @@ def train(
             )
             for i, t in enumerate(steps)
         ]
-        loss = F.mse_loss(torch.stack(trained.flow(rows)), music - start)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with quick_products(device):
+            loss = F.mse_loss(torch.stack(trained.flow(rows)), music - start)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         mean_loss = 0.99 * mean_loss + 0.01 * loss.item() if mean_loss else loss.item()

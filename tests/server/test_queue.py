@@ -146,6 +146,7 @@ for name, value in (("audio", audio), ("prompt", b"killed")):
     tensor.set_data_from_numpy(values)
     tensors.append(tensor)
 client.async_stream_infer("melodyflow", tensors, request_id="killed")
+print("sent", flush=True)
 client.stop_stream()
 """
 
@@ -156,9 +157,16 @@ def test_a_client_killed_while_it_waits_leaves_no_trace(
     clip = tmp_path / "clip.wav"
     clip.write_bytes(CLIP)
     with running(one_slot) as holder, raw.Stream(one_slot, QUICK) as before:
-        client = subprocess.Popen([sys.executable, "-c", CLIENT, one_slot.grpc_url, str(clip)])
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, one_slot.grpc_url, str(clip)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         try:
-            assert raw.eventually(lambda: queue.pending() == 1)  # behind the one before
+            # Only then is the one that is pending not the one before, on its way to execute().
+            assert client.stdout is not None
+            assert client.stdout.readline() == "sent\n"
+            assert raw.eventually(lambda: queue.pending() == 1)
             before.cancel()
             assert raw.eventually(lambda: queue.pending() == 0)  # now execute() waits with it
             assert raw.eventually(lambda: queue.ended("cancelled") == 1)

@@ -1042,10 +1042,12 @@ async function meetServer() {
 
 // ------------------------------------------------ wiring
 
-$("file").addEventListener("change", ({ target }) => {
-  if (target.files[0]) takeClip(target.files[0]);
-  target.value = ""; // the same file can be chosen again
-});
+function takeChosen() {
+  const [file] = $("file").files;
+  $("file").value = ""; // the same file can be chosen again
+  if (file) takeClip(file);
+}
+$("file").addEventListener("change", takeChosen);
 $("record").addEventListener("click", record);
 document.addEventListener("dragover", (event) => {
   if (!event.dataTransfer.types.includes("Files")) return;
@@ -1101,3 +1103,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 showStrength();
 showForm();
 meetServer();
+takeChosen(); // a file may have been chosen before this script was there
