@@ -162,13 +162,14 @@ def quick_products(device: str) -> Iterator[None]:
     if device != "cpu":
         yield
         return
-    precision = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    precision = products.fp32_precision
+    products.fp32_precision = "bf16"
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = precision
+        products.fp32_precision = precision
 
 
 def train(
