@@ -156,16 +156,33 @@ PROMPTS = {name: presets().get(name, PHRASES[name][0]) for name in ARRANGEMENTS}
 
 def training(name: str, rng: random.Random) -> str:
     """One of the many prompts of a class that are trained on: the variation's own prompt for a
-    third, parts of it, or a paraphrase."""
+    third, parts of it, a paraphrase, or words of two of these."""
     kind = rng.random()
     if kind < 0.33:
         return PROMPTS[name]
     if kind < 0.5:  # its beginning, up to a comma or an "and"
         ends = [match.start() for match in re.finditer(r",| and | with ", PROMPTS[name])]
         return PROMPTS[name][: rng.choice(ends)] if ends else PROMPTS[name]
-    phrase = rng.choice(PHRASES[name])
+    phrase = rng.choice(PHRASES[name]) if rng.random() < 0.5 else recombined(name, rng)
     made = rng.choice(TEMPLATES).format(phrase, rng.choice(MOODS))
     return made if rng.random() < 0.7 else made[0].upper() + made[1:] + rng.choice(("", "."))
+
+
+def recombined(name: str, rng: random.Random) -> str:
+    """Two to six words of two of the class's wordings, in their order; never all the words of a
+    wording that is held out."""
+    kept_back = [set(_words(wording)) for wording in HELD_OUT[name]]
+    while True:
+        one, other = rng.sample((PROMPTS[name], *PHRASES[name]), 2)
+        words = _words(f"{one} {other}")
+        kept = sorted(rng.sample(range(len(words)), min(len(words), rng.randint(2, 6))))
+        made = [words[i] for i in kept]
+        if not any(wording <= set(made) for wording in kept_back):
+            return " ".join(made)
+
+
+def _words(wording: str) -> list[str]:
+    return wording.replace(",", "").split()
 
 
 def held_out(name: str, rng: random.Random) -> str:

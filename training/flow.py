@@ -9,8 +9,6 @@ paired data.
 
 import math
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -18,14 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import ByT5Tokenizer
 
 from melodyflow.model.codec import Codec, posterior_sample
 from melodyflow.model.text import TextEncoder
 from melodyflow.model.transformer import FlowConfig, FlowModel, Row
 from training import captions
-from training.budget import Run, rate
+from training.budget import Run, quick_products, rate
 from training.codec import CONFIG, clips
 from training.data import CLASSES
 from training.text import WIDTH, Classifier
@@ -153,23 +150,6 @@ def times(count: int, noise: torch.Generator) -> list[float]:
     uniform = torch.rand(count, generator=noise)
     middle = torch.sigmoid(torch.randn(count, generator=noise))
     return torch.where(torch.rand(count, generator=noise) < 0.6, uniform, middle).tolist()
-
-
-@contextmanager
-def quick_products(device: str) -> Iterator[None]:
-    """On a CPU with bfloat16 units a step then takes three quarters of its time. The fused
-    attention alone is slower so, and stays away."""
-    if device != "cpu":
-        yield
-        return
-    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    precision = products.fp32_precision
-    products.fp32_precision = "bf16"
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        products.fp32_precision = precision
 
 
 def train(

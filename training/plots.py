@@ -5,6 +5,7 @@ from pathlib import Path
 
 CURVES = {
     "codec": ("mel", "convergence", "wave", "log_mel_db", "chroma", "divergence"),
+    "decoder": ("log_mel_db", "chroma"),
     "text": ("loss", "held_out"),
     "flow": ("loss",),
     "judge": ("loss",),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from training import captions
-from training.budget import Run, rate
+from training.budget import Run, quick_products, rate
 from training.data import CLASSES
 
 WIDTH = 128
@@ -92,10 +92,12 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Classifier:
         classes = [rng.randrange(len(CLASSES)) for _ in range(BATCH)]
         prompts = [misspelt(captions.training(CLASSES[c], rng), rng) for c in classes]
         tokens = tokenizer(prompts, padding=True, return_tensors="pt").to(device)
-        scores = model(tokens["input_ids"], tokens["attention_mask"])
-        loss = F.cross_entropy(scores, torch.tensor(classes, device=device), label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        right = torch.tensor(classes, device=device)
+        with quick_products(device):
+            scores = model(tokens["input_ids"], tokens["attention_mask"])
+            loss = F.cross_entropy(scores, right, label_smoothing=0.05)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if run.progress.spent - noted >= 0.5:

@@ -1,6 +1,7 @@
 """Training end to end in seconds: not good music, but a checkpoint that the service takes."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,16 @@ def test_every_variation_has_an_arrangement_and_words_of_its_own() -> None:
     known = [*captions.PHRASES.values(), *captions.HELD_OUT.values()]
     everything = [phrase for phrases in known for phrase in phrases]
     assert len(set(everything)) == len(everything)
+
+
+def test_no_training_prompt_has_all_the_words_of_a_held_out_wording() -> None:
+    rng = random.Random(0)
+    for name in data.CLASSES:
+        for _ in range(300):
+            made = set(captions.recombined(name, rng).split())
+            assert not any(
+                set(wording.replace(",", "").split()) <= made for wording in captions.HELD_OUT[name]
+            )
 
 
 def test_measures_know_the_same_from_another() -> None:
