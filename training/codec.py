@@ -128,7 +128,8 @@ def check(codec: Codec, waveforms: Tensor) -> dict[str, float]:
 
 
 def train(work: Path, minutes: float, device: str = "cpu") -> Codec:
-    """Trains for `minutes` in all, going on with what `work` holds; the averaged codec."""
+    """Trains for `minutes` in all, going on with what `work` holds, but no more once `work` holds
+    its latents; the averaged codec."""
     torch.manual_seed(0)
     return _fit(work, "codec", Codec(CONFIG).to(device), minutes, device)
 
@@ -147,7 +148,7 @@ def _fit(work: Path, name: str, codec: Codec, minutes: float, device: str) -> Co
     trained = [p for p in codec.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, PEAK, betas=(0.8, 0.99), weight_decay=1e-3)
     run = Run(work, name, codec, optimizer, minutes)
-    if run.done:
+    if run.done or (name == "codec" and (work / "latents.npy").exists()):
         return averaged(run, device)
     if minutes >= COMPILED:
         fuse(codec)
