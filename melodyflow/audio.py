@@ -238,7 +238,7 @@ def to_model(
     own = audio.extent
     if loop_hop is None:
         length = model_length(own.samples, own.sample_rate, sample_rate)
-        wave = _fit(_resample(wave, own.sample_rate, sample_rate), length)
+        wave = _resample(wave, own.sample_rate, sample_rate, length)
     else:
         length = loop_length(own.samples, own.sample_rate, sample_rate, loop_hop)
         wave = _resample_loop(wave, length)
@@ -252,7 +252,7 @@ def from_model(
     `[channels, n_out]` at `sample_rate`, as long as a source of that `extent` to the sample, with
     as many channels as the larger of the two. Resampled before it is cropped, so that the
     resampler sees what follows the end. ValueError where `decoded` does not cover the source.
-    `loop`: all of `decoded` is one lap."""
+    `loop`: all of `decoded` is one lap. At equal rates the result may share its memory."""
     length = result_length(extent.samples, extent.sample_rate, sample_rate)
     needed = model_length(extent.samples, extent.sample_rate, model_rate)
     if loop:
@@ -260,19 +260,24 @@ def from_model(
     elif decoded.shape[1] < needed:
         raise ValueError(f"decoded: {decoded.shape[1]} samples; at least {needed} are needed")
     else:
-        wave = _fit(_resample(decoded, model_rate, sample_rate), length)
+        wave = _resample(decoded, model_rate, sample_rate, length)
     if wave.shape[0] == 1 and extent.channels > 1:
         wave = np.repeat(wave, extent.channels, axis=0)
-    return np.ascontiguousarray(wave, np.float32)
+    return wave
 
 
-def _resample(wave: Waveform, rate: int, new_rate: int) -> Waveform:
-    """soxr's best quality: linear phase, no delay."""
+def _resample(wave: Waveform, rate: int, new_rate: int, samples: int) -> Waveform:
+    """soxr's best quality: linear phase, no delay. So many samples of it: cropped, or padded with
+    zeros by no more than the resampler's rounding. At equal rates it shares its memory."""
     if rate == new_rate:
-        return wave
-    frames = np.ascontiguousarray(wave.T, np.float32)
-    resampled: Waveform = soxr.resample(frames, rate, new_rate, quality="VHQ")
-    return resampled.T
+        return wave[:, :samples]
+    resampled = np.zeros((wave.shape[0], samples), np.float32)
+    for channel, made in zip(wave, resampled, strict=True):  # one at a time takes less memory
+        new = soxr.resample(np.ascontiguousarray(channel), rate, new_rate, quality="VHQ")[:samples]
+        if samples - len(new) > RESAMPLER_ROUNDING:
+            raise ValueError(f"waveform: {len(new)} samples where {samples} are needed")
+        made[: len(new)] = new
+    return resampled
 
 
 def _resample_loop(wave: Waveform, samples: int) -> Waveform:
@@ -289,16 +294,6 @@ def _resample_loop(wave: Waveform, samples: int) -> Waveform:
             spectrum[-1] *= 0.5 if own < samples else 2
         made[:] = np.fft.irfft(spectrum, samples) * (samples / own)
     return resampled
-
-
-def _fit(wave: Waveform, samples: int) -> Waveform:
-    """Crop to `samples`, or pad with zeros by no more than the resampler's rounding."""
-    missing = samples - wave.shape[1]
-    if missing > RESAMPLER_ROUNDING:
-        raise ValueError(f"waveform: {wave.shape[1]} samples where {samples} are needed")
-    if missing > 0:
-        return np.pad(wave, ((0, 0), (0, missing)))
-    return np.ascontiguousarray(wave[:, :samples])
 
 
 def region_samples(
@@ -356,8 +351,8 @@ def check_format(format: str, sample_rate: int) -> None:
         )
 
 
-def level(waveform: Waveform, format: str) -> tuple[Waveform, float]:
-    """Scale what an integer format would clip: (waveform, gain in dB, 0.0 where untouched).
+def level(waveform: Waveform, format: str) -> float:
+    """Scale, in place, what an integer format would clip: the gain in dB, 0.0 where untouched.
 
     Scaled only where the peak exceeds 1.0, as a whole, so that the largest sample becomes the
     largest value of the format. `wav32f` is never touched. ValueError for NaN and infinity.
@@ -367,13 +362,12 @@ def level(waveform: Waveform, format: str) -> tuple[Waveform, float]:
     if not math.isfinite(largest):
         raise ValueError(f"waveform: its peak is {largest}; it must be finite")
     if format == "wav32f" or largest <= 1.0:
-        return waveform, 0.0
+        return 0.0
     full = 2.0 ** (BITS[format] - 1)
     gain = (full - 1) / full / largest
-    scaled = np.empty_like(waveform)
     # in float64: a float32 gain's rounding would miss the largest 24-bit value
-    np.multiply(waveform, gain, out=scaled, dtype=np.float64, casting="same_kind")
-    return scaled, 20 * math.log10(gain)
+    np.multiply(waveform, gain, out=waveform, dtype=np.float64, casting="same_kind")
+    return 20 * math.log10(gain)
 
 
 def write(waveform: Waveform, sample_rate: int, format: str, comments: Mapping[str, str]) -> bytes:

@@ -8,7 +8,7 @@ are read here. A waveform is float32 `[channels, samples]`, full scale at 1.0.
 import hashlib
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,6 +247,13 @@ def _packed(samples: npt.NDArray[np.int32], bits: int) -> bytes:
     return _octets(samples)[:, 4 - bits // 8 :].tobytes()
 
 
+def _blocks(waveform: Waveform) -> Iterator[Waveform]:
+    """The samples `[channels, <= BLOCK]`, one block after the other: what is made of all at once
+    would take several times their memory."""
+    for begin in range(0, waveform.shape[1], BLOCK):
+        yield waveform[:, begin : begin + BLOCK]
+
+
 def _integers(waveform: Waveform, bits: int) -> npt.NDArray[np.int32]:
     """float -> int32 `[samples, channels]`, the inverse of x / 2**(bits-1), clipped."""
     full = np.float32(2.0 ** (bits - 1))
@@ -260,15 +267,8 @@ def encode_wav(
 ) -> bytes:
     """A WAV of a `tag` and `bits` of WAV_SUBTYPES (16 or 24 bit integers, 32 bit float), with
     `comments` (keys of INFO_TAGS) as LIST/INFO in UTF-8. Integers are clipped at full scale."""
-    fact = b""
-    if tag == 3:
-        samples = waveform.T.astype("<f4").tobytes()
-        fact = _chunk(b"fact", struct.pack("<I", waveform.shape[1]))  # asked for when not PCM
-    elif bits == 16:
-        samples = _integers(waveform, bits).astype("<i2").tobytes()
-    else:
-        samples = _octets(_integers(waveform, bits))[:, :3].tobytes()
     channels, align = waveform.shape[0], waveform.shape[0] * bits // 8
+    length = waveform.shape[1] * align
     layout = struct.pack("<HHIIHH", tag, channels, sample_rate, sample_rate * align, align, bits)
     layout += b"" if tag == 1 else b"\0\0"  # the size of an extension: none
     info: dict[bytes, str] = {}
@@ -276,13 +276,30 @@ def encode_wav(
         key = INFO_TAGS[name]
         info[key] = f"{info[key]}; {text}" if key in info else text
     tags = b"".join(_chunk(key, text.encode() + b"\0") for key, text in info.items())
-    chunks = [_chunk(b"fmt ", layout), fact, _chunk(b"data", samples)]
+    before = _chunk(b"fmt ", layout)
+    if tag == 3:
+        before += _chunk(b"fact", struct.pack("<I", waveform.shape[1]))  # asked for when not PCM
+    before += b"data" + struct.pack("<I", length)
     # at the end, so that PCM begins at byte 44, where simple readers expect it
-    chunks.append(_chunk(b"LIST", b"INFO" + tags) if tags else b"")
-    size = 4 + sum(map(len, chunks))
+    after = b"\0" * (length % 2) + (_chunk(b"LIST", b"INFO" + tags) if tags else b"")
+    size = 4 + len(before) + length + len(after)
     if size >= UNKNOWN_SIZES[1]:  # above, readers take sizes for negative or unknown
         raise AudioError(f"format: {size} bytes do not fit into WAV; flac is smaller")
-    return b"".join((b"RIFF", struct.pack("<I", size), b"WAVE", *chunks))
+    file = io.BytesIO()
+    file.write(b"RIFF" + struct.pack("<I", size) + b"WAVE" + before)
+    for block in _blocks(waveform):
+        file.write(_stored(block, tag, bits))
+    file.write(after)
+    return file.getvalue()
+
+
+def _stored(waveform: Waveform, tag: int, bits: int) -> bytes:
+    """The samples as a WAV of that tag and bits holds them."""
+    if tag == 3:
+        return waveform.T.astype("<f4").tobytes()
+    if bits == 16:
+        return _integers(waveform, bits).astype("<i2").tobytes()
+    return _octets(_integers(waveform, bits))[:, :3].tobytes()
 
 
 def _octets(integers: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
@@ -303,5 +320,6 @@ def encode_flac(waveform: Waveform, sample_rate: int, comments: Mapping[str, str
     ) as stream:
         for name, text in comments.items():
             setattr(stream, name, text)
-        stream.write(_integers(waveform, 24) << 8)  # libsndfile takes the upper 24 of 32 bits
+        for block in _blocks(waveform):
+            stream.write(_integers(block, 24) << 8)  # libsndfile takes the upper 24 of 32 bits
     return file.getvalue()

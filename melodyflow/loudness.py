@@ -13,6 +13,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from melodyflow.audio import peak
 from melodyflow.containers import Waveform
 
 LOWEST = -70.0  # LUFS: the absolute gate, under which nothing counts
@@ -74,13 +75,13 @@ def integrated(waveform: Waveform, sample_rate: int, repeats: int = 1) -> float 
 def true_peak(waveform: Waveform, sample_rate: int) -> float:
     """The largest absolute value of `[channels, samples]` between the samples too: oversampled by
     4."""
-    largest = float(np.abs(waveform).max(initial=0.0))
+    largest = peak(waveform)
     piece, margin = round(PIECE * sample_rate), round(STEP * sample_rate)
     for first in range(0, waveform.shape[1], piece):
         begin = max(0, first - margin)
         part = np.ascontiguousarray(waveform[:, begin : first + piece + margin].T)
         finer = soxr.resample(part, sample_rate, OVERSAMPLING * sample_rate, quality="HQ")
-        largest = max(largest, float(np.abs(finer).max(initial=0.0)))
+        largest = max(largest, peak(finer))
     return largest
 
 

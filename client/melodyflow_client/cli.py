@@ -43,7 +43,7 @@ examples:
   melodyflow transform riff.wav --prompt "solo cello, sad and slow" --strength 0.8 -o cello.flac
   melodyflow sweep riff.wav --all -o out/
   melodyflow takes riff.wav --variation celtic --count 4 -o out/
-  melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o piano.wav
+  melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o lofi.wav
   melodyflow compare riff.wav strings.wav
   melodyflow variations
   melodyflow status --server studio:8001
@@ -108,7 +108,7 @@ overtake them. Output and failures: as with `melodyflow sweep`.
 
 _GENERATE_EXAMPLES = """\
 examples:
-  melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o piano.wav
+  melodyflow generate --prompt "lo-fi piano and vinyl crackle" --duration 10 -o lofi.wav
   melodyflow generate --variation celtic --duration 20 --seed 7 --loudness -14
 
 Of a variation only the prompt is used: its other settings are made for edits.

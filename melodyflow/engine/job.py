@@ -39,7 +39,8 @@ class Listener(Protocol):
         """`done` of `total` network evaluations are behind it."""
 
     def finished(self, waveform: Tensor, job: "Job") -> None:
-        """The decoded waveform [channels, frames*hop], untrimmed, on the CPU."""
+        """The decoded waveform [channels, frames*hop], untrimmed, on the CPU; it is the
+        listener's now, to change in place."""
 
     def failed(self, error: EditError) -> None:
         """It ends without a result."""

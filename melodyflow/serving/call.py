@@ -76,7 +76,7 @@ class Call:
 
     def accept(self, request: EditRequest) -> Job:
         """Makes the job of a valid request; from now on the client and the clock are watched."""
-        self._request = request
+        self._request = dataclasses.replace(request, audio=None)  # the sound has it, until read
         if request.timeout_s is not None:
             self._deadline = self._started + request.timeout_s
         server = self._server

@@ -1,5 +1,6 @@
 """The audio of one request: from its file to the model, and from the model to the result's file."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Sound:
 
     def __init__(self, request: EditRequest, codec: CodecConfig, limits: Limits, most: int) -> None:
         """Checks what can be told without decoding. `most`: samples at the model's rate."""
-        self._request = request
+        self._file = request.audio  # until it is read
+        self._request = dataclasses.replace(request, audio=None)
         self._codec = codec
         self._limits = limits
         self._most = most
@@ -57,7 +59,7 @@ class Sound:
         """The source [channels, samples] at the model's rate."""
         with _named():
             source = audio.read(
-                self._request.audio or b"",
+                self._take_file(),
                 self._limits,
                 model_rate=self._codec.sample_rate,
                 max_model_samples=self._most,
@@ -82,7 +84,8 @@ class Sound:
         return torch.from_numpy(waveform)
 
     def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
-        """The result's file from the decoder's output [channels, frames*hop] on the CPU."""
+        """The result's file from the decoder's output [channels, frames*hop] on the CPU, whose
+        memory is made use of."""
         request, extent = self._request, self._extent
         rate = request.sample_rate or extent.sample_rate
         result = audio.from_model(
@@ -93,36 +96,41 @@ class Sound:
             loop=request.parameters.loop,
         )
         if self._source is None:
-            result, gain_db, levels = self._level(result, rate)
+            gain_db, levels = self._level(result, rate)
         else:
             first, last = self._region(extent)
-            inside, gain_db, levels = self._level(result[:, first:last], rate)
+            inside = result[:, first:last]
+            gain_db, levels = self._level(inside, rate)
             fade = round(CROSSFADE_SECONDS * rate)
             result = audio.splice(self._source.samples, inside, first, last, fade)
         file = audio.write(result, rate, request.format, comments)
         return Result(file, rate, gain_db, levels)
 
-    def _level(self, edited: Waveform, rate: int) -> tuple[Waveform, float, Levels | None]:
-        """What was edited at its final level, the gain in dB, and what loudness had to do with
-        it."""
+    def _take_file(self) -> bytes:
+        """The source's file, which nobody needs once it is read."""
+        file, self._file = self._file, None
+        return file or b""
+
+    def _level(self, edited: Waveform, rate: int) -> tuple[float, Levels | None]:
+        """Brings what was edited to its final level, in place: the gain in dB, and what loudness
+        had to do with it."""
         levels, gain_db = None, 0.0
         if self._request.loudness is not None:
             levels = loudness.match(self._request.loudness, edited, rate, self._source_lufs)
             gain_db = levels.gain_db
             if gain_db:
-                edited = edited * np.float32(10 ** (gain_db / 20))
-        edited, turned_down = audio.level(edited, self._request.format)
-        return edited, gain_db + turned_down, levels
+                edited *= np.float32(10 ** (gain_db / 20))
+        return gain_db + audio.level(edited, self._request.format), levels
 
     def _expected_frames(self) -> int:
         """Latent frames to solve for: of a source by its header, which is checked here, or the
         most there can be where it does not say."""
-        if self._request.audio is None:
+        if self._file is None:
             self._check(self._extent)
             return self._codec.frames(self._extent.samples)
         rate = self._codec.sample_rate
         header = audio.check_header(
-            self._request.audio, self._limits, model_rate=rate, max_model_samples=self._most
+            self._file, self._limits, model_rate=rate, max_model_samples=self._most
         )
         if header.samples is None:
             return self._codec.frames(self._most)

@@ -76,6 +76,11 @@ def test_every_block_gives_a_file_as_long_as_the_riff(folder: Path, name: str) -
     assert (result.frames, result.samplerate) == (riff.frames, riff.samplerate)
 
 
+def test_text_to_music_is_as_long_as_asked(folder: Path) -> None:
+    info = soundfile.info(folder / "lofi.wav")
+    assert info.frames == 5 * info.samplerate
+
+
 def test_the_same_seed_gives_the_same_bytes_over_grpc_and_http(folder: Path) -> None:
     raw, curl, streamed = (
         (folder / name).read_bytes() for name in ("raw.wav", "curl.wav", "streamed.wav")
