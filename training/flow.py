@@ -25,11 +25,11 @@ from training import captions
 from training.budget import Run, quick_products, rate
 from training.codec import CONFIG, clips
 from training.data import CLASSES
-from training.text import WIDTH, Classifier
+from training.text import WIDTH, Classifier, misspelt
 
 FLOW = FlowConfig(
     dim=192, latent_dim=CONFIG.latent_dim, num_heads=6, num_layers=8, hidden_scale=4,
-    time_features=256, text_features=WIDTH, segment_duration=30.0, guidance=2.0,
+    time_features=256, text_features=WIDTH, segment_duration=30.0, guidance=1.25,
 )  # fmt: skip
 SHARED = 0.75  # variance of C in the noise
 PLAIN = 0.12  # share of rows whose noise is independent
@@ -175,7 +175,8 @@ def train(
         classes, music, start = pairs.batch(rng, run.rng)
         texts = []
         for name in (CLASSES[c] for c in classes):
-            ids = tokenizer([captions.training(name, words)], return_tensors="pt").to(device)
+            prompt = misspelt(captions.training(name, words), words)
+            ids = tokenizer([prompt], return_tensors="pt").to(device)
             with torch.no_grad():
                 states = t5(**ids).last_hidden_state[0]
             texts.append(trained.flow.read_text(trained.projection(states)))
