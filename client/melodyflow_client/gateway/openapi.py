@@ -49,7 +49,6 @@ def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[s
             "audio": {"type": "string", "format": "binary", "description": "An audio file."},
             **schema["properties"],
         }
-        schema["required"] = ["audio"]
         content["multipart/form-data"] = {"schema": schema}
     return {"requestBody": {"required": True, "content": content}}
 
