@@ -31,8 +31,11 @@ def marked(page: Page, canvas: str) -> tuple[float, float] | None:
     """Where a part is marked on a waveform that is not played, as shares of its width."""
     opacities = page.evaluate(
         """(id) => {
-            const canvas = document.querySelector(id);
-            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, 1);
+            const { width } = document.querySelector(id);
+            const often = { willReadFrequently: true };
+            const copy = new OffscreenCanvas(width, 1).getContext("2d", often);
+            copy.drawImage(document.querySelector(id), 0, 0);
+            const { data } = copy.getImageData(0, 0, width, 1);
             return [...data.filter((_, n) => n % 4 === 3)];
         }""",
         canvas,
@@ -74,6 +77,9 @@ def test_a_part_is_dragged_shown_and_changed_alone(page: Page, fading_tone: Path
     assert (part(page), marked(page, "#wave-a")) == (("", ""), None)
     make(page)
     assert "start" not in page.evaluate("window.sent[1]")
+    drag(page, 0.2, 0.4)
+    page.locator("#wave-b").click(position={"x": 5, "y": 20})
+    assert position(page) > 0  # a click does
 
 
 def test_a_part_is_typed_and_what_is_none_is_said(page: Page, tone: Path) -> None:
@@ -170,13 +176,23 @@ def test_music_from_nothing(page: Page) -> None:
     expect(page.locator("#hear-a")).to_be_disabled()
     expect(page.locator("#hear-b")).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".take .compare")).to_be_hidden()
-    page.locator("body").press("Space")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Space")
     play_past(page, 0.4)
     page.click("#play")
     page.click("#repeat")
     page.locator("#position").fill("1.3")
     page.click("#play")
     expect(page.locator("#play-label")).to_have_text("Play")  # it has come to the end
+
+
+def test_a_take_that_comes_late_leaves_the_clip_in_place(page: Page, tone: Path) -> None:
+    page.get_by_label("Seconds of music").fill("2")
+    page.evaluate("() => { window.tamper = (form) => form.set('steps', '128'); }")
+    page.click("#make")
+    load(page, tone)
+    expect(page.locator(".take .save:visible")).to_have_count(1)
+    expect(page.locator("#name-a")).to_have_text("tone.wav")
 
 
 def test_a_clip_is_put_away_and_comes_back(page: Page, tone: Path) -> None:

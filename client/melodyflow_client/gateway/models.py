@@ -19,6 +19,13 @@ Base64Audio = Annotated[
         json_schema_extra={"contentEncoding": "base64"},
     ),
 ]
+SourceAudio = Annotated[
+    Base64Audio | None,
+    Field(
+        description="An audio file in base64: WAV or FLAC (more where the gateway has PyAV). "
+        "Needed unless there is a `duration`."
+    ),
+]
 # The client and the server check it, and say what is allowed.
 Loudness = Annotated[
     float | str,
@@ -195,13 +202,13 @@ class StrictFields(MusicFields):
 class StreamRequest(StrictFields):
     """An edit, or text-to-music, for POST /transform/stream."""
 
-    audio: Base64Audio | None = None
+    audio: SourceAudio = None
 
 
 class TransformRequest(MusicFields):
     """An edit, or text-to-music, for POST /transform. Fields that are not known are ignored."""
 
-    audio: Base64Audio | None = None
+    audio: SourceAudio = None
 
 
 class AudioDataRequest(EditFields):

@@ -1031,8 +1031,9 @@ async function finish(take, data) {
   showTake(take);
   showForm();
   announce(`${take.title} is ready.`);
-  // What is being listened to stays; otherwise the newest take is the next to hear.
-  if (!player.playing) {
+  // What is being listened to stays, and so does another clip; otherwise the newest take is the next
+  // to hear.
+  if (!player.playing && take.clip === state.clip) {
     await makeB(take);
     player.hear("b");
   }
@@ -1223,28 +1224,27 @@ $("cancel-all").addEventListener("click", () => {
 $("play").addEventListener("click", togglePlay);
 $("repeat").addEventListener("click", () => player.setLoop(!player.loop));
 $("position").addEventListener("input", ({ target }) => player.seek(Number(target.value)));
-// Dragging over A chooses the part that changes; `drag` is kept until the next one, for the click
-// that follows it.
-let drag = null;
+// Dragging over A chooses the part that changes; the click that follows a drag does nothing more.
+const drag = { down: false, moved: false, from: 0, at: 0 }; // from: pixels, at: seconds
 const secondsAt = ({ offsetX, target }) => (offsetX / target.clientWidth) * player.duration;
 for (const side of ["a", "b"]) {
   $(`hear-${side}`).addEventListener("click", () => player.hear(side));
   $(`wave-${side}`).addEventListener("click", (event) => {
-    if (drag?.moved) return;
+    if (side === "a" && drag.moved) return;
     player.seek(secondsAt(event));
     player.hear(side);
   });
 }
 $("wave-a").addEventListener("pointerdown", (event) => {
-  drag = { from: event.offsetX, at: secondsAt(event), down: Boolean(state.clip), moved: false };
+  Object.assign(drag, { down: Boolean(state.clip), moved: false, from: event.offsetX, at: secondsAt(event) });
   event.target.setPointerCapture(event.pointerId);
 });
 $("wave-a").addEventListener("pointermove", (event) => {
-  if (!drag?.down || (!drag.moved && Math.abs(event.offsetX - drag.from) < DRAG)) return;
+  if (!drag.down || (!drag.moved && Math.abs(event.offsetX - drag.from) < DRAG)) return;
   drag.moved = true;
   choosePart(drag.at, secondsAt(event));
 });
-for (const end of ["pointerup", "pointercancel"]) $("wave-a").addEventListener(end, () => { if (drag) drag.down = false; });
+for (const end of ["pointerup", "pointercancel"]) $("wave-a").addEventListener(end, () => { drag.down = false; });
 document.addEventListener("keydown", onKey);
 player.onchange = showListening;
 
