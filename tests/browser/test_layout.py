@@ -52,8 +52,6 @@ def test_the_keyboard_is_enough(page: Page, tone: Path) -> None:
     make(page)
     page.evaluate("document.activeElement.blur()")
     reached = {}
-    page.fill("#start", "1")  # or there would be no part to take back
-    page.evaluate("document.activeElement.blur()")
     for _ in range(100):  # twice around at least
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement === document.body"):
@@ -67,6 +65,14 @@ def test_the_keyboard_is_enough(page: Page, tone: Path) -> None:
     wanted |= {"SUMMARY", "play", "hear-a", "hear-b", "position", "repeat"}
     wanted |= {"listen", "compare", "button save", "quiet reuse"}
     assert wanted <= reached.keys(), wanted - reached.keys()
+
+    page.locator("#start").focus()
+    page.keyboard.type("1")
+    expect(page.locator("#loop")).to_be_disabled()
+    page.locator("#whole").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#start")).to_have_value("")
+    expect(page.locator("#loop")).to_be_enabled()
 
     page.locator(".variation input").first.focus()
     page.keyboard.press("ArrowDown")

@@ -745,7 +745,6 @@ function showForm() {
   $("make").textContent = named ? `Make “${inWords(state.variation)}”` : "Make it";
   for (const id of ["make", "new-take", "try-six", "make-takes"]) $(id).disabled = !Object.keys(state.presets).length;
   $("go-note").textContent = clip ? "The same again with another seed." : "There is no clip: this makes music from nothing.";
-  $("whole").disabled = !part;
   $("loop").disabled = Boolean(part);
   if (part) $("loop").checked = false;
   $("loop-note").textContent = part ? "Not with a part: a loop is the whole clip." : "Its takes repeat without a seam.";
