@@ -77,7 +77,7 @@ def test_a_part_is_dragged_shown_and_changed_alone(page: Page, fading_tone: Path
     make(page)
     assert "start" not in page.evaluate("window.sent[1]")
     drag(page, 0.2, 0.4)
-    page.locator("#wave-b").click(position={"x": 5, "y": 20})
+    page.locator("#wave-b").click(position={"x": 200, "y": 20})
     assert position(page) > 0  # a click does
 
 
