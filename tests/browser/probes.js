@@ -8,7 +8,8 @@
     if (form instanceof FormData) {
       window.tamper?.(form);
       const fields = Object.fromEntries([...form].filter(([name]) => name !== "audio"));
-      const digest = await crypto.subtle.digest("SHA-256", await form.get("audio").arrayBuffer());
+      const audio = (await form.get("audio")?.arrayBuffer()) ?? new ArrayBuffer(0);
+      const digest = await crypto.subtle.digest("SHA-256", audio);
       const hex = [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0"));
       window.sent.push({ ...fields, audio: hex.join("") });
     }
@@ -77,7 +78,7 @@
     const shown = element.closest(".variation, .button") ?? element;
     const { outlineStyle, outlineWidth } = getComputedStyle(shown);
     return {
-      id: element.id || element.className || element.name || element.textContent,
+      id: element.id || element.className || element.name || element.tagName,
       name: (element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent).trim(),
       outlined: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2,
     };

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
@@ -57,12 +56,6 @@ def test_the_strength_is_said_in_words_and_sent(page: Page, tone: Path) -> None:
     expect(page.locator("#strength-number")).to_contain_text("Strength 0.950, flowstep 0.050")
     make(page)
     assert page.evaluate("window.sent[0].strength") == "0.950"
-
-
-@pytest.mark.parametrize("button", ["#make", "#try-six"])
-def test_nothing_can_be_made_without_a_clip(page: Page, button: str) -> None:
-    expect(page.locator(button)).to_be_disabled()
-    expect(page.locator("#go-note")).to_have_text("First drop, choose or record a clip.")
 
 
 def test_the_page_says_what_runs_and_that_takes_are_generated(page: Page) -> None:

@@ -25,7 +25,14 @@ def test_nothing_is_cut_off_and_everything_can_be_read(
         assert contrast >= 4.5, text
 
     check()
+    page.fill("#duration", "1")
+    make(page)
+    check()
     load(page, tone)
+    page.locator("summary").click()
+    page.select_option("#loudness", "lufs")
+    page.fill("#start", "2")
+    check()
     page.fill("#seed", "no seed")
     page.click("#make")
     expect(page.locator("#seed-error")).to_be_visible()
@@ -35,7 +42,7 @@ def test_nothing_is_cut_off_and_everything_can_be_read(
     page.fill("#prompt", "a very long sentence about an instrument " * 20 + "x" * 100)
     page.click("#make")
     check()
-    page.locator(".take .save:visible").wait_for()
+    expect(page.locator(".take .save:visible")).to_have_count(2)
     page.click("#play")
     check()
 
@@ -45,7 +52,7 @@ def test_the_keyboard_is_enough(page: Page, tone: Path) -> None:
     make(page)
     page.evaluate("document.activeElement.blur()")
     reached = {}
-    for _ in range(80):  # twice around at least
+    for _ in range(100):  # twice around at least
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement === document.body"):
             continue
@@ -54,9 +61,18 @@ def test_the_keyboard_is_enough(page: Page, tone: Path) -> None:
         assert focus["name"], focus
         reached[focus["id"]] = focus["name"]
     wanted = {"file", "record", "variation", "strength", "seed", "make", "new-take", "try-six"}
-    wanted |= {"other-six", "play", "hear-a", "hear-b", "position", "loop"}
+    wanted |= {"other-six", "count", "make-takes", "start", "end", "whole", "loop", "put-away"}
+    wanted |= {"SUMMARY", "play", "hear-a", "hear-b", "position", "repeat"}
     wanted |= {"listen", "compare", "button save", "quiet reuse"}
     assert wanted <= reached.keys(), wanted - reached.keys()
+
+    page.locator("#start").focus()
+    page.keyboard.type("1")
+    expect(page.locator("#loop")).to_be_disabled()
+    page.locator("#whole").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#start")).to_have_value("")
+    expect(page.locator("#loop")).to_be_enabled()
 
     page.locator(".variation input").first.focus()
     page.keyboard.press("ArrowDown")

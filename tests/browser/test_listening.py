@@ -77,7 +77,7 @@ def test_loudness_is_that_of_the_standard(page: Page, rate: int) -> None:
     assert measured == pytest.approx(wanted, abs=0.15)
 
 
-def test_seeking_and_looping(page: Page, tone: Path) -> None:
+def test_seeking_and_repeating(page: Page, tone: Path) -> None:
     load(page, tone)
     make(page)
     page.locator("#position").fill("2.5")
@@ -86,7 +86,7 @@ def test_seeking_and_looping(page: Page, tone: Path) -> None:
     page.wait_for_function(
         "() => Number(document.querySelector('#position').value) < 1"
     )  # around again
-    page.click("#loop")
+    page.click("#repeat")
     page.locator("#position").fill("2.7")
     expect(page.locator("#play-label")).to_have_text("Play")  # it has come to the end
     assert position(page) == pytest.approx(3, abs=0.05)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..aio import AsyncMelodyFlowClient
 from ..audio import Clip, load
 from ..events import Progress, Result
-from ..protocol import Edit, plan
+from ..protocol import Edit, plan, plan_generation
 from .metrics import Metrics
 from .problems import Problem, outcome_of, problem_of
 from .reading import Asked
@@ -41,9 +41,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An edit that is ready to be sent."""
+    """An edit that is ready to be sent; without a clip it is text-to-music."""
 
-    clip: Clip
+    clip: Clip | None
     edit: Edit
     seed: int
     asked: Asked
@@ -86,23 +86,39 @@ class Edits:
         key: the session whose seeds count; None: of none.
         """
         fields = asked.fields
-        timeout = min(fields.timeout_s or self._edit_seconds, self._edit_seconds)
+        new_take = bool(fields.new_take)
+        clip = None
         try:
-            if fields.new_take and fields.seed is not None and fields.seed >= 0:
+            if new_take and fields.seed is not None and fields.seed >= 0:
                 raise Problem(400, "new_take: draws a new seed; give it or a seed, not both")
             # Before the audio is looked at: it costs nothing.
-            edit = plan({**fields.options(), "timeout": timeout}, self._client.presets)
-            clip = await asyncio.to_thread(load, asked.audio, max_seconds=self._max_seconds)
+            edit = self._plan(asked)
+            if asked.audio is not None:
+                clip = await asyncio.to_thread(load, asked.audio, max_seconds=self._max_seconds)
+                if edit.region is not None:
+                    edit.region.check(clip.samples / clip.sample_rate)
         except Exception as error:
             raise problem_of(error) from error
-        new_take = bool(fields.new_take)
-        if key is None:
+        if key is None or clip is None:  # a session keeps the seeds of clips
             seed = wanted_seed(fields.seed, True)
             assert seed is not None
         else:
             seed = await self._sessions.seed(key, clip.digest, fields.seed, new_take)
+        if key is not None:
             edit = replace(edit, parameters={**edit.parameters, "session_id": key.name})
         return Prepared(clip, replace(edit, seed=seed), seed, asked)
+
+    def _plan(self, asked: Asked) -> Edit:
+        fields = asked.fields
+        timeout = min(fields.timeout_s or self._edit_seconds, self._edit_seconds)
+        if asked.duration is None:
+            return plan({**fields.options(), "timeout": timeout}, self._client.presets)
+        if asked.duration > self._max_seconds:
+            raise Problem(400, f"duration: {asked.duration:g}; at most {self._max_seconds:g} s")
+        options = fields.music_options(asked.duration)
+        return plan_generation(
+            fields.custom_prompt, {**options, "timeout": timeout}, self._client.presets
+        )
 
     async def run(
         self, prepared: Prepared, api: str
@@ -148,7 +164,7 @@ class Edits:
 
     def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
         position = self._line.index(ticket)
-        seconds = self._triton.estimate(prepared.asked.fields, position + len(self._working))
+        seconds = self._triton.estimate(prepared.asked, position + len(self._working))
         return Waiting(position, len(self._line), seconds, warming)
 
     def _wait(self, ticket: object) -> None:

@@ -66,6 +66,7 @@ class Jobs:
             seed=prepared.seed,
             variation=asked.fields.options().get("variation"),
         )
+        assert asked.audio is not None  # the models of jobs have no text-to-music
         await self._sessions.begin(key, state, asked.audio)
         # One of another gateway learns from its next report that it is superseded.
         self.cancel(self._latest.get(key, ""))

@@ -17,7 +17,8 @@ from .edits import Prepared
 from .jobs import REPORT_SECONDS, moved
 from .models import (
     SEED_HEADER,
-    EditFields,
+    LoudnessAnswer,
+    MusicFields,
     TransformAnswer,
     TransformRequest,
     Variation,
@@ -45,12 +46,13 @@ class ClientGone(Exception):
         "JSON is answered with JSON, a multipart form with the file itself. `flowstep`: 0 = most "
         "change, towards 1 = the source is kept. With a `session_id` the seed of a clip is kept "
         "for its next edit, and Socket.IO clients of that session see the progress. A client that "
-        "goes away cancels the edit. `audio_file_path` is refused: no path is ever opened."
+        "goes away cancels the edit. `audio_file_path` is refused: no path is ever opened. With a "
+        "`duration` instead of `audio` it is text-to-music."
     ),
     response_model=None,
     responses={
         200: {
-            "description": "The edited clip, exactly as long as the original.",
+            "description": "The edited clip, exactly as long as the original; or the music.",
             "model": TransformAnswer,
             "content": {
                 kind: {"schema": {"type": "string", "format": "binary"}}
@@ -60,11 +62,11 @@ class ClientGone(Exception):
         },
         **errors(*EDIT),
     },
-    openapi_extra=body(TransformRequest, EditFields),
+    openapi_extra=body(TransformRequest, MusicFields),
 )
 async def transform(request: Request, gateway: Shared, owner: Owner) -> Response:
     with gateway.limits.take(owner):
-        asked, is_form = await read_edit(request, TransformRequest, EditFields)
+        asked, is_form = await read_edit(request, TransformRequest, MusicFields)
         name = asked.fields.session_id
         key = SessionKey(owner, name) if name else None
         prepared = await gateway.edits.prepare(key, asked)
@@ -75,8 +77,13 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
-    answer = TransformAnswer(audio=base64.b64encode(result.audio).decode())
-    return JSONResponse(answer.model_dump(), headers=headers)
+    answer = TransformAnswer(
+        audio=base64.b64encode(result.audio).decode(),
+        loudness=LoudnessAnswer(**result.loudness) if result.loudness else None,
+    )
+    # Clients that did not ask for a loudness get the two fields that they know.
+    unasked = {"loudness"} if answer.loudness is None else None
+    return JSONResponse(answer.model_dump(exclude=unasked), headers=headers)
 
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ..protocol import EditOptions
+from ..protocol import EditOptions, GenerateOptions
 
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"
@@ -19,6 +19,26 @@ Base64Audio = Annotated[
         json_schema_extra={"contentEncoding": "base64"},
     ),
 ]
+SourceAudio = Annotated[
+    Base64Audio | None,
+    Field(
+        description="An audio file in base64: WAV or FLAC (more where the gateway has PyAV). "
+        "Needed unless there is a `duration`."
+    ),
+]
+# The client and the server check it, and say what is allowed.
+Loudness = Annotated[
+    float | str,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["none", "source"]},
+                {"type": "number", "minimum": -70, "maximum": 0},
+            ]
+        }
+    ),
+]
+_SWITCHES = ("new_take", "loop")  # where a truth value is expected
 
 
 class EditFields(BaseModel):
@@ -72,6 +92,34 @@ class EditFields(BaseModel):
         SessionId | None,
         Field(description="1 to 128 of A-Z, a-z, 0-9 and _.:@+=~-; generated where left out."),
     ] = None
+    start: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="Seconds: edit from here on only, every sample before it stays.",
+            examples=[2.5],
+        ),
+    ] = None
+    end: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="Seconds: edit up to here only; at least 0.1 s after `start`.",
+            examples=[5],
+        ),
+    ] = None
+    loop: Annotated[
+        bool | None,
+        Field(description="The clip is a loop, and so is the result; not with a region."),
+    ] = None
+    loudness: Annotated[
+        Loudness | None,
+        Field(
+            description="Of the result: `none` (as the model makes it), `source` (as loud as the "
+            "clip) or a number of LUFS; the peak stays under -1 dBTP. Default: none.",
+            examples=["source", -14],
+        ),
+    ] = None
     format: Annotated[
         Literal["wav", "wav24", "wav32f", "flac"] | None,
         Field(description="Of the result; 16, 24, float 32 and 24 bit. Default: wav."),
@@ -94,7 +142,7 @@ class EditFields(BaseModel):
                 "audio_file_path: the server opens no path of a client's; send the audio itself"
             )
         for name, value in data.items():
-            if isinstance(value, bool) and name != "new_take":
+            if isinstance(value, bool) and name not in _SWITCHES:
                 raise ValueError(f"{name}: {str(value).lower()}; no truth value is expected")
         return {
             name: value
@@ -112,27 +160,55 @@ class EditFields(BaseModel):
             "solver": self.solver,
             "steps": self.steps,
             "guidance": self.guidance,
+            "start": self.start,
+            "end": self.end,
+            "loop": bool(self.loop),
+            # Who does not know the field hears what the old service's clients have always heard.
+            "loudness": "none" if self.loudness is None else self.loudness,
             "format": self.format,
             "priority": self.priority,
         }
 
+    def music_options(self, duration: float) -> GenerateOptions:
+        """The same for text-to-music, which refuses what is about a clip; the prompt is apart."""
+        asked = {**self.options(), "prompt": None, "duration": duration}
+        given = {
+            name: value for name, value in asked.items() if value is not None and value is not False
+        }
+        return cast(GenerateOptions, given)
 
-class StrictFields(EditFields):
+
+class MusicFields(EditFields):
+    """The same for an edit, or with a `duration` for music from the prompt alone."""
+
+    duration: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Seconds of music to make from nothing but the prompt: text-to-music. "
+            "Instead of `audio`, and without what is about a clip (flowstep, strength, start, end, "
+            "loop).",
+            examples=[10],
+        ),
+    ] = None
+
+
+class StrictFields(MusicFields):
     """The same, and any other field is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class StreamRequest(StrictFields):
-    """An edit for POST /transform/stream."""
+    """An edit, or text-to-music, for POST /transform/stream."""
 
-    audio: Base64Audio
+    audio: SourceAudio = None
 
 
-class TransformRequest(EditFields):
-    """An edit for POST /transform. Fields that are not known are ignored."""
+class TransformRequest(MusicFields):
+    """An edit, or text-to-music, for POST /transform. Fields that are not known are ignored."""
 
-    audio: Base64Audio
+    audio: SourceAudio = None
 
 
 class AudioDataRequest(EditFields):
@@ -153,11 +229,22 @@ class ErrorBody(BaseModel):
     error: str
 
 
+class LoudnessAnswer(BaseModel):
+    """What came of the loudness that was asked for; LUFS are null for silence and under 0.4 s."""
+
+    asked: str
+    source_lufs: float | None
+    result_lufs: float | None
+    gain_db: float
+    limited_by: Literal["peak"] | None = Field(description="peak: -1 dBTP went before")
+
+
 class TransformAnswer(BaseModel):
-    """The edited clip; the seed that was used is in the header X-Melodyflow-Seed."""
+    """The result; the seed that was used is in the header X-Melodyflow-Seed."""
 
     audio: Base64Audio
     message: str = "Audio processed successfully"
+    loudness: LoudnessAnswer | None = Field(None, description="Where one was asked for.")
 
 
 class Variation(BaseModel):

@@ -46,10 +46,13 @@ def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[s
     if form is not None:
         schema = form.model_json_schema()
         schema["properties"] = {
-            "audio": {"type": "string", "format": "binary", "description": "An audio file."},
+            "audio": {
+                "type": "string",
+                "format": "binary",
+                "description": "An audio file. Needed unless there is a `duration`.",
+            },
             **schema["properties"],
         }
-        schema["required"] = ["audio"]
         content["multipart/form-data"] = {"schema": schema}
     return {"requestBody": {"required": True, "content": content}}
 

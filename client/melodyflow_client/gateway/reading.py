@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -25,10 +24,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Asked:
-    """An edit as a client asked for it; audio: the file's bytes as they came."""
+    """An edit as a client asked for it; audio: the file's bytes as they came. Or text-to-music: no
+    audio, and a duration in seconds."""
 
     fields: EditFields
-    audio: bytes
+    audio: bytes | None
+    duration: float | None = None
 
 
 class _InMemory(MultiPartParser):
@@ -61,7 +62,8 @@ async def read_edit(
 def parse_edit(body: bytes | dict[str, Any], model: type[EditFields], audio: str) -> Asked:
     """An edit from JSON, or from what JSON became. Raises Problem."""
     parsed = parse(body, model)
-    return Asked(parsed, decode_audio(audio, getattr(parsed, audio)))
+    text = getattr(parsed, audio)
+    return _asked(parsed, None if text is None else decode_audio(audio, text))
 
 
 def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:
@@ -88,6 +90,15 @@ def decode_audio(name: str, text: str) -> bytes:
     return data
 
 
+def _asked(fields: EditFields, audio: bytes | None) -> Asked:
+    duration: float | None = getattr(fields, "duration", None)
+    if audio is None and duration is None:
+        raise Problem(400, "audio: is missing; give a clip, or a duration for text-to-music")
+    if audio is not None and duration is not None:
+        raise Problem(400, "duration: is for text-to-music; an edit is as long as its clip")
+    return Asked(fields, audio, duration)
+
+
 async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
     parser = _InMemory(
         request.headers, request.stream(), max_files=1, max_fields=32, max_part_size=2**16
@@ -98,21 +109,21 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
         raise Problem(400, f"multipart form: {error.message}") from None
     try:
         upload = form.get("audio")
-        if not isinstance(upload, UploadFile):
-            raise Problem(400, "audio: is missing; a file part of this name is expected")
-        audio = await upload.read()
+        if isinstance(upload, str):
+            raise Problem(400, "audio: is text; a file part of this name is expected")
+        audio = None if upload is None else await upload.read()
     finally:
         await form.close()
-    if not audio:
+    if audio == b"":
         raise Problem(400, "audio: is empty")
     others = {name: value for name, value in form.items() if name != "audio"}
-    return Asked(parse(others, fields), audio)
+    return _asked(parse(others, fields), audio)
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, as "field: value; what is allowed"."""
     flaw = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in flaw["loc"])
+    name = str(flaw["loc"][0]) if flaw["loc"] else ""
     if flaw["type"] == "json_invalid":
         return f"body: no JSON: {flaw['msg'].partition(': ')[2]}"
     if flaw["type"] == "missing":

@@ -1,5 +1,7 @@
 """POST /transform/stream: an edit as server-sent events.
 
+With a `duration` instead of `audio` it is text-to-music.
+
 The answer is `text/event-stream`. Every event's data is one JSON object:
 
     queued    session_id, position, estimated_seconds   at once, and when it changes

@@ -8,7 +8,8 @@ import time
 from ..aio import AsyncMelodyFlowClient
 from ..presets import SOLVER_STEPS, Presets
 from ..status import Status, read_metrics, samples
-from .models import Checkpoint, EditFields, Resources
+from .models import Checkpoint, Resources
+from .reading import Asked
 
 _FRESH_SECONDS = 3.0  # an answer is not asked for again so soon
 
@@ -72,7 +73,7 @@ class Triton:
             gpu_memory_total=None if gpu_total is None else int(gpu_total),
         )
 
-    def estimate(self, asked: EditFields, ahead: int) -> float | None:
+    def estimate(self, asked: Asked, ahead: int) -> float | None:
         """About how many seconds an edit takes that has `ahead` others before it.
 
         From the mean time of a network call so far, whatever its size; None where not known yet.
@@ -90,12 +91,16 @@ class Triton:
         return sum(values) if values else None
 
 
-def _evaluations(asked: EditFields, presets: Presets) -> int:
-    """Network calls of an edit: steps * (R + 1), or 2 * steps without regularisation."""
-    preset = presets.get(asked.variation or "")
-    solver = asked.solver or (preset.solver if preset else "euler")
+def _evaluations(asked: Asked, presets: Presets) -> int:
+    """Network calls of an edit: steps * (R + 1), or 2 * steps without regularisation; of
+    text-to-music: steps."""
+    fields = asked.fields
+    if asked.duration is not None:
+        return fields.steps or SOLVER_STEPS[fields.solver or "midpoint"]
+    preset = presets.get(fields.variation or "")
+    solver = fields.solver or (preset.solver if preset else "euler")
     own = preset if preset and preset.solver == solver else None
-    steps = asked.steps or (own.steps if own else SOLVER_STEPS[solver])
+    steps = fields.steps or (own.steps if own else SOLVER_STEPS[solver])
     iterations = own.regularize_iters if own else None
     if iterations is None:
         iterations = 2 if solver == "euler" else 0

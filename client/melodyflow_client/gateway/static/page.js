@@ -3,7 +3,9 @@
 
 const SEEDS = 2 ** 31; // seeds are 0 to SEEDS - 1
 const SWEEP = 6; // variations of "try these six"
-// How many of a sweep run at once: a browser opens six connections to a host, and the page needs
+const SHORTEST = 0.1; // seconds of a part that can be changed alone
+const DRAG = 5; // pixels that make a drag of a click
+// How many of several takes run at once: a browser opens six connections to a host, and the page needs
 // one for itself.
 const CONCURRENCY = 4;
 const PEAKS = 600; // columns kept of a waveform
@@ -61,14 +63,20 @@ function decode(bytes, rate) {
   return new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.slice(0));
 }
 
+/** Decodes a result, which is WAV, at its own rate. */
+const decodeResult = (bytes) => decode(bytes, readHeader(bytes).rate);
+
 /**
- * A WAV file of 32-bit floats: nothing is lost, also where a decoded file exceeds full scale.
+ * A WAV file of 16 bits: what is decoded here has lost more before, and the server's limits are in
+ * bytes. Turned down where the sound exceeds full scale.
  * @param {AudioBuffer} buffer
+ * @param {number} peak  its largest absolute sample
  * @returns {Blob}
  */
-function encodeWav(buffer) {
+function encodeWav(buffer, peak) {
   const { numberOfChannels: channels, length, sampleRate } = buffer;
-  const size = length * channels * 4;
+  const scale = 32767 / Math.max(1, peak);
+  const size = length * channels * 2;
   const bytes = new ArrayBuffer(44 + size);
   const view = new DataView(bytes);
   const text = (at, tag) => [...tag].forEach((sign, n) => view.setUint8(at + n, sign.charCodeAt(0)));
@@ -76,17 +84,17 @@ function encodeWav(buffer) {
   view.setUint32(4, 36 + size, true);
   text(8, "WAVEfmt ");
   view.setUint32(16, 16, true);
-  view.setUint16(20, 3, true); // IEEE float
+  view.setUint16(20, 1, true); // PCM
   view.setUint16(22, channels, true);
   view.setUint32(24, sampleRate, true);
-  view.setUint32(28, sampleRate * channels * 4, true);
-  view.setUint16(32, channels * 4, true);
-  view.setUint16(34, 32, true);
+  view.setUint32(28, sampleRate * channels * 2, true);
+  view.setUint16(32, channels * 2, true);
+  view.setUint16(34, 16, true);
   text(36, "data");
   view.setUint32(40, size, true);
   for (let channel = 0; channel < channels; channel++) {
     buffer.getChannelData(channel).forEach((sample, n) => {
-      view.setFloat32(44 + (n * channels + channel) * 4, sample, true);
+      view.setInt16(44 + (n * channels + channel) * 2, Math.round(sample * scale), true);
     });
   }
   return new Blob([bytes], { type: "audio/wav" });
@@ -120,15 +128,16 @@ async function readClip(file, name) {
   const facts = header
     ? [header.kind, rateInWords(header.rate), channelsInWords(header.channels), `${header.bits} bit`]
     : [rateInWords(buffer.sampleRate), channelsInWords(buffer.numberOfChannels), "turned into WAV here"];
+  const sound = examine(buffer);
   return {
     name,
     stem: name.replace(/\.[^.]*$/, "") || "clip",
-    upload: header ? file : encodeWav(buffer),
+    upload: header ? file : encodeWav(buffer, sound.peak),
     // The result has the depth of the source: 16 bits, or 24 where there were more.
     format: header && header.bits > 16 ? "wav24" : "wav",
     facts: inOneLine([`${buffer.duration.toFixed(1)} s`, ...facts]),
     seed: null, // the last one, kept so that takes compare and the server shares work among them
-    ...examine(buffer),
+    ...sound,
   };
 }
 
@@ -139,9 +148,9 @@ const channelsInWords = (channels) => ["mono", "stereo"][channels - 1] ?? `${cha
 
 // ---------------------------------------------------------------- measuring
 
-/** What the page keeps of decoded sound: itself, its loudness and its peaks. */
+/** What the page keeps of decoded sound: itself, its loudness, its peak and those of its columns. */
 function examine(buffer) {
-  return { buffer, loudness: loudness(buffer), peaks: peaks(buffer) };
+  return { buffer, loudness: loudness(buffer), ...peaks(buffer) };
 }
 
 /**
@@ -226,7 +235,7 @@ function matchingGains(a, b) {
   return { a: Math.min(0, b - a), b: Math.min(0, a - b) };
 }
 
-/** The largest absolute sample of each of PEAKS columns, 1 for the largest of all. */
+/** The largest absolute sample, and as a share of it that of each of PEAKS columns. */
 function peaks(buffer) {
   const columns = new Float32Array(PEAKS);
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
@@ -237,19 +246,22 @@ function peaks(buffer) {
       if (size > columns[column]) columns[column] = size;
     }
   }
-  const most = columns.reduce((largest, each) => Math.max(largest, each), 0) || 1;
-  return columns.map((each) => each / most);
+  const peak = columns.reduce((largest, each) => Math.max(largest, each), 0);
+  return { peak, peaks: columns.map((each) => each / (peak || 1)) };
 }
 
 // ---------------------------------------------------------------- the gateway
 
+// Fields of the gateway whose input has another name here, or whose complaints stand at another.
+const INPUTS = { custom_prompt: "prompt", end: "start", loudness: "lufs" };
+
 /** A refusal or a failed edit. `field`: the input that it is about, where the text names one. */
 class EditError extends Error {
   constructor(message) {
-    const [, name, rest] = /^(audio|prompt|custom_prompt|seed): (.*)$/s.exec(message) ?? [];
+    const [, name, rest] = /^(audio|prompt|custom_prompt|seed|start|end|loudness|duration): (.*)$/s.exec(message) ?? [];
     const text = rest ?? message;
     super(text.charAt(0).toUpperCase() + text.slice(1));
-    this.field = name?.replace("custom_", "") ?? null;
+    this.field = INPUTS[name] ?? name ?? null;
   }
 }
 
@@ -259,12 +271,12 @@ async function refusal(answer) {
   const wait = Number(answer.headers.get("Retry-After"));
   const known = {
     401: "Your sign-in has ended. Reload the page to sign in again; takes not downloaded are lost.",
-    413: "audio: this file is larger than the server takes.",
+    413: "audio: this file is larger than the server takes; as FLAC it is smaller.",
     429: "The server is busy with others.",
     503: "The music server cannot be reached.",
   };
   const said = typeof body.error === "string" ? body.error : null;
-  const message = (answer.status === 401 ? null : said) ?? known[answer.status] ?? `The server answered ${answer.status}.`;
+  const message = ([401, 413].includes(answer.status) ? null : said) ?? known[answer.status] ?? `The server answered ${answer.status}.`;
   return new EditError(wait > 0 ? `${message} Try again in ${wait} s.` : message);
 }
 
@@ -336,7 +348,7 @@ class Player {
   get side() { return this.#side; }
   get loop() { return this.#loop; }
   get playing() { return this.#playing; }
-  get duration() { return this.#voices.a?.buffer.duration ?? 0; }
+  get duration() { return (this.#voices.a ?? this.#voices.b)?.buffer.duration ?? 0; }
 
   /** Seconds into the clip. */
   get position() {
@@ -356,7 +368,7 @@ class Player {
   load(side, buffer) {
     this.#silence(this.#voices[side]);
     this.#voices[side] = buffer && { buffer, gain: 1, fader: null, source: null };
-    if (!buffer && this.#side === side) this.#side = "a";
+    if (!this.#voices[this.#side]) this.#side = this.#voices.b ? "b" : "a";
     if (this.#playing) this.#start(side, this.#context.currentTime + START_SECONDS);
     this.onchange();
   }
@@ -377,7 +389,7 @@ class Player {
   }
 
   async play() {
-    if (!this.#voices.a) return;
+    if (!this.duration) return;
     this.#context ??= new AudioContext();
     await this.#context.resume();
     this.stop();
@@ -423,7 +435,7 @@ class Player {
     voice.fader = new GainNode(this.#context, { gain: side === this.#side ? voice.gain : 0 });
     voice.source = new AudioBufferSourceNode(this.#context, { buffer: voice.buffer, loop: this.#loop });
     voice.source.connect(voice.fader).connect(this.#context.destination);
-    if (side === "a") {
+    if (side === "a" || !this.#voices.a) {
       const source = voice.source;
       source.onended = () => {
         if (voice.source === source) this.stop();
@@ -456,8 +468,9 @@ class Player {
  * @param {HTMLCanvasElement} canvas  drawn in its CSS colour and size
  * @param {Float32Array | null} columns  as `peaks` gives them
  * @param {number} played  0 to 1
+ * @param {[number, number] | null} part  0 to 1, marked; null: there is none
  */
-function drawWave(canvas, columns, played) {
+function drawWave(canvas, columns, played, part = null) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const scale = window.devicePixelRatio;
   canvas.width = Math.round(width * scale);
@@ -471,8 +484,16 @@ function drawWave(canvas, columns, played) {
     const first = Math.floor((bar * columns.length) / bars);
     const last = Math.max(first + 1, Math.floor(((bar + 1) * columns.length) / bars));
     const size = Math.max(2, columns.subarray(first, last).reduce((a, b) => Math.max(a, b), 0) * height);
-    pen.globalAlpha = bar / bars < played ? 1 : 0.45;
+    const outside = part && (bar + 0.5 < part[0] * bars || bar + 0.5 > part[1] * bars);
+    pen.globalAlpha = (bar / bars < played ? 1 : 0.45) * (outside ? 0.5 : 1);
     pen.fillRect(bar * 3, (height - size) / 2, 2, size);
+  }
+  if (part) {
+    const [left, right] = part.map((share) => share * width);
+    pen.globalAlpha = 0.15;
+    pen.fillRect(left, 0, right - left, height);
+    pen.globalAlpha = 1;
+    for (const edge of [left, right - 2]) pen.fillRect(Math.max(0, edge), 0, 2, height);
   }
   pen.globalAlpha = 1;
   if (played > 0 && played < 1) pen.fillRect(Math.min(played * width, width - 1), 0, 1, height);
@@ -482,7 +503,8 @@ function drawWave(canvas, columns, played) {
 
 const player = new Player();
 const state = {
-  clip: null,
+  clip: null, // null: takes are made from nothing
+  putAway: null, // a clip that was A before
   take: null, // the one that is B
   takes: [], // newest first: running, done and failed
   presets: {}, // by name: {prompt, flowstep, category}
@@ -523,49 +545,50 @@ function complain(field, text) {
 async function takeClip(file, name = file.name) {
   complain("audio", "");
   try {
-    state.clip = await readClip(file, name);
+    setClip(await readClip(file, name));
   } catch (error) {
     complain("audio", error.message);
     return;
   }
-  player.stop();
-  player.seek(0);
-  showA();
   makeB(null);
-  showForm();
   announce(`${name} is ready.`);
 }
 
-function showA() {
-  $("stage").classList.add("filled");
-  $("invitation").hidden = true;
-  $("transport").hidden = false;
-  $("name-a").textContent = state.clip.name;
-  $("facts-a").textContent = state.clip.facts;
-  player.load("a", state.clip.buffer);
+/** Makes a clip A, or takes it away: null. */
+function setClip(clip) {
+  player.stop();
+  player.seek(0);
+  if (state.clip && !clip) state.putAway = state.clip;
+  state.clip = clip;
+  document.body.classList.toggle("nothing", !clip);
+  $("stage").classList.toggle("filled", Boolean(clip));
+  $("invitation").hidden = Boolean(clip);
+  $("put-away").hidden = !clip && !state.putAway;
+  $("put-away").textContent = clip ? "×" : `Back to ${state.putAway?.name}`;
+  $("put-away").ariaLabel = clip ? "Put the clip away" : null;
+  $("name-a").textContent = clip?.name ?? "Your clip";
+  $("facts-a").textContent = clip?.facts ?? "";
+  $("end").placeholder = clip?.buffer.duration.toFixed(2) ?? "";
+  player.load("a", clip?.buffer ?? null);
+  choosePart(0, Infinity);
 }
 
-/** Makes a take B, and its clip A where that is another one; null: there is no B yet. */
+/** Makes a take B, and its clip A where that is another one, or none; null: there is no B yet. */
 async function makeB(take) {
-  if (take && take.clip !== state.clip) {
-    player.stop();
-    state.clip = take.clip;
-    showA();
-    showForm();
-  }
+  if (take && take.clip !== state.clip) setClip(take.clip);
   state.take = take;
   let gains = { a: 0, b: 0 };
   if (take) {
-    const buffer = await decode(await take.file.arrayBuffer(), take.clip.buffer.sampleRate);
+    const buffer = await decodeResult(await take.file.arrayBuffer());
     if (state.take !== take) return;
     player.load("b", buffer);
-    gains = matchingGains(take.clip.loudness, take.loudness);
+    if (take.clip) gains = matchingGains(take.clip.loudness, take.loudness);
   } else {
     player.load("b", null);
   }
   player.level(gains);
   const lower = gains.a < 0 ? `A ${(-gains.a).toFixed(1)} dB` : `B ${(-gains.b).toFixed(1)} dB`;
-  $("stage-note").textContent = take ? `Both are played at equal loudness (BS.1770): ${lower} lower.` : "";
+  $("stage-note").textContent = take?.clip ? `Both are played at equal loudness (BS.1770): ${lower} lower.` : "";
   $("name-b").textContent = take ? take.title : "The take";
   $("facts-b").textContent = take ? take.facts : "";
   $("hear-b-name").textContent = take ? take.title : "Take";
@@ -716,12 +739,18 @@ function drawSix() {
 }
 
 function showForm() {
-  const ready = Boolean(state.clip);
+  const { clip } = state;
+  const part = partOf();
   const named = state.variation && state.variation !== OWN;
   $("make").textContent = named ? `Make “${inWords(state.variation)}”` : "Make it";
-  for (const id of ["make", "new-take", "try-six"]) $(id).disabled = !ready || !Object.keys(state.presets).length;
-  $("go-note").textContent = ready ? "The same again with another seed." : "First drop, choose or record a clip.";
-  const kept = state.clip?.seed;
+  for (const id of ["make", "new-take", "try-six", "make-takes"]) $(id).disabled = !Object.keys(state.presets).length;
+  $("go-note").textContent = clip ? "The same again with another seed." : "There is no clip: this makes music from nothing.";
+  $("loop").disabled = Boolean(part);
+  if (part) $("loop").checked = false;
+  $("loop-note").textContent = part ? "Not with a part: a loop is the whole clip." : "Its takes repeat without a seam.";
+  $("lufs").hidden = $("loudness").value !== "lufs";
+  $("make-takes").textContent = `Make ${$("count").value} takes`;
+  const kept = clip?.seed;
   $("seed").placeholder = kept ?? "any";
   $("seed-note").textContent =
     kept == null
@@ -729,7 +758,55 @@ function showForm() {
       : "Left empty, the last one is kept, so that takes compare.";
 }
 
+/** The part that is to change, in seconds, as its fields say; null: the whole clip. */
+function partOf() {
+  const [start, end] = ["start", "end"].map((id) => $(id).value);
+  if (!state.clip || (!start && !end)) return null;
+  return { start: Number(start), end: end ? Number(end) : state.clip.buffer.duration };
+}
+
+/** Writes a part into its fields; what ends with the clip is left empty there. */
+function choosePart(one, other) {
+  const duration = state.clip?.buffer.duration ?? 0;
+  const start = Math.max(0, Math.min(one, other, duration - SHORTEST));
+  const end = Math.max(one, other, start + SHORTEST + 0.01); // it is rounded to hundredths
+  $("start").value = start > 0 ? start.toFixed(2) : "";
+  $("end").value = end < duration ? end.toFixed(2) : "";
+  showPart();
+}
+
+function showPart() {
+  complain("start", "");
+  showForm();
+  showPosition();
+}
+
+/** A part as shares of its clip, for drawing; null for none. */
+function sharesOf(part) {
+  return part?.start < part?.end ? [part.start, part.end].map((at) => Math.min(1, at / player.duration)) : null;
+}
+
 // ------------------------------------------------ takes
+
+/** Whether the number in a field is one that can be asked for; complains where it is not. */
+function isTyped(id, words) {
+  const good = $(id).value !== "" && $(id).checkValidity();
+  if (!good) $(id).closest("details")?.setAttribute("open", "");
+  complain(id, good ? "" : words);
+  if (!good) $(id).focus();
+  return good;
+}
+
+/** The same of the fields of the part, which may be empty. */
+function isPartTyped() {
+  const part = partOf();
+  const duration = state.clip?.buffer.duration;
+  const numbers = ["start", "end"].every((id) => $(id).checkValidity());
+  const good = numbers && (!part || (part.end - part.start > SHORTEST - 1e-6 && part.end < duration + 0.01));
+  complain("start", good ? "" : `A part has ${SHORTEST} s at least, and lies within the clip's ${duration?.toFixed(2)} s.`);
+  if (!good) $("start").focus();
+  return good;
+}
 
 /** The seed that was typed, null for none; undefined, with a complaint shown, where it is no seed. */
 function typedSeed() {
@@ -746,44 +823,72 @@ function readForm() {
   complain("seed", "");
   complain("prompt", "");
   complain("audio", "");
-  const seed = typedSeed();
-  if (seed === undefined) return undefined;
+  const typed = typedSeed();
+  if (typed === undefined) return undefined;
   const { clip } = state;
-  clip.seed = seed ?? clip.seed ?? drawSeed();
-  return { clip, strength: Number($("strength").value), seed: clip.seed };
+  if (clip ? !isPartTyped() : !isTyped("duration", "A number of seconds from 1 to 600.")) return undefined;
+  let loudness = $("loudness").value;
+  if (loudness === "lufs") {
+    if (!isTyped("lufs", "A number from -70 to 0.")) return undefined;
+    loudness = $("lufs").value;
+  }
+  const seed = typed ?? clip?.seed ?? drawSeed();
+  if (!clip) return { clip, seed, duration: Number($("duration").value), loudness: loudness === "source" ? "none" : loudness };
+  clip.seed = seed;
+  return { clip, seed, strength: Number($("strength").value), part: partOf(), loop: $("loop").checked, loudness };
 }
 
 const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % SEEDS;
 
-function makeOne() {
+/** The same with what it should become. */
+function readOne() {
   const asked = readForm();
-  if (!asked) return;
+  if (!asked) return undefined;
   const own = state.variation === OWN;
   const prompt = $("prompt").value.trim();
   if (own && !prompt) {
     complain("prompt", "Write what it should become.");
     $("prompt").focus();
-    return;
+    return undefined;
   }
-  run(addTake({ ...asked, variation: state.variation, prompt: own ? prompt : null }));
+  return { ...asked, variation: state.variation, prompt: own ? prompt : null };
+}
+
+function makeOne() {
+  const asked = readOne();
+  if (!asked) return;
+  run(addTake(asked));
   showForm();
 }
 
 function makeNewTake() {
   $("seed").value = "";
-  state.clip.seed = drawSeed();
+  if (state.clip) state.clip.seed = null;
   makeOne();
 }
 
-async function makeSix() {
+function makeTakes() {
+  const asked = readOne();
+  if (!asked) return;
+  const seeds = Array.from({ length: Number($("count").value) }, (_, n) => (asked.seed + n) % SEEDS);
+  makeSeveral(seeds.map((seed) => ({ ...asked, seed, named: `${asked.variation}-${seed}` })));
+}
+
+function makeSix() {
   const asked = readForm();
   if (!asked) return;
-  const wanted = state.six.map((variation) => {
-    const own = 1 - state.presets[variation].flowstep;
-    const strength = state.strengthTouched ? asked.strength : own;
-    return { ...asked, strength, variation, prompt: null, priority: 2 };
-  });
-  const takes = wanted.reverse().map(addTake).reverse(); // the newest stand first
+  makeSeveral(
+    state.six.map((variation) => {
+      const own = 1 - state.presets[variation].flowstep;
+      const strength = state.strengthTouched ? asked.strength : own;
+      return { ...asked, strength, variation, prompt: null };
+    }),
+  );
+}
+
+/** Several takes, behind single ones of others in the server's queue. */
+async function makeSeveral(wanted) {
+  const takes = wanted.reverse().map((asked) => addTake({ ...asked, priority: 2 })).reverse(); // the newest stand first
   showForm();
   const waiting = takes.values();
   const work = async () => {
@@ -804,6 +909,9 @@ function addTake(asked) {
   };
   const on = (selector, action) => row.querySelector(selector).addEventListener("click", action);
   row.querySelector(".title strong").textContent = take.title;
+  row.querySelector(".title small").textContent = choicesOf(take).join(" · ");
+  row.querySelector(".reuse").textContent = `seed ${take.seed}`;
+  row.querySelector(".compare").hidden = !take.clip;
   row.querySelector("progress").setAttribute("aria-label", take.title);
   on(".cancel", () => cancel(take));
   on(".dismiss", () => removeTake(take));
@@ -825,16 +933,35 @@ function addTake(asked) {
   return take;
 }
 
+/** What was chosen for a take, in words. */
+function choicesOf({ clip, duration, strength, part, loop }) {
+  if (!clip) return [`${duration} s from nothing`];
+  const words = [`strength ${+strength.toFixed(3)}`];
+  if (part) words.push(`${part.start.toFixed(2)} to ${part.end.toFixed(2)} s`);
+  if (loop) words.push("a loop");
+  return words;
+}
+
 function formOf(take) {
+  const { clip, part } = take;
   const form = new FormData();
-  form.set("audio", take.clip.upload, take.clip.name);
-  form.set("variation", take.variation);
-  if (take.prompt !== null) form.set("custom_prompt", take.prompt);
-  form.set("strength", take.strength.toFixed(3));
-  form.set("seed", String(take.seed));
-  if (take.priority) form.set("priority", String(take.priority));
-  if (state.session) form.set("session_id", state.session);
-  form.set("format", take.clip.format);
+  const set = (name, value) => value != null && form.set(name, String(value));
+  if (clip) {
+    form.set("audio", clip.upload, clip.name);
+    set("strength", take.strength.toFixed(3));
+    // Beside a part the samples stay as they are, also those above full scale.
+    set("format", part && clip.peak > 1 ? "wav32f" : clip.format);
+    if (take.loop) set("loop", true);
+  }
+  set("start", part?.start);
+  if (part && part.end < clip.buffer.duration) set("end", part.end);
+  set("duration", take.duration);
+  set("variation", take.variation);
+  set("custom_prompt", take.prompt);
+  set("seed", take.seed);
+  set("loudness", take.loudness);
+  set("priority", take.priority);
+  set("session_id", state.session);
   return form;
 }
 
@@ -876,33 +1003,36 @@ function showProgress(take, { progress, stage }) {
   take.stage = stage;
 }
 
+/** What was done to a result's level beyond what was asked for, in words. */
+function levelsOf({ gain_db: gain, info }) {
+  if (info?.loudness?.limited_by) return ["quieter than asked for: its peak is at -1 dBTP"];
+  const unclipped = gain - (info?.loudness?.gain_db ?? 0);
+  return unclipped < -0.05 ? [`turned down ${(-unclipped).toFixed(1)} dB so that it does not clip`] : [];
+}
+
 async function finish(take, data) {
   const bytes = fromBase64(data.audio);
-  const { loudness: measured, peaks: columns } = examine(await decode(bytes.buffer, take.clip.buffer.sampleRate));
+  const { loudness: measured, peaks: columns } = examine(await decodeResult(bytes.buffer));
   Object.assign(take, {
     state: "done",
     file: new Blob([bytes], { type: "audio/wav" }),
     loudness: measured,
     peaks: columns,
-    facts: inOneLine([`strength ${+take.strength.toFixed(3)}`, `seed ${take.seed}`]),
+    facts: inOneLine([...choicesOf(take), `seed ${take.seed}`]),
   });
   if (data.info?.checkpoint) showCheckpoint(data.info.checkpoint);
   const row = take.row;
   const save = row.querySelector(".save");
   save.href = URL.createObjectURL(take.file);
-  save.download = `${take.clip.stem}-${take.variation}.wav`;
+  save.download = `${take.clip?.stem ?? "new"}-${take.named ?? take.variation}.wav`;
   save.setAttribute("aria-label", `Download ${take.title}`);
-  row.querySelector(".title small").textContent = [
-    `strength ${+take.strength.toFixed(3)}`,
-    ...(data.gain_db < 0 ? [`turned down ${(-data.gain_db).toFixed(1)} dB so that it does not clip`] : []),
-  ].join(" · ");
-  row.querySelector(".reuse").textContent = `seed ${take.seed}`;
-  row.querySelector(".reuse").hidden = false;
+  row.querySelector(".title small").textContent = [...choicesOf(take), ...levelsOf(data)].join(" · ");
   showTake(take);
   showForm();
   announce(`${take.title} is ready.`);
-  // What is being listened to stays; otherwise the newest take is the next to hear.
-  if (!player.playing) {
+  // What is being listened to stays, and so does another clip; otherwise the newest take is the next
+  // to hear.
+  if (!player.playing && take.clip === state.clip) {
     await makeB(take);
     player.hear("b");
   }
@@ -976,7 +1106,9 @@ async function compare(take) {
 function showListening() {
   $("transport").classList.toggle("playing", player.playing);
   $("play-label").textContent = player.playing ? "Pause" : "Play";
-  $("loop").setAttribute("aria-pressed", String(player.loop));
+  $("transport").hidden = !player.duration;
+  $("hear-a").disabled = !state.clip;
+  $("repeat").setAttribute("aria-pressed", String(player.loop));
   for (const side of ["a", "b"]) {
     $(`hear-${side}`).setAttribute("aria-pressed", String(player.side === side));
     $(`part-${side}`).classList.toggle("heard", player.side === side);
@@ -990,8 +1122,8 @@ let frame = 0;
 function showPosition() {
   const { position, duration } = player;
   const played = duration ? position / duration : 0;
-  drawWave($("wave-a"), state.clip?.peaks, played);
-  drawWave($("wave-b"), state.take?.peaks, played);
+  drawWave($("wave-a"), state.clip?.peaks, played, sharesOf(partOf()));
+  drawWave($("wave-b"), state.take?.peaks, played, sharesOf(state.take?.part));
   $("position").max = duration;
   $("position").value = position;
   $("position").setAttribute("aria-valuetext", `${position.toFixed(1)} of ${duration.toFixed(1)} seconds`);
@@ -1003,11 +1135,11 @@ function showPosition() {
 const togglePlay = () => (player.playing ? player.stop() : player.play());
 
 function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || !state.clip) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !player.duration) return;
   const { target } = event;
-  if (target.matches("textarea, input:not([type=range], [type=radio])")) return;
+  if (target.matches("textarea, select, input:not([type=range], [type=radio], [type=checkbox])")) return;
   if (event.key === "x" || event.key === "X") player.hear(player.side === "a" ? "b" : "a");
-  else if (event.key === " " && !target.matches("button, a, input")) togglePlay();
+  else if (event.key === " " && !target.matches("button, a, input, summary")) togglePlay();
   else return;
   event.preventDefault();
 }
@@ -1049,6 +1181,10 @@ function takeChosen() {
 }
 $("file").addEventListener("change", takeChosen);
 $("record").addEventListener("click", record);
+$("put-away").addEventListener("click", () => {
+  setClip(state.clip ? null : state.putAway);
+  makeB(null);
+});
 document.addEventListener("dragover", (event) => {
   if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
@@ -1075,21 +1211,39 @@ $("form").addEventListener("submit", (event) => {
 });
 $("new-take").addEventListener("click", makeNewTake);
 $("try-six").addEventListener("click", makeSix);
+$("make-takes").addEventListener("click", makeTakes);
+for (const id of ["count", "loudness"]) $(id).addEventListener("change", showForm);
+for (const id of ["start", "end"]) $(id).addEventListener("input", showPart);
+$("whole").addEventListener("click", () => choosePart(0, Infinity));
 $("other-six").addEventListener("click", drawSix);
 $("cancel-all").addEventListener("click", () => {
   for (const take of state.takes.filter((each) => each.state === "running")) cancel(take);
 });
 
 $("play").addEventListener("click", togglePlay);
-$("loop").addEventListener("click", () => player.setLoop(!player.loop));
+$("repeat").addEventListener("click", () => player.setLoop(!player.loop));
 $("position").addEventListener("input", ({ target }) => player.seek(Number(target.value)));
+// Dragging over A chooses the part that changes; the click that follows a drag does nothing more.
+const drag = { down: false, moved: false, from: 0, at: 0 }; // from: pixels, at: seconds
+const secondsAt = ({ offsetX, target }) => (offsetX / target.clientWidth) * player.duration;
 for (const side of ["a", "b"]) {
   $(`hear-${side}`).addEventListener("click", () => player.hear(side));
   $(`wave-${side}`).addEventListener("click", (event) => {
-    player.seek((event.offsetX / event.target.clientWidth) * player.duration);
+    if (side === "a" && drag.moved) return;
+    player.seek(secondsAt(event));
     player.hear(side);
   });
 }
+$("wave-a").addEventListener("pointerdown", (event) => {
+  Object.assign(drag, { down: Boolean(state.clip), moved: false, from: event.offsetX, at: secondsAt(event) });
+  event.target.setPointerCapture(event.pointerId);
+});
+$("wave-a").addEventListener("pointermove", (event) => {
+  if (!drag.down || (!drag.moved && Math.abs(event.offsetX - drag.from) < DRAG)) return;
+  drag.moved = true;
+  choosePart(drag.at, secondsAt(event));
+});
+for (const end of ["pointerup", "pointercancel"]) $("wave-a").addEventListener(end, () => { drag.down = false; });
 document.addEventListener("keydown", onKey);
 player.onchange = showListening;
 
