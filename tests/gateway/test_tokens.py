@@ -107,7 +107,7 @@ def stingy(server: EmbeddedServer, start_gateway: Start) -> Running:
         server.metrics_url,
         EDITS_PER_MINUTE="5",
         CONCURRENT_EDITS="1",
-        EDIT_SECONDS="60",
+        EDIT_SECONDS="300",
     )
 
 
