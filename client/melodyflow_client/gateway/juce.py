@@ -49,7 +49,7 @@ async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> Ju
     try:
         asked, _ = await read_edit(request, AudioDataRequest, None, audio="audio_data")
         key = SessionKey(owner, asked.fields.session_id or new_session_id())
-        state = await gateway.jobs.start(key, asked, lease, api="juce")
+        state = await gateway.jobs.start(key, asked, lease, api="juce", listener=gateway.rooms)
     except BaseException:
         lease.release()
         raise

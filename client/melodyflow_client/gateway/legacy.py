@@ -24,7 +24,7 @@ from .models import (
     Variations,
 )
 from .openapi import EDIT, SEED_HEADER_DOC, body, errors
-from .problems import Problem
+from .problems import CLIENT_GONE, Problem
 from .reading import read_edit
 from .sessions import JobState, SessionKey
 from .state import Gateway, Owner, Shared
@@ -71,7 +71,7 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
         try:
             result = await _unless_gone(request, lambda: _edit(gateway, key, prepared))
         except ClientGone:
-            return Response(status_code=499)  # goes nowhere but into the log
+            return Response(status_code=CLIENT_GONE)  # goes nowhere but into the log
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
@@ -84,6 +84,8 @@ async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) ->
     async with aclosing(gateway.edits.run(prepared, "transform")) as events:
         async for event in events:
             if isinstance(event, Result):
+                if key is not None:
+                    await gateway.rooms.told(key, moved(state, event))
                 return event
             before, state = state.status, moved(state, event)
             due = state.status != before or time.monotonic() - told >= REPORT_SECONDS

@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Asked:
-    """An edit as a client asked for it; audio: the file's bytes as they came."""
+    """An edit as a client asked for it; audio: the file's bytes as they came, and only here."""
 
     fields: EditFields
     audio: bytes
@@ -53,7 +53,8 @@ async def read_edit(
     if kind not in ("application/json", ""):
         allowed = "application/json" + (" or multipart/form-data" if form else "")
         raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
-    body = await request.body()
+    # Not request.body(), which would keep it as long as the request, and so the edit, goes on.
+    body = b"".join([chunk async for chunk in request.stream()])
     # Tens of megabytes may be in it: other requests go on meanwhile.
     return await asyncio.to_thread(parse_edit, body, model, audio), False
 
@@ -61,7 +62,8 @@ async def read_edit(
 def parse_edit(body: bytes | dict[str, Any], model: type[EditFields], audio: str) -> Asked:
     """An edit from JSON, or from what JSON became. Raises Problem."""
     parsed = parse(body, model)
-    return Asked(parsed, decode_audio(audio, getattr(parsed, audio)))
+    decoded = decode_audio(audio, getattr(parsed, audio))
+    return Asked(parsed.model_copy(update={audio: ""}), decoded)
 
 
 def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:

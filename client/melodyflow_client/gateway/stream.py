@@ -5,7 +5,7 @@ The answer is `text/event-stream`. Every event's data is one JSON object:
     queued    session_id, position, estimated_seconds   at once, and when it changes
     progress  session_id, progress (0-100), stage, step ([done, total])
     result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info
-    error     error, code (as an HTTP status)
+    error     error, code (as an HTTP status), retry_after (seconds; where waiting helps)
 
 `queued` lasts until Triton answers; its position counts the edits of this gateway alone, and both
 of its numbers are approximate. A comment line comes every 10 seconds without an event. The last
@@ -101,7 +101,10 @@ async def _events(
             async for event in events:
                 yield b": still here\n\n" if event is None else _encode(key.name, prepared, event)
     except Problem as problem:
-        yield _event("error", {"error": problem.message, "code": problem.status})
+        data: dict[str, object] = {"error": problem.message, "code": problem.status}
+        if problem.retry_after is not None:
+            data["retry_after"] = problem.retry_after
+        yield _event("error", data)
 
 
 def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
