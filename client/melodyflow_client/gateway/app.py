@@ -159,7 +159,7 @@ def _api(gateway: Gateway) -> FastAPI:
     api.state.gateway = gateway
     for part in (legacy, stream, juce, health, pages, reference):
         api.include_router(part.router)
-    openapi.without_422(api)
+    openapi.complete(api)
     api.mount("/static", StaticFiles(directory=pages.STATIC))
     return api
 

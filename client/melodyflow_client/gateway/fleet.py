@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from typing import Any
 
 import socketio
 
+from .encoding import base64_text
 from .problems import Problem
 from .sessions import SessionKey, SessionStore
 
@@ -71,7 +71,7 @@ async def emit_audio(
 ) -> None:
     """Emits an event with its audio to the clients of this gateway alone."""
     if any(server.manager.get_participants("/", room)):
-        data = {"audio_data": base64.b64encode(audio).decode(), **data}
+        data = {"audio_data": await base64_text(audio), **data}
         await server.emit(event, data, room=room, ignore_queue=True)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ..events import Result
 from .edits import Prepared
+from .encoding import json_with_audio
 from .jobs import REPORT_SECONDS, moved
 from .models import (
     SEED_HEADER,
@@ -75,8 +75,9 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
-    answer = TransformAnswer(audio=base64.b64encode(result.audio).decode())
-    return JSONResponse(answer.model_dump(), headers=headers)
+    rest = TransformAnswer(audio="").model_dump(exclude={"audio"})
+    answer = await json_with_audio(rest, "audio", result.audio)
+    return Response(answer, media_type="application/json", headers=headers)
 
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:

@@ -15,7 +15,6 @@ with the request itself is no event: it is answered with its status and {"error"
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -26,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..events import Progress, Result
 from .edits import Prepared, Waiting
+from .encoding import json_with_audio
 from .limits import Lease
 from .models import StreamRequest, StrictFields
 from .openapi import EDIT, body, errors
@@ -99,7 +99,10 @@ async def _events(
     try:
         async with aclosing(ticking(source, HEARTBEAT_SECONDS)) as events:
             async for event in events:
-                yield b": still here\n\n" if event is None else _encode(key.name, prepared, event)
+                if event is None:
+                    yield b": still here\n\n"
+                else:
+                    yield await _encode(key.name, prepared, event)
     except Problem as problem:
         data: dict[str, object] = {"error": problem.message, "code": problem.status}
         if problem.retry_after is not None:
@@ -107,7 +110,7 @@ async def _events(
         yield _event("error", data)
 
 
-def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
+async def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
     data: dict[str, object] = {"session_id": session_id}
     if isinstance(event, Waiting):
         data |= {"position": event.position, "estimated_seconds": event.seconds}
@@ -120,7 +123,6 @@ def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Res
         }
         return _event("progress", data)
     data |= {
-        "audio": base64.b64encode(event.audio).decode(),
         "variation": event.variation,
         "prompt": event.info.get("parameters", {}).get("prompt"),
         "seed": event.seed,
@@ -128,7 +130,7 @@ def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Res
         "gain_db": event.gain_db,
         "info": dict(event.info),
     }
-    return _event("result", data)
+    return await json_with_audio(data, "audio", event.audio, b"event: result\ndata: ", b"\n\n")
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:
