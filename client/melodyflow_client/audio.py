@@ -179,6 +179,8 @@ def _decode_with_av(data: bytes, max_seconds: float) -> tuple[npt.NDArray[np.flo
             if not container.streams.audio:
                 raise AudioError("audio: the file has no sound track")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError("audio: FFmpeg knows no decoder for its sound track")
             layout = "mono" if stream.codec_context.channels == 1 else "stereo"
             rate = int(stream.codec_context.sample_rate)
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)

@@ -6,6 +6,8 @@ from typing import Any
 
 import requests
 
+from .conftest import Running, base64_of, wav
+
 Event = tuple[str, dict[str, Any]]
 
 
@@ -21,3 +23,13 @@ def events(response: requests.Response) -> Iterator[Event]:
         elif not text and name:
             yield name, json.loads(data)
             name = data = ""
+
+
+def midpoint(gateway: Running) -> object:
+    """The audio, in base64, of an edit whose solver is another than its variation's."""
+    body = {"audio": base64_of(wav(0.3)), "variation": "celtic", "solver": "midpoint", "seed": 5}
+    with gateway.post("/transform/stream", json=body, stream=True) as answer:
+        result = list(events(answer))[-1][1]
+    parameters = result["info"]["parameters"]
+    assert (parameters["solver"], parameters["steps"]) == ("midpoint", 64)
+    return result["audio"]

@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 import requests
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from melodyflow.embedded import EmbeddedServer
 
-from .conftest import PATIENCE, Running, Start, base64_of, until, wav
+from .conftest import PATIENCE, TOKEN, Running, Start, base64_of, until, wav
 
 MIB = 2**20
 SOCKET_IO = "/socket.io/?EIO=4&transport="
@@ -54,7 +54,14 @@ def test_a_foreign_host_is_refused(gateway: Running, method: str, path: str) -> 
 @routes
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"],
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "http://localhost.evil.example",
+        "http://[",
+        "http://[::1",
+    ],
 )
 def test_a_foreign_origin_is_refused(gateway: Running, method: str, path: str, origin: str) -> None:
     answer = ask(gateway, method, path, Origin=origin)
@@ -76,6 +83,7 @@ def test_this_machines_own_names_are_let_in(gateway: Running, host: str, port: s
         b"GET /variations HTTP/1.1\r\nHost: \r\n\r\n",
         b"GET /variations HTTP/1.1\r\nHost: localhost:x\r\n\r\n",
         b"GET /variations HTTP/1.1\r\nHost: localhost@evil.example\r\n\r\n",
+        b"GET /variations HTTP/1.1\r\nHost: evil.example@localhost\r\n\r\n",
         b"GET /variations HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
         b"GET http://localhost/variations HTTP/1.1\r\nHost: evil.example\r\n\r\n",
         b"GET /variations HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
@@ -220,6 +228,20 @@ def test_a_body_without_a_length_is_refused_when_it_gets_too_long(
     assert gateway.get("/variations").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/transform", "/api/juce/undo_transform"])
+def test_a_client_that_leaves_while_it_sends_is_no_failure(gateway: Running, path: str) -> None:
+    left = f'melodyflow_gateway_requests_total{{route="{path}",status="499"}}'
+    before, lines = gateway.metric(left), len(gateway.said)
+    with socket.create_connection(("127.0.0.1", gateway.port), PATIENCE) as client:
+        client.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            'Content-Length: 1000000\r\n\r\n{"audio": "'.encode()
+        )
+        assert not until(lambda: gateway.metric(left) > before, seconds=0.5)
+    assert until(lambda: gateway.metric(left) == before + 1)
+    assert "traceback" not in "".join(gateway.said[lines:])
+
+
 def test_a_client_that_sends_a_little_too_much_sees_the_answer(gateway: Running) -> None:
     answer = gateway.post("/transform", data=b"A" * (65 * MIB))
     assert answer.status_code == 413
@@ -260,6 +282,48 @@ def test_a_message_of_60_mib_is_read(gateway: Running) -> None:
         assert "audio: " in answers or "prompt: " in answers
 
 
+def opened(client: ClientConnection) -> ClientConnection:
+    """A connection, in the namespace "/"."""
+    client.recv(timeout=PATIENCE)
+    client.send("40")
+    assert client.recv(timeout=PATIENCE).startswith("40")
+    return client
+
+
+def test_a_message_in_many_parts_is_not_collected(gateway: Running) -> None:
+    with connect(socket_url(gateway), proxy=None) as client:
+        opened(client).send('455-["transform_audio_request",{"audio_data":{"_placeholder":true}}]')
+        # Answered before any of its five parts is sent.
+        assert "audio_data: an object" in client.recv(timeout=PATIENCE)
+        client.send(b"A" * MIB)
+        client.send('42["undo_transform_request",{"session_id":"no-such"}]')
+        assert "nothing to undo" in client.recv(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("packet", ["4", "4x", "42{", "451-[", "46", b"A", '42["a' + "[" * 99_999])
+def test_a_broken_packet_harms_no_log(gateway: Running, packet: str | bytes) -> None:
+    count = len(gateway.said)
+    with connect(socket_url(gateway), proxy=None) as client:
+        opened(client).send(packet)
+        client.send('42["undo_transform_request",{"session_id":"no-such"}]')
+        assert "nothing to undo" in client.recv(timeout=PATIENCE)
+    for line in gateway.said[count:]:
+        assert json.loads(line).keys() >= {"time", "level", "event"}
+
+
+def test_what_opens_a_session_is_in_no_log(guarded: Running) -> None:
+    mine = {"Authorization": f"Bearer {TOKEN}"}
+    packet = guarded.get(SOCKET_IO + "polling", headers=mine).text
+    sid = json.loads(packet[1:])["sid"]
+    with connect(f"{socket_url(guarded)}&sid={sid}", proxy=None) as client:
+        client.send("2probe")
+        assert client.recv(timeout=PATIENCE) == "3probe"
+    count = len(guarded.said)
+    guarded.get("/variations", headers=mine)
+    assert until(lambda: len(guarded.said) > count)  # its line comes after all of those before
+    assert sid not in "".join(guarded.said)
+
+
 def test_sockets_of_the_wrong_path_are_refused(gateway: Running) -> None:
     url = gateway.url.replace("http", "ws")
     with pytest.raises(InvalidStatus), connect(f"{url}/transform", proxy=None):
@@ -279,7 +343,14 @@ def test_logs_are_json_and_tell_neither_audio_nor_prompts_nor_sessions(gateway: 
     assert gateway.post("/transform", json=body).status_code == 200
     assert gateway.get("/api/juce/poll_status/a-secret-session").status_code == 404
     assert until(lambda: len(gateway.said) >= count + 2)
-    for line in gateway.said:
+    for line in list(gateway.said):
         assert json.loads(line).keys() >= {"time", "level", "event"}
         assert "secret" not in line
         assert audio[1000:1100] not in line
+
+
+def test_prompts_are_logged_at_debug_alone(server: EmbeddedServer, start_gateway: Start) -> None:
+    loud = start_gateway(server.grpc_url, server.metrics_url, LOG_LEVEL="debug")
+    body = {"audio": base64_of(wav()), "custom_prompt": "an open prompt", "steps": 1}
+    assert loud.post("/transform", json=body).status_code == 200
+    assert until(lambda: any("an open prompt" in line for line in list(loud.said)))

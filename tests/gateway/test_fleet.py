@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from redis import Redis
 
 from melodyflow.embedded import EmbeddedServer
 
@@ -90,6 +91,54 @@ def test_events_reach_the_room_whichever_gateway_its_clients_are_at(
     assert stranger.got == []
     sent = [event for event in worker.got if event[0] != "transform_audio_received"]
     assert sent == listener.got
+
+
+def test_a_result_reaches_the_room_whatever_its_size(
+    fleet: tuple[Running, Running], redis_url: str
+) -> None:
+    """Redis cuts off a subscriber with too much before it: 32 MiB, or here 1 MiB."""
+    first, second = fleet
+    limit, redis = "client-output-buffer-limit", Redis.from_url(redis_url)
+    before = redis.config_get(limit)[limit]
+    clip = wav(12)
+    assert len(clip) > 2 * 2**20
+
+    async def play() -> list[Client]:
+        async with connected(first) as worker, connected(second) as listener:
+            for client in (listener, worker):
+                asked = request(audio_data=base64_of(clip), session_id="large", steps=1)
+                await client.socket.emit("transform_audio_request", asked)
+                await client.wait_for("audio_transformed", "error")
+            await worker.socket.emit("undo_transform_request", {"session_id": "large"})
+            for client in (listener, worker):
+                await client.wait_for("transform_undone", "error")
+            async with asyncio.timeout(PATIENCE):
+                while len(listener.of("audio_transformed")) < 2:
+                    await asyncio.sleep(0.05)
+            return [worker, listener]
+
+    try:
+        redis.config_set(limit, "pubsub 1mb 1mb 1")
+        worker, listener = asyncio.run(play())
+    finally:
+        redis.config_set(limit, before)
+        redis.close()
+    assert listener.of("audio_transformed")[-1] == worker.of("audio_transformed")[-1]
+    for client in (worker, listener):
+        assert client.of("transform_undone")[0]["audio_data"] == base64_of(clip)
+        assert client.of("error") == []
+
+
+def test_an_edit_outlives_what_redis_forgets(
+    fleet: tuple[Running, Running], redis_url: str
+) -> None:
+    first, second = fleet
+    begin(first, "evicted", steps=128, audio_data=base64_of(wav(5, 111)))
+    assert until(lambda: second.get(f"{POLL}/evicted").json()["progress"] > 0)
+    with Redis.from_url(redis_url) as redis:
+        redis.flushall()
+    assert until(lambda: second.get(f"{POLL}/evicted").status_code == 200)
+    assert finished(second, "evicted")["status"] == "completed"
 
 
 def test_a_job_whose_gateway_dies_is_not_waited_for(

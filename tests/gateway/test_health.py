@@ -47,6 +47,16 @@ def test_health_without_triton_is_503(start_gateway: Start) -> None:
     assert lonely.get("/variations").status_code == 200
 
 
+def test_health_without_redis_is_503(
+    server: EmbeddedServer, start_gateway: Start, tmp_path: Path
+) -> None:
+    address = f"unix://{tmp_path}/nobody.sock"
+    started = start_gateway(server.grpc_url, server.metrics_url, REDIS_URL=address)
+    answer = started.get("/health")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json()["error"] == "Redis cannot be reached"
+
+
 def test_variations_are_the_presets(gateway: Running) -> None:
     listed = gateway.get("/variations").json()["variations"]
     presets = load_presets()

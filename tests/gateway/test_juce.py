@@ -17,6 +17,7 @@ from .conftest import (
     until,
     wav,
 )
+from .sse import midpoint
 
 BEGIN, POLL, UNDO = (
     f"/api/juce/{name}" for name in ("transform_audio", "poll_status", "undo_transform")
@@ -93,6 +94,29 @@ def test_a_new_edit_takes_the_place_of_one_that_runs(gateway: Running) -> None:
     assert until(lambda: gateway.metric(cancelled) == before + 1)
 
 
+def test_midpoint_with_a_euler_variation(gateway: Running) -> None:
+    asked = {"solver": "midpoint", "seed": 5, "flowstep": None, "audio_data": base64_of(wav(0.3))}
+    started = begin(gateway, **asked)
+    done = poll_to_the_end(gateway, started["session_id"])[-1]
+    assert done["status"] == "completed", done
+    assert done["audio_data"] == midpoint(gateway)
+
+
+def test_undo_takes_back_the_last_edit_that_was_done(gateway: Running) -> None:
+    def undone() -> Any:
+        return gateway.post(UNDO, json={"session_id": "undoes"})
+
+    begin(gateway, session_id="undoes", audio_data=base64_of(wav(20, 350)), steps=128)
+    assert undone().status_code == 404
+    begin(gateway, session_id="undoes", audio_data=base64_of(wav(1, 360)), steps=2)
+    poll_to_the_end(gateway, "undoes")
+    begin(gateway, session_id="undoes", audio_data=base64_of(wav(20, 370)), steps=128)
+    assert undone().json()["audio_data"] == base64_of(wav(1, 360))
+    begin(gateway, session_id="undoes", audio_data=base64_of(wav(0.05)))
+    assert poll_to_the_end(gateway, "undoes")[-1]["status"] == "failed"
+    assert undone().json()["audio_data"] == base64_of(wav(1, 360))
+
+
 def test_an_edit_that_fails_says_why(gateway: Running) -> None:
     started = begin(gateway, audio_data=base64_of(wav(0.05)))
     done = poll_to_the_end(gateway, started["session_id"])[-1]
@@ -137,6 +161,7 @@ def test_a_session_is_its_tokens(guarded: Running) -> None:
     assert guarded.get(f"{POLL}/one", headers=other).status_code == 404
     assert guarded.post(UNDO, json={"session_id": "one"}, headers=other).status_code == 404
     assert guarded.get(f"{POLL}/one").status_code == 401
+    assert until(lambda: not poll(guarded, "one", headers=mine)["transform_in_progress"])
     # The same name under another token is another session.
     theirs = {**body, "seed": 5, "audio_data": base64_of(wav(pitch=500))}
     assert guarded.post(BEGIN, json=theirs, headers=other).status_code == 200

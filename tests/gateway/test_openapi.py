@@ -12,6 +12,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
 from melodyflow.embedded import EmbeddedServer
+from melodyflow_client.gateway import models
 
 from .conftest import PATIENCE, Running, Start, base64_of, wav
 
@@ -100,3 +101,31 @@ def test_the_page_names_every_route_and_loads_nothing_from_elsewhere(gateway: Ru
     assert "<script" not in page
     assert re.findall(r'(?:href|src)="([^"]*)"', page) == ["/static/reference.css", "/openapi.json"]
     assert "0 = most change, towards 1 = the source is kept" in page
+
+
+def test_examples_of_requests_can_be_sent_as_they_stand(generous: Running) -> None:
+    document = generous.get("/openapi.json").json()
+    for path in ("/transform", "/transform/stream", "/api/juce/transform_audio"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        answer = generous.post(path, json=body["example"])
+        assert answer.status_code == 200, answer.text
+        assert "event: error" not in answer.text
+
+
+def test_answers_and_errors_have_examples_of_their_form(generous: Running) -> None:
+    document = generous.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    checked = 0
+    for path, methods in document["paths"].items():
+        for method, route in methods.items():
+            for status, answer in route["responses"].items():
+                content = answer["content"].get("application/json")
+                if content is None:
+                    continue
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                example = content.get("example") or schemas[name]["examples"][0]
+                model = getattr(models, name)
+                assert model.model_validate(example), (path, method, status)
+                assert example.keys() <= model.model_fields.keys()
+                checked += 1
+    assert checked > 50

@@ -2,10 +2,12 @@
 
 import asyncio
 import secrets
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Redis
 
 from melodyflow_client.gateway import memory, redis_sessions
 from melodyflow_client.gateway.memory import MemorySessions
@@ -49,7 +51,6 @@ def test_a_clips_seed_is_kept_until_another_is_asked_for(play: Play, key: Sessio
         first = await store.seed(key, "clip", None, False)
         assert 0 <= first < 2**31
         assert await store.seed(key, "clip", None, False) == first
-        assert await store.seed(key, "clip", -1, False) == first
         assert await store.seed(key, "other clip", None, False) != first
         assert await store.seed(key._replace(name="x" + key.name), "clip", None, False) != first
         assert await store.seed(key._replace(owner="other"), "clip", None, False) != first
@@ -58,6 +59,9 @@ def test_a_clips_seed_is_kept_until_another_is_asked_for(play: Play, key: Sessio
         take = await store.seed(key, "clip", None, True)
         assert take != 0
         assert await store.seed(key, "clip", None, False) == take
+        drawn = await store.seed(key, "clip", -1, False)
+        assert drawn != take
+        assert await store.seed(key, "clip", None, False) == drawn
 
     play(test)
 
@@ -85,18 +89,35 @@ def test_a_sessions_seeds_are_bounded(
     play(test)
 
 
+def test_a_session_full_of_seeds_keeps_those_it_knows(
+    play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "SEEDS_KEPT", 3)
+    monkeypatch.setattr(redis_sessions, "SEEDS_KEPT", 3)
+
+    async def test(store: SessionStore) -> None:
+        clips = [f"clip {number}" for number in range(3)]
+        seeds = [await store.seed(key, clip, None, False) for clip in clips]
+        assert [await store.seed(key, clip, None, False) for clip in clips] == seeds
+        assert await store.seed(key, "clip 0", 5, False) == 5
+        assert await store.seed(key, "clip 1", None, False) == seeds[1]
+
+    play(test)
+
+
 def test_a_job_from_its_beginning_to_its_end(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
         assert await store.poll(key) is None
         assert await store.original(key) is None
         state = JobState("job", polled=True, seed=7, variation="celtic")
-        await store.begin(key, state, b"before")
+        await store.begin(key, state)
         assert await store.poll(key) == (state, None)
         moved = replace(state, status="processing", progress=12.5)
         assert await store.report(key, moved)
         assert await store.poll(key) == (moved, None)
         done = replace(moved, status="completed", progress=100.0)
-        assert await store.finish(key, done, b"after\x00\xff")
+        assert await store.original(key) is None
+        assert await store.finish(key, done, b"before", b"after\x00\xff")
         assert await store.poll(key) == (done, b"after\x00\xff")
         assert await store.original(key) == b"before"
         for other in (key._replace(owner="other"), key._replace(name="other")):
@@ -109,12 +130,12 @@ def test_a_job_from_its_beginning_to_its_end(play: Play, key: SessionKey) -> Non
 def test_a_newer_job_takes_the_place_of_one_that_runs(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
         first, second = JobState("first"), JobState("second")
-        await store.begin(key, first, b"1")
-        await store.begin(key, second, b"2")
+        await store.begin(key, first)
+        await store.begin(key, second)
         assert not await store.report(key, first)
-        assert not await store.finish(key, replace(first, status="completed"), b"late")
+        assert not await store.finish(key, replace(first, status="completed"), b"1", b"late")
         assert await store.poll(key) == (second, None)
-        assert await store.original(key) == b"2"
+        assert await store.original(key) is None
 
     play(test)
 
@@ -122,14 +143,36 @@ def test_a_newer_job_takes_the_place_of_one_that_runs(play: Play, key: SessionKe
 def test_a_new_job_forgets_the_result_of_the_one_before(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
         first = JobState("first")
-        await store.begin(key, first, b"1")
-        await store.finish(key, replace(first, status="completed"), b"result")
-        await store.begin(key, JobState("second"), b"2")
+        await store.begin(key, first)
+        await store.finish(key, replace(first, status="completed"), b"1", b"result")
+        await store.begin(key, JobState("second"))
         found = await store.poll(key)
         assert found is not None
         assert (found[0].job, found[1]) == ("second", None)
 
     play(test)
+
+
+def test_an_edit_that_fails_leaves_the_undo_of_the_one_before(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        await done(store, key, "first", b"1", b"result")
+        second = JobState("second")
+        await store.begin(key, second)
+        assert await store.original(key) == b"1"
+        assert await store.finish(key, replace(second, status="failed"))
+        assert await store.original(key) == b"1"
+        await done(store, key, "third", b"3", b"result")
+        assert await store.original(key) == b"3"
+
+    play(test)
+
+
+async def done(
+    store: SessionStore, key: SessionKey, job: str, original: bytes, result: bytes
+) -> None:
+    """A job from its beginning to its end."""
+    await store.begin(key, JobState(job))
+    assert await store.finish(key, JobState(job, status="completed"), original, result)
 
 
 def test_a_polled_job_that_nobody_asks_after_is_not_wanted(
@@ -140,14 +183,14 @@ def test_a_polled_job_that_nobody_asks_after_is_not_wanted(
 
     async def test(store: SessionStore) -> None:
         state = JobState("job", polled=True)
-        await store.begin(key, state, b"")
+        await store.begin(key, state)
         assert await store.report(key, state)
         await asyncio.sleep(0.3)
         assert not await store.report(key, state)
         await store.poll(key)
         assert await store.report(key, state)
         listened = JobState("listened")
-        await store.begin(key, listened, b"")
+        await store.begin(key, listened)
         await asyncio.sleep(0.3)
         assert await store.report(key, listened)
 
@@ -165,10 +208,12 @@ def names(number: int) -> SessionKey:
     return SessionKey("owner", str(number))
 
 
-async def filled(store: MemorySessions, number: int, size: int, status: str = "completed") -> None:
-    state = JobState(f"job {number}")
-    await store.begin(names(number), state, b"x" * size)
-    await store.report(names(number), replace(state, status=status))
+async def filled(store: MemorySessions, number: int, size: int, *, runs: bool = False) -> None:
+    """A session with `size` bytes of audio, whose next job runs or has failed."""
+    await done(store, names(number), f"job {number}", b"x" * size, b"")
+    await store.begin(names(number), JobState("next"))
+    if not runs:
+        await store.finish(names(number), JobState("next", status="failed"))
 
 
 def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
@@ -188,7 +233,7 @@ def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
 def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
     async def test() -> None:
         store = MemorySessions(100, 100, 60)
-        await filled(store, 0, 40, "processing")
+        await filled(store, 0, 40, runs=True)
         await filled(store, 1, 40)
         await filled(store, 2, 40)
         assert await store.sizes() == (2, 80)
@@ -208,12 +253,46 @@ def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
 def test_memory_forgets_with_age() -> None:
     async def test() -> None:
         store = MemorySessions(100, 100, 0.2)
-        await filled(store, 0, 10)
-        await filled(store, 1, 10, "processing")
-        await asyncio.sleep(0.3)
-        assert await store.original(names(0)) is None
-        assert await store.original(names(1)) is not None
+        await filled(store, 0, 10, runs=True)
+        await filled(store, 1, 10)
+        for _ in range(3):  # it goes on, and is in nobody's way
+            await asyncio.sleep(0.1)
+            assert await store.report(names(0), JobState("next"))
+        assert await store.original(names(1)) is None
+        assert await store.original(names(0)) is not None
         assert await store.sizes() == (1, 10)
+
+    run(test())
+
+
+def test_memory_forgets_with_age_where_nobody_asks() -> None:
+    async def test() -> None:
+        store = MemorySessions(100, 100, 0.2)
+        await filled(store, 0, 10)
+        audio = weakref.ref(store._sessions[names(0)])
+        await asyncio.sleep(0.5)
+        assert audio() is None
+        await store.close()
+
+    run(test())
+
+
+def test_what_redis_loses_under_a_running_job_is_written_anew(
+    redis_url: str, key: SessionKey
+) -> None:
+    async def test() -> None:
+        store, redis = RedisSessions(redis_url, 60), Redis.from_url(redis_url)
+        state = JobState("job", polled=True)
+        await store.begin(key, state)
+        await redis.flushall()
+        assert await store.report(key, state)
+        assert await store.poll(key) == (state, None)
+        await redis.flushall()
+        over = replace(state, status="completed")
+        assert await store.finish(key, over, b"before", b"after")
+        assert await store.poll(key) == (over, b"after")
+        await redis.aclose()
+        await store.close()
 
     run(test())
 
@@ -221,7 +300,7 @@ def test_memory_forgets_with_age() -> None:
 def test_redis_forgets_with_age(redis_url: str, key: SessionKey) -> None:
     async def test() -> None:
         store = RedisSessions(redis_url, 1)
-        await store.begin(key, JobState("job"), b"audio")
+        await done(store, key, "job", b"audio", b"result")
         first = await store.seed(key, "clip", None, False)
         await asyncio.sleep(1.5)
         assert await store.original(key) is None

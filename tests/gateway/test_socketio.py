@@ -9,7 +9,10 @@ import pytest
 import socketio
 from socketio.exceptions import ConnectionError as Refused
 
-from .conftest import PATIENCE, TOKEN, Running, base64_of, decoded, music, until, wav
+from melodyflow.embedded import EmbeddedServer
+
+from .conftest import PATIENCE, TOKEN, Running, Start, base64_of, decoded, music, until, wav
+from .sse import midpoint
 
 Metrics = Callable[[], dict[str, float]]
 EVENTS = (
@@ -110,12 +113,14 @@ def test_a_room_gets_its_events_and_no_other(gateway: Running, transport: str) -
     assert shares[-1] == 100
     assert shares == [round(share, 2) for share in shares]
     result = client.of("audio_transformed")[0]
-    assert result.keys() == {"audio_data", "session_id", "variation"}
+    assert result.keys() == {"audio_data", "session_id", "variation", "seed"}
     assert (decoded(result["audio_data"])[0].shape, result["variation"]) == (
         music().shape,
         "celtic",
     )
     assert client.of("transform_undone")[0]["audio_data"] == base64_of(wav())
+    kept = request(audio=base64_of(wav()), session_id=name, steps=1)
+    assert gateway.post("/transform", json=kept).headers["X-Melodyflow-Seed"] == str(result["seed"])
 
 
 def test_a_session_without_a_name_is_given_one(gateway: Running) -> None:
@@ -172,6 +177,57 @@ def test_leaving_cancels_the_edit(gateway: Running, metrics: Metrics) -> None:
     assert state["status"] == "failed"
 
 
+def test_leaving_as_soon_as_it_is_received_leaves_nothing_behind(
+    server: EmbeddedServer, start_gateway: Start
+) -> None:
+    """The clip is still being read then; the edit ends before it has begun."""
+    small = start_gateway(server.grpc_url, server.metrics_url, SESSIONS="2")
+    cancelled = 'melodyflow_gateway_edits_total{api="socketio",outcome="cancelled"}'
+
+    async def play(name: str) -> None:
+        async with connected(small) as client:
+            long = request(audio_data=base64_of(wav(60)), session_id=name)
+            await client.socket.emit("transform_audio_request", long)
+            await client.wait_for("transform_audio_received")
+
+    for name in ("one", "two"):
+        asyncio.run(play(name))
+    assert until(lambda: small.metric(cancelled) == 2)
+    for name in ("one", "two"):
+        assert small.get(f"/api/juce/poll_status/{name}").json()["status"] == "failed"
+    third = request(session_id="three", steps=1)
+    assert small.post("/api/juce/transform_audio", json=third).status_code == 200
+
+
+def test_who_is_in_the_room_is_told_that_the_edit_was_cancelled(gateway: Running) -> None:
+    async def play() -> dict[str, Any]:
+        async with connected(gateway) as stays:
+            await stays.socket.emit("transform_audio_request", request(session_id="left", steps=1))
+            await stays.wait_for("audio_transformed")
+            async with connected(gateway) as leaves:
+                long = request(audio_data=base64_of(wav(20, 175)), session_id="left")
+                await leaves.socket.emit("transform_audio_request", long)
+                await leaves.wait_for("progress_update")
+            return await stays.wait_for("error")
+
+    error = asyncio.run(play())
+    assert "cancelled" in error["message"]
+    assert (error["session_id"], error["code"]) == ("left", 503)
+
+
+def test_without_triton_an_edit_fails_at_its_deadline(start_gateway: Start) -> None:
+    lonely = start_gateway("127.0.0.1:1", "127.0.0.1:1")
+
+    async def play() -> tuple[Client, dict[str, Any]]:
+        async with connected(lonely) as client:
+            await client.socket.emit("transform_audio_request", request(timeout_s=8))
+            return client, await client.wait_for("error")
+
+    client, error = asyncio.run(play())
+    assert (error["code"], error["retry_after"]) == (503, 5)
+    assert client.of("queue_status")[-1]["status"] == "warming"
+
+
 def test_progress_of_transform_reaches_the_sessions_room(gateway: Running) -> None:
     async def play() -> Client:
         async with connected(gateway) as client:
@@ -180,11 +236,45 @@ def test_progress_of_transform_reaches_the_sessions_room(gateway: Running) -> No
             client.got.clear()
             body = {"audio": base64_of(wav(8)), "variation": "celtic", "session_id": "both"}
             await asyncio.to_thread(gateway.post, "/transform", json=body)
-            await client.wait_for("progress_update", "queue_status")
+            async with asyncio.timeout(PATIENCE):
+                while {"progress": 100, "session_id": "both"} not in client.of("progress_update"):
+                    await asyncio.sleep(0.05)
             return client
 
     client = asyncio.run(play())
     assert {name for name, _ in client.got} <= {"progress_update", "queue_status"}
+
+
+def test_an_edit_of_the_vsts_reaches_the_sessions_room(gateway: Running) -> None:
+    async def play() -> tuple[Client, Any]:
+        async with connected(gateway) as client:
+            await client.socket.emit("transform_audio_request", request(session_id="vst", steps=1))
+            await client.wait_for("audio_transformed")
+            client.got.clear()
+            begun = await asyncio.to_thread(
+                gateway.post,
+                "/api/juce/transform_audio",
+                json=request(session_id="vst", steps=1, variation="chiptune", seed=9),
+            )
+            await client.wait_for("audio_transformed", "error")
+            return client, begun
+
+    client, begun = asyncio.run(play())
+    assert begun.status_code == 200
+    result = client.of("audio_transformed")[0]
+    assert (result["variation"], result["seed"]) == ("chiptune", 9)
+
+
+def test_midpoint_with_a_euler_variation(gateway: Running) -> None:
+    async def play() -> dict[str, Any]:
+        async with connected(gateway) as client:
+            asked = request(solver="midpoint", seed=5, audio_data=base64_of(wav(0.3)))
+            asked |= {"flowstep": None, "steps": None}
+            await client.socket.emit("transform_audio_request", asked)
+            await client.wait_for("audio_transformed", "error")
+            return client.of("audio_transformed")[0]
+
+    assert asyncio.run(play())["audio_data"] == midpoint(gateway)
 
 
 def test_with_a_token_one_is_let_in(guarded: Running) -> None:

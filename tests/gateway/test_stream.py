@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import RATE, Running, base64_of, decoded, music, until, wav
+from .conftest import RATE, Running, Start, base64_of, decoded, music, until, wav
 from .sse import Event, events
 
 Metrics = Callable[[], dict[str, float]]
@@ -110,6 +110,12 @@ def test_closing_the_connection_cancels_the_edit(gateway: Running, metrics: Metr
     gateway.http.close()
     assert until(lambda: metrics()[cancelled] == before + 1)
     assert until(lambda: gateway.metric(ours) == ours_before + 1)
+
+
+def test_an_error_says_when_to_come_back(start_gateway: Start) -> None:
+    lonely = start_gateway("127.0.0.1:1", "127.0.0.1:1")
+    name, error = stream(lonely)[-1]
+    assert (name, error["code"], error["retry_after"]) == ("error", 503, 5)
 
 
 def test_a_deadline_is_an_event(gateway: Running) -> None:

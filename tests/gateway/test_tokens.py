@@ -89,6 +89,20 @@ def test_a_browser_trades_a_token_for_a_cookie(guarded: Running) -> None:
         assert browser.get(guarded.url + "/variations", timeout=PATIENCE).status_code == 401
 
 
+@pytest.mark.parametrize(("scheme", "secure"), [("https", True), ("http", False)])
+def test_the_cookie_is_secure_where_the_page_came_over_tls(
+    guarded: Running, scheme: str, secure: bool
+) -> None:
+    answer = guarded.post(
+        "/login",
+        data={"token": TOKEN},
+        headers={"X-Forwarded-Proto": scheme},
+        allow_redirects=False,
+    )
+    assert answer.status_code == 303
+    assert ("secure" in answer.headers["Set-Cookie"].lower()) is secure
+
+
 def test_trying_tokens_is_slow(guarded: Running) -> None:
     def statuses() -> list[int]:
         return [guarded.post("/login", data={"token": f"guess-{n}"}).status_code for n in range(15)]

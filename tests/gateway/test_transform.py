@@ -14,6 +14,7 @@ import pytest
 from melodyflow_client import load_presets
 
 from .conftest import PATIENCE, RATE, ROOT, Running, base64_of, decoded, music, until, wav
+from .sse import midpoint
 
 Metrics = Callable[[], dict[str, float]]
 SEED = "X-Melodyflow-Seed"
@@ -142,7 +143,22 @@ def test_a_session_keeps_the_seed_of_each_clip(gateway: Running) -> None:
     assert seed_of(220) == "5"
     take = seed_of(220, new_take=True)
     assert take != "5"
-    assert seed_of(220) == take
+    assert seed_of(220, seed="") == take
+    drawn = seed_of(220, seed=-1)
+    assert drawn != take
+    assert seed_of(220) == drawn
+
+
+def test_midpoint_with_a_euler_variation_has_steps_of_its_own(gateway: Running) -> None:
+    asked = {"solver": "midpoint", "seed": 5, "audio": base64_of(wav(0.3)), "steps": None}
+    answer = edit(gateway, **asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["audio"] == midpoint(gateway)
+
+
+def test_other_clients_fields_are_ignored_and_null_is_left_out(gateway: Running) -> None:
+    answer = edit(gateway, debug=False, quality="high", audio_file_path=None, flowstep=None)
+    assert answer.status_code == 200, answer.text
 
 
 BAD = {

@@ -78,6 +78,13 @@ def test_other_lossless_files_are_rewritten_exactly(container: str, subtype: str
     assert clip.digest == load((sound(), RATE)).digest
 
 
+def test_a_coding_that_ffmpeg_does_not_know_is_said() -> None:
+    pytest.importorskip("av")
+    unknown = encoded(sound(), "CAF", "PCM_16").replace(b"lpcm", b"none", 1)
+    with pytest.raises(AudioError, match="no decoder"):
+        load(unknown)
+
+
 def test_wav_of_other_codings_is_rewritten() -> None:
     for subtype in ("PCM_U8", "ULAW"):
         clip = load(encoded(sound(), "WAV", subtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -21,21 +23,23 @@ from ..retry import Retry
 from . import health, juce, legacy, openapi, pages, reference, stream
 from .access import Access
 from .edits import Edits
-from .events import Events, Rooms
+from .events import Events, Rooms, TextPacket
+from .fleet import Fleet
 from .guard import Guard
 from .jobs import Jobs
 from .limits import Limits
 from .memory import MemorySessions
 from .metrics import Metrics
 from .models import SEED_HEADER
-from .problems import Problem, problem_of
+from .problems import CLIENT_GONE, Problem, problem_of
 from .redis_sessions import RedisSessions
 from .sessions import SessionStore
 from .settings import Settings
 from .state import Gateway
 from .triton import Triton
 
-# A server that is away is tried again for about four seconds; then its absence is said.
+# A server that is away or full is tried again for about four seconds; then that is said. Edits of
+# the VST's and of Socket.IO's wait longer for one that is away: Edits.run(patient=True).
 RETRY = Retry(retries=3, first=0.5)
 
 _LOGINS_PER_MINUTE = 10  # of one address
@@ -79,7 +83,7 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
         retry=RETRY,
     )
     metrics, triton = Metrics(), Triton(client)
-    sessions, manager = _sessions(settings)
+    sessions, fleet = _sessions(settings)
     access = Access(settings.accepted_tokens)
     limits = Limits(settings.edits_per_minute, settings.concurrent_edits)
     edits = Edits(
@@ -93,11 +97,15 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
     jobs = Jobs(edits, sessions)
     server = socketio.AsyncServer(
         async_mode="asgi",
-        client_manager=manager,
+        client_manager=fleet,
         cors_allowed_origins=[],  # none of its own: the guard has looked at the origin
         max_http_buffer_size=settings.max_body_bytes,
+        serializer=TextPacket,
+        # Given none, the two libraries print plain text, tracebacks too, beside these.
+        logger=logging.getLogger("socketio.server"),
+        engineio_logger=logging.getLogger("engineio.server"),
     )
-    rooms = Rooms(server)
+    rooms = Rooms(server, fleet)
     server.register_namespace(Events(rooms, jobs, sessions, access, limits, metrics))
     gateway = Gateway(
         settings=settings,
@@ -115,15 +123,13 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
     return gateway, server
 
 
-def _sessions(settings: Settings) -> tuple[SessionStore, Any]:
+def _sessions(settings: Settings) -> tuple[SessionStore, Fleet | None]:
     """The store of sessions, and Socket.IO's way to clients of other gateways."""
     if settings.redis_url:
-        manager = socketio.AsyncRedisManager(settings.redis_url, channel="melodyflow:events")
-        return RedisSessions(settings.redis_url, settings.session_seconds), manager
-    return (
-        MemorySessions(settings.sessions, settings.session_bytes, settings.session_seconds),
-        None,
-    )
+        shared = RedisSessions(settings.redis_url, settings.session_seconds)
+        return shared, Fleet(settings.redis_url, shared)
+    own = MemorySessions(settings.sessions, settings.session_bytes, settings.session_seconds)
+    return own, None
 
 
 def _api(gateway: Gateway) -> FastAPI:
@@ -146,13 +152,14 @@ def _api(gateway: Gateway) -> FastAPI:
             Problem: _answer_problem,
             HTTPException: _answer_http,
             RequestValidationError: _answer_invalid,
+            ClientDisconnect: _answer_nobody,
             Exception: _answer_failure,
         },
     )
     api.state.gateway = gateway
     for part in (legacy, stream, juce, health, pages, reference):
         api.include_router(part.router)
-    openapi.without_422(api)
+    openapi.complete(api)
     api.mount("/static", StaticFiles(directory=pages.STATIC))
     return api
 
@@ -173,6 +180,11 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     flaw = error.errors()[0]
     return _error(request, 400, f"{flaw['loc'][-1]}: {flaw['msg']}", {})
+
+
+async def _answer_nobody(request: Request, _: Exception) -> Response:
+    """For a client that has left while it was sending: for the log alone."""
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _answer_failure(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..aio import AsyncMelodyFlowClient
 from ..audio import Clip, load
+from ..errors import Unavailable
 from ..events import Progress, Result
 from ..protocol import Edit, plan, plan_generation
 from .metrics import Metrics
@@ -93,6 +94,7 @@ class Edits:
                 raise Problem(400, "new_take: draws a new seed; give it or a seed, not both")
             # Before the audio is looked at: it costs nothing.
             edit = self._plan(asked)
+            log.debug("edit", extra={"variation": edit.variation, "prompt": fields.custom_prompt})
             if asked.audio is not None:
                 clip = await asyncio.to_thread(load, asked.audio, max_seconds=self._max_seconds)
                 if edit.region is not None:
@@ -121,12 +123,13 @@ class Edits:
         )
 
     async def run(
-        self, prepared: Prepared, api: str
+        self, prepared: Prepared, api: str, *, patient: bool = False
     ) -> AsyncGenerator[Waiting | Progress | Result, None]:
         """The events of an edit: Waiting as long as Triton has not begun, and whenever that
         changes; then Progress, at last the Result. Raises Problem.
 
-        Closing the generator cancels the edit. `api` is how the metrics call who asks.
+        Closing the generator cancels the edit. `api` is how the metrics call who asks. patient:
+        waits until the deadline for a server that is away or loading, not for one that is full.
         """
         started, outcome = time.monotonic(), "cancelled"
         ticket = object()
@@ -134,7 +137,8 @@ class Edits:
         tries = 0
         last: Waiting | None = None
         try:
-            source = self._client.run(prepared.clip, prepared.edit)
+            send = self._patiently if patient else self._client.run
+            source = send(prepared.clip, prepared.edit)
             async with aclosing(ticking(source, _LOOK_SECONDS)) as events:
                 async for event in events:
                     if isinstance(event, Result):
@@ -161,6 +165,27 @@ class Edits:
         finally:
             self._end(ticket)
             self._metrics.edits.labels(api, outcome).inc()
+
+    async def _patiently(
+        self, clip: Clip | None, edit: Edit
+    ) -> AsyncGenerator[Progress | Result, None]:
+        """The events of an edit that is sent again as long as the server is away or loading. A
+        server that is found ready twice and takes no edit is full, which is said."""
+        deadline = time.monotonic() + (edit.timeout or self._edit_seconds)
+        was_ready = False
+        while True:
+            try:
+                async with aclosing(self._client.run(clip, edit)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except Unavailable:
+                ready = (await self._triton.status()).model_ready
+                left = deadline - time.monotonic()
+                if (ready and was_ready) or left < _LOOK_SECONDS:
+                    raise
+                was_ready = ready
+            edit = replace(edit, timeout=left)
 
     def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
         position = self._line.index(ticket)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import socketio
@@ -13,6 +12,7 @@ from socketio.exceptions import ConnectionRefusedError
 from starlette.datastructures import Headers
 
 from .access import Access
+from .fleet import Fleet, emit_audio, error_data
 from .jobs import Jobs
 from .limits import Limits
 from .metrics import Metrics
@@ -28,10 +28,10 @@ _SOCKETS = 64  # of one owner
 
 
 class Rooms:
-    """Tells the clients in a session's room; a Listener of its jobs."""
+    """Tells the clients in a session's room; a Listener of its jobs. fleet: other gateways."""
 
-    def __init__(self, server: socketio.AsyncServer) -> None:
-        self._server = server
+    def __init__(self, server: socketio.AsyncServer, fleet: Fleet | None) -> None:
+        self._server, self._fleet = server, fleet
 
     @staticmethod
     def name(key: SessionKey) -> str:
@@ -44,15 +44,24 @@ class Rooms:
             await self._emit("progress_update", key, {"progress": round(state.progress, 2)})
 
     async def done(self, key: SessionKey, state: JobState, audio: bytes) -> None:
-        data = {"audio_data": base64.b64encode(audio).decode(), "variation": state.variation}
-        await self._emit("audio_transformed", key, data)
+        data = {"variation": state.variation, "seed": state.seed}
+        await self._emit_audio("audio_transformed", key, data, audio, job=state.job)
 
     async def failed(self, key: SessionKey, state: JobState, problem: Problem) -> None:
-        await self._emit("error", key, {"message": problem.message, "code": problem.status})
+        await self._emit("error", key, error_data(problem))
 
     async def undone(self, key: SessionKey, audio: bytes) -> None:
         """A client has its original back."""
-        await self._emit("transform_undone", key, {"audio_data": base64.b64encode(audio).decode()})
+        await self._emit_audio("transform_undone", key, {}, audio, job=None)
+
+    async def _emit_audio(
+        self, event: str, key: SessionKey, data: dict[str, Any], audio: bytes, job: str | None
+    ) -> None:
+        """job: of the result that the sessions keep; None: they keep the audio as the original."""
+        room, data = self.name(key), {**data, "session_id": key.name}
+        if self._fleet is not None:
+            await self._fleet.tell_others(event, room, data, key, job)
+        await emit_audio(self._server, event, room, data, audio)
 
     async def _emit(self, event: str, key: SessionKey, data: dict[str, Any]) -> None:
         await self._server.emit(event, {**data, "session_id": key.name}, room=self.name(key))
@@ -68,6 +77,21 @@ def queue_status(state: JobState) -> dict[str, Any]:
         "estimated_time": estimated_time(state),
         "estimated_seconds": state.estimated_seconds,
     }
+
+
+class TextPacket(socketio.packet.Packet):  # type: ignore[misc]
+    """A packet without binary attachments, of which one event could have any number, each as large
+    as a message may be. Audio comes in base64; who sends it otherwise finds a placeholder read."""
+
+    packet_type: int
+
+    def decode(self, encoded_packet: str | bytes) -> int:
+        if not isinstance(encoded_packet, str):
+            raise ValueError("binary attachments are not taken")
+        super().decode(encoded_packet)
+        if self.packet_type in (socketio.packet.BINARY_EVENT, socketio.packet.BINARY_ACK):
+            self.packet_type = socketio.packet.EVENT
+        return 0
 
 
 class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published without types
@@ -86,7 +110,6 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
         self._rooms, self._jobs, self._sessions = rooms, jobs, sessions
         self._access, self._limits, self._metrics = access, limits, metrics
         self._owners: dict[str, str] = {}
-        self._running: defaultdict[str, dict[str, str]] = defaultdict(dict)  # sid: session: job
 
     async def on_connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
         owner = self._access.owner(Headers(scope=environ["asgi.scope"]))  # the guard has let it in
@@ -99,8 +122,7 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
     async def on_disconnect(self, sid: str, *_: object) -> None:
         self._owners.pop(sid, None)
         self._metrics.sockets.set(len(self._owners))
-        for job in self._running.pop(sid, {}).values():
-            self._jobs.cancel(job)
+        self._jobs.leave(sid)
 
     async def on_transform_audio_request(self, sid: str, data: object = None) -> None:
         owner, name = self._owners[sid], _named(data)
@@ -114,16 +136,14 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
                 name = key.name
                 await self.enter_room(sid, self._rooms.name(key))
                 await self.emit("transform_audio_received", {"session_id": name}, to=sid)
-                state = await self._jobs.start(
-                    key, asked, lease, api="socketio", listener=self._rooms
+                await self._jobs.start(
+                    key, asked, lease, api="socketio", listener=self._rooms, client=sid
                 )
             except BaseException:
                 lease.release()
                 raise
-            if sid in self._owners:
-                self._running[sid][name] = state.job
-            else:  # it has left meanwhile
-                self._jobs.cancel(state.job)
+            if sid not in self._owners:  # it has left meanwhile
+                self._jobs.leave(sid)
         except Exception as error:
             await self._complain(sid, name, problem_of(error))
 
@@ -142,14 +162,7 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
     async def _complain(self, sid: str, name: str | None, problem: Problem) -> None:
         if problem.status == 429:
             self._metrics.refused.labels("limit").inc()
-        data: dict[str, object] = {
-            "message": problem.message,
-            "session_id": name,
-            "code": problem.status,
-        }
-        if problem.retry_after is not None:
-            data["retry_after"] = problem.retry_after
-        await self.emit("error", data, to=sid)
+        await self.emit("error", {**error_data(problem), "session_id": name}, to=sid)
 
 
 def _object(data: object) -> dict[str, Any]:

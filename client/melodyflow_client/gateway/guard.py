@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import Access
 from .metrics import Metrics
-from .problems import Problem
+from .problems import CLIENT_GONE, Problem
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +106,11 @@ class Guard:
 
     def _host_allowed(self, host: str) -> bool:
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            _ = urlsplit(f"//{host}").port
+            parts = urlsplit(f"//{host}")
+            name, _ = parts.hostname or "", parts.port
         except ValueError:
+            return False
+        if "@" in host:  # what stands before it is no part of the name
             return False
         if name == "localhost" or name in self._hosts:
             return True
@@ -141,7 +143,7 @@ class Guard:
         route = getattr(scope.get("route"), "path", None)
         if route is None:
             route = "/socket.io" if _is_socket_io(scope) else "other"
-        status = exchange.status or 499  # as nginx calls a client that left before an answer
+        status = exchange.status or CLIENT_GONE
         if status == 413:
             self._metrics.refused.labels("size").inc()
         self._metrics.requests.labels(route, str(status)).inc()
@@ -229,7 +231,10 @@ def _same_origin(origin: str, host: str) -> bool:
 
     The scheme may be another than the one that arrives here, behind a proxy that ends TLS.
     """
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     if parts.scheme not in ("http", "https"):
         return False
     default = f":{80 if parts.scheme == 'http' else 443}"

@@ -13,7 +13,7 @@ from typing import Protocol
 from ..events import Progress, Result
 from .edits import Edits, Prepared, Waiting
 from .limits import Lease
-from .problems import Problem, problem_of
+from .problems import RETRY_SECONDS, Problem, problem_of
 from .reading import Asked
 from .sessions import JobState, SessionKey, SessionStore
 from .ticking import ticking
@@ -42,8 +42,7 @@ class Jobs:
     def __init__(self, edits: Edits, sessions: SessionStore) -> None:
         self._edits = edits
         self._sessions = sessions
-        self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
-        self._latest: dict[SessionKey, str] = {}  # jobs by session
+        self._clients: dict[asyncio.Task[None], str | None] = {}  # of each job that runs
 
     async def start(
         self,
@@ -52,47 +51,49 @@ class Jobs:
         lease: Lease,
         *,
         api: str,
-        listener: Listener | None = None,
+        listener: Listener,
+        client: str | None = None,
     ) -> JobState:
         """Begins an edit as the session's job, and returns when its request is found good.
 
-        With a listener the job lives as long as its client is connected; without, as long as
-        somebody polls it. The lease is released when it ends. Raises Problem, and then keeps none.
+        client: a connection that can be lost; its job lives until leave() names it. None: the job
+        lives as long as somebody polls it. The job that it supersedes learns that, in whichever
+        gateway it runs, from its next report. The lease is released when the job ends. Raises
+        Problem, and then keeps none.
         """
         prepared = await self._edits.prepare(key, asked)
         state = JobState(
             job=secrets.token_hex(8),
-            polled=listener is None,
+            polled=client is None,
             seed=prepared.seed,
             variation=asked.fields.options().get("variation"),
         )
         assert asked.audio is not None  # the models of jobs have no text-to-music
-        await self._sessions.begin(key, state, asked.audio)
-        # One of another gateway learns from its next report that it is superseded.
-        self.cancel(self._latest.get(key, ""))
+        await self._sessions.begin(key, state)
         task = asyncio.create_task(self._run(key, prepared, state, api, listener))
-        self._tasks[state.job], self._latest[key] = task, state.job
+        self._clients[task] = client
 
-        def ended(_: object) -> None:
-            self._tasks.pop(state.job, None)
-            if self._latest.get(key) == state.job:
-                del self._latest[key]
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._clients[task]
             lease.release()
 
         task.add_done_callback(ended)
+        # A task that is cancelled before its first step never runs, and could not say how it ended.
+        await asyncio.sleep(0)
         return state
 
-    def cancel(self, job: str) -> None:
-        """Cancels a job of this gateway, if it still runs."""
-        task = self._tasks.get(job)
-        if task is not None:
-            task.cancel()
+    def leave(self, client: str) -> None:
+        """Cancels what a client has begun that has gone."""
+        for task, its_client in self._clients.items():
+            if its_client == client:
+                task.cancel()
 
     async def close(self) -> None:
         """Cancels all of them."""
-        for task in self._tasks.values():
+        tasks = list(self._clients)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(
         self,
@@ -100,18 +101,16 @@ class Jobs:
         prepared: Prepared,
         state: JobState,
         api: str,
-        listener: Listener | None,
+        listener: Listener,
     ) -> None:
         try:
             await self._follow(key, prepared, state, api, listener)
         except asyncio.CancelledError:
-            await self._end(key, failed(state, "the edit was cancelled"), None)
+            reason = "the edit was cancelled: its client has left, or the gateway stops"
+            await self._fail(key, state, Problem(503, reason, RETRY_SECONDS), listener)
             raise
         except Exception as error:
-            problem = problem_of(error)
-            state = failed(state, problem.message)
-            if await self._end(key, state, None) and listener is not None:
-                await listener.failed(key, state, problem)
+            await self._fail(key, state, problem_of(error), listener)
 
     async def _follow(
         self,
@@ -119,15 +118,16 @@ class Jobs:
         prepared: Prepared,
         state: JobState,
         api: str,
-        listener: Listener | None,
+        listener: Listener,
     ) -> None:
         told = float("-inf")
-        events = ticking(self._edits.run(prepared, api), REPORT_SECONDS)
+        events = ticking(self._edits.run(prepared, api, patient=True), REPORT_SECONDS)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Result):
                     state = moved(state, event)
-                    if await self._sessions.finish(key, state, event.audio) and listener:
+                    original = prepared.asked.audio
+                    if await self._sessions.finish(key, state, original, event.audio):
                         await listener.told(key, state)
                         await listener.done(key, state, event.audio)
                     return
@@ -136,19 +136,22 @@ class Jobs:
                     continue
                 told = time.monotonic()
                 if not await self._sessions.report(key, state):
-                    # Superseded, and then this changes nothing, or its client is gone. Leaving
+                    # Its client is gone, or it is superseded, and then nobody is told. Leaving
                     # the loop cancels the edit.
-                    await self._end(key, failed(state, "nobody asked after it any more"), None)
-                    return
-                if listener is not None:
-                    await listener.told(key, state)
+                    raise Problem(503, "nobody asked after it any more", RETRY_SECONDS)
+                await listener.told(key, state)
 
-    async def _end(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
+    async def _fail(
+        self, key: SessionKey, state: JobState, problem: Problem, listener: Listener
+    ) -> None:
+        state = failed(state, problem.message)
         try:
-            return await self._sessions.finish(key, state, result)
-        except Problem as problem:
-            log.warning("a job's end could not be kept", extra={"reason": problem.message})
-            return True
+            superseded = not await self._sessions.finish(key, state)
+        except Problem as lost:
+            log.warning("a job's end could not be kept", extra={"reason": lost.message})
+            superseded = False
+        if not superseded:
+            await listener.failed(key, state, problem)
 
 
 def moved(state: JobState, event: Waiting | Progress | Result | None) -> JobState:
@@ -166,7 +169,8 @@ def moved(state: JobState, event: Waiting | Progress | Result | None) -> JobStat
         return replace(
             state,
             status="processing",
-            progress=round(100 * event.progress, 2),
+            # One that is begun anew does not fall back.
+            progress=max(state.progress, round(100 * event.progress, 2)),
             position=0,
             estimated_seconds=None,
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
 
+from .encoding import json_with_audio
 from .jobs import failed
 from .models import (
     SESSION_ID,
@@ -49,7 +49,7 @@ async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> Ju
     try:
         asked, _ = await read_edit(request, AudioDataRequest, None, audio="audio_data")
         key = SessionKey(owner, asked.fields.session_id or new_session_id())
-        state = await gateway.jobs.start(key, asked, lease, api="juce")
+        state = await gateway.jobs.start(key, asked, lease, api="juce", listener=gateway.rooms)
     except BaseException:
         lease.release()
         raise
@@ -85,10 +85,13 @@ async def poll_status(
         queue_status=_queue_status(state),
         transform_in_progress=state.running,
         seed=state.seed,
-        audio_data=base64.b64encode(audio).decode() if audio is not None else None,
         error=state.error,
+    ).model_dump(exclude_none=True)
+    if audio is None:
+        return JSONResponse(answer)
+    return Response(
+        await json_with_audio(answer, "audio_data", audio), media_type="application/json"
     )
-    return JSONResponse(answer.model_dump(exclude_none=True))
 
 
 @router.post(
@@ -98,13 +101,15 @@ async def poll_status(
     responses=errors(400, 401, 404, 413, 500, 503, model=JuceError),
     openapi_extra=body(SessionRequest),
 )
-async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> JuceUndone:
+async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> Response:
     asked = parse(await request.body(), SessionRequest)
     original = await gateway.sessions.original(SessionKey(owner, asked.session_id))
     if original is None:
         raise Problem(404, f"session_id: {asked.session_id!r}; nothing to undo there")
-    return JuceUndone(
-        audio_data=base64.b64encode(original).decode(), message="the audio before the edit"
+    answer = JuceUndone(audio_data="", message="the audio before the edit")
+    rest = answer.model_dump(exclude={"audio_data"})
+    return Response(
+        await json_with_audio(rest, "audio_data", original), media_type="application/json"
     )
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ..events import Result
 from .edits import Prepared
+from .encoding import json_with_audio
 from .jobs import REPORT_SECONDS, moved
 from .models import (
     SEED_HEADER,
@@ -25,7 +25,7 @@ from .models import (
     Variations,
 )
 from .openapi import EDIT, SEED_HEADER_DOC, body, errors
-from .problems import Problem
+from .problems import CLIENT_GONE, Problem
 from .reading import read_edit
 from .sessions import JobState, SessionKey
 from .state import Gateway, Owner, Shared
@@ -73,17 +73,16 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
         try:
             result = await _unless_gone(request, lambda: _edit(gateway, key, prepared))
         except ClientGone:
-            return Response(status_code=499)  # goes nowhere but into the log
+            return Response(status_code=CLIENT_GONE)  # goes nowhere but into the log
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
-    answer = TransformAnswer(
-        audio=base64.b64encode(result.audio).decode(),
-        loudness=LoudnessAnswer(**result.loudness) if result.loudness else None,
-    )
     # Clients that did not ask for a loudness get the two fields that they know.
-    unasked = {"loudness"} if answer.loudness is None else None
-    return JSONResponse(answer.model_dump(exclude=unasked), headers=headers)
+    unasked = {"audio", "loudness"} if result.loudness is None else {"audio"}
+    loudness = LoudnessAnswer(**result.loudness) if result.loudness else None
+    rest = TransformAnswer(audio="", loudness=loudness).model_dump(exclude=unasked)
+    answer = await json_with_audio(rest, "audio", result.audio)
+    return Response(answer, media_type="application/json", headers=headers)
 
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:
@@ -91,6 +90,8 @@ async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) ->
     async with aclosing(gateway.edits.run(prepared, "transform")) as events:
         async for event in events:
             if isinstance(event, Result):
+                if key is not None:
+                    await gateway.rooms.told(key, moved(state, event))
                 return event
             before, state = state.status, moved(state, event)
             due = state.status != before or time.monotonic() - told >= REPORT_SECONDS

@@ -31,10 +31,9 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Sets up the process' logs. Libraries say warnings; the gateway, and how the server starts,
-    what `level` asks for."""
+    """Sets up the process' logs: what the gateway says from `level` on, of libraries warnings.
+    What they say below that may hold the paths and the ids that open a session."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("melodyflow_client.gateway").setLevel(level.upper())
-    logging.getLogger("uvicorn.error").setLevel("INFO" if level == "debug" else level.upper())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -34,8 +35,9 @@ class MemorySessions:
 
     def __init__(self, sessions: int, size: int, seconds: float) -> None:
         self._most, self._size, self._seconds = sessions, size, seconds
-        self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()
+        self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()  # by their last use
         self._bytes = 0
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         seeds = self._session(key).seeds
@@ -48,25 +50,33 @@ class MemorySessions:
             seeds.popitem(last=False)
         return seeds[clip]
 
-    async def begin(self, key: SessionKey, state: JobState, original: bytes) -> None:
+    async def begin(self, key: SessionKey, state: JobState) -> None:
         session = self._session(key)
-        session.state = None
-        self._store(key, session, original, None)
+        self._store(key, session, session.original, None)
         session.state, session.polled = state, time.monotonic()
 
     async def report(self, key: SessionKey, state: JobState) -> bool:
         session = self._sessions.get(key)
         if session is None or session.state is None or session.state.job != state.job:
             return False
-        session.state, session.used = state, time.monotonic()
+        session.state = state
+        self._touch(key)
         return not state.polled or time.monotonic() - session.polled < POLL_SECONDS
 
-    async def finish(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
+    async def finish(
+        self,
+        key: SessionKey,
+        state: JobState,
+        original: bytes | None = None,
+        result: bytes | None = None,
+    ) -> bool:
         session = self._sessions.get(key)
         if session is None or session.state is None or session.state.job != state.job:
             return False
-        self._store(key, session, session.original, result)
-        session.state, session.used = state, time.monotonic()
+        if result is not None:
+            self._store(key, session, original, result)
+        session.state = state
+        self._touch(key)
         return True
 
     async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
@@ -90,14 +100,19 @@ class MemorySessions:
     async def close(self) -> None:
         self._sessions.clear()
         self._bytes = 0
+        if self._sweeping is not None:
+            self._sweeping.cancel()
 
     def _known(self, key: SessionKey) -> _Session | None:
         self._forget_old()
         session = self._sessions.get(key)
         if session is not None:
-            session.used = time.monotonic()
-            self._sessions.move_to_end(key)
+            self._touch(key)
         return session
+
+    def _touch(self, key: SessionKey) -> None:
+        self._sessions[key].used = time.monotonic()
+        self._sessions.move_to_end(key)
 
     def _session(self, key: SessionKey) -> _Session:
         session = self._known(key)
@@ -105,21 +120,18 @@ class MemorySessions:
             while len(self._sessions) >= self._most:
                 self._drop_one(key)
             session = self._sessions[key] = _Session(used=time.monotonic())
+            if self._sweeping is None:
+                self._sweep()
         return session
 
     def _store(
         self, key: SessionKey, session: _Session, original: bytes | None, result: bytes | None
     ) -> None:
-        self._bytes -= session.bytes
+        more = len(original or b"") + len(result or b"") - session.bytes
+        while self._bytes + more > self._size:
+            self._drop_one(key)
         session.original, session.result = original, result
-        self._bytes += session.bytes
-        try:
-            while self._bytes > self._size:
-                self._drop_one(key)
-        except Problem:
-            self._bytes -= session.bytes
-            session.original = session.result = None
-            raise
+        self._bytes += more
 
     def _drop_one(self, kept: SessionKey) -> None:
         for key, session in self._sessions.items():
@@ -128,9 +140,16 @@ class MemorySessions:
                 return
         raise Problem(503, "no room for another session", RETRY_SECONDS)
 
+    def _sweep(self) -> None:
+        """Forgets what is old now and then, also where nobody asks for anything any more."""
+        self._forget_old()
+        self._sweeping = None
+        if self._sessions:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(self._seconds, self._sweep)
+
     def _forget_old(self) -> None:
         oldest = time.monotonic() - self._seconds
-        # In the order of their last use but for those with a job, which is written as it goes on.
         for key, session in list(self._sessions.items()):
             if session.used >= oldest:
                 break

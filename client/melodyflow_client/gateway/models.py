@@ -84,7 +84,8 @@ class EditFields(BaseModel):
         Field(
             ge=-1,
             le=2**31 - 1,
-            description="Left out or -1: the last one of this session and clip, else a random one.",
+            description="Left out: the last one of this session and clip, else a random one. "
+            "-1: a random one.",
         ),
     ] = None
     new_take: Annotated[bool | None, Field(description="Draws a new seed.")] = None
@@ -137,12 +138,12 @@ class EditFields(BaseModel):
     def _plain(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        if "audio_file_path" in data:
+        if data.get("audio_file_path") is not None:
             raise ValueError(
                 "audio_file_path: the server opens no path of a client's; send the audio itself"
             )
         for name, value in data.items():
-            if isinstance(value, bool) and name not in _SWITCHES:
+            if isinstance(value, bool) and name in cls.model_fields and name not in _SWITCHES:
                 raise ValueError(f"{name}: {str(value).lower()}; no truth value is expected")
         return {
             name: value

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from . import examples
 from .models import EditFields, ErrorBody
 
 _MEANINGS = {
@@ -32,7 +33,14 @@ def errors(*codes: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, d
     for code in sorted({*codes, *_ALWAYS}):
         # Those of the door have one form everywhere.
         body = ErrorBody if code in (*_ALWAYS, 413) else model
-        answers[code] = {"model": body, "description": _MEANINGS[code]}
+        example: dict[str, object] = {"error": examples.ERRORS[code]}
+        if body is not ErrorBody:
+            example = {"success": False, **example}
+        answers[code] = {
+            "model": body,
+            "description": _MEANINGS[code],
+            "content": {"application/json": {"example": example}},
+        }
         if code in (429, 503):
             answers[code]["headers"] = {
                 "Retry-After": {"description": "seconds", "schema": {"type": "integer"}}
@@ -42,7 +50,10 @@ def errors(*codes: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, d
 
 def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[str, Any]:
     """`openapi_extra` of a route that reads a JSON body, or a form with the file `audio`."""
-    content: dict[str, Any] = {"application/json": {"schema": model.model_json_schema()}}
+    example = examples.OF_MODEL[model.__name__]
+    content: dict[str, Any] = {
+        "application/json": {"schema": model.model_json_schema(), "example": example}
+    }
     if form is not None:
         schema = form.model_json_schema()
         schema["properties"] = {
@@ -57,8 +68,9 @@ def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[s
     return {"requestBody": {"required": True, "content": content}}
 
 
-def without_422(api: FastAPI) -> None:
-    """Takes FastAPI's own answer to invalid parameters out of the document: here it is a 400."""
+def complete(api: FastAPI) -> None:
+    """Takes FastAPI's own answer to invalid parameters out of the document, for here it is a 400,
+    and puts examples of answers in."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:
@@ -68,6 +80,9 @@ def without_422(api: FastAPI) -> None:
                 route["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        for name, schema in document["components"]["schemas"].items():
+            if name in examples.OF_MODEL:
+                schema["examples"] = [examples.OF_MODEL[name]]
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

@@ -17,6 +17,7 @@ from ..errors import (
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5  # for a server that is full or gone
+CLIENT_GONE = 499  # as nginx calls a client that left before an answer
 
 
 class Problem(Exception):

@@ -24,8 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Asked:
-    """An edit as a client asked for it; audio: the file's bytes as they came. Or text-to-music: no
-    audio, and a duration in seconds."""
+    """An edit as a client asked for it; audio: the file's bytes as they came, and only here. Or
+    text-to-music: no audio, and a duration in seconds."""
 
     fields: EditFields
     audio: bytes | None
@@ -54,7 +54,8 @@ async def read_edit(
     if kind not in ("application/json", ""):
         allowed = "application/json" + (" or multipart/form-data" if form else "")
         raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
-    body = await request.body()
+    # Not request.body(), which would keep it as long as the request, and so the edit, goes on.
+    body = b"".join([chunk async for chunk in request.stream()])
     # Tens of megabytes may be in it: other requests go on meanwhile.
     return await asyncio.to_thread(parse_edit, body, model, audio), False
 
@@ -63,7 +64,9 @@ def parse_edit(body: bytes | dict[str, Any], model: type[EditFields], audio: str
     """An edit from JSON, or from what JSON became. Raises Problem."""
     parsed = parse(body, model)
     text = getattr(parsed, audio)
-    return _asked(parsed, None if text is None else decode_audio(audio, text))
+    if text is None:
+        return _asked(parsed, None)
+    return _asked(parsed.model_copy(update={audio: ""}), decode_audio(audio, text))
 
 
 def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:

@@ -25,19 +25,23 @@ log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-# KEYS: session. ARGV: job, state, seconds to keep, and more fields with their values. What another
-# job has begun is left alone. -> when the job was last asked after, seconds since 1970; nil.
+# KEYS: session. ARGV: job, state, seconds to keep, the time, and more fields with their values.
+# What another job has begun is left alone; what Redis has lost meanwhile (evicted, restarted) is
+# written anew. -> when the job was last asked after, seconds since 1970; nil.
 _WRITE = """
-if redis.call('HGET', KEYS[1], 'job') ~= ARGV[1] then return nil end
-redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 4))
+local job = redis.call('HGET', KEYS[1], 'job')
+if job and job ~= ARGV[1] then return nil end
+redis.call('HSET', KEYS[1], 'job', ARGV[1], 'state', ARGV[2], unpack(ARGV, 5))
+redis.call('HSETNX', KEYS[1], 'polled', ARGV[4])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return redis.call('HGET', KEYS[1], 'polled')
 """
 
 # KEYS: seeds. ARGV: clip, the seed if there is none, the seed in any case or '', seconds to keep,
-# how many are kept. -> the clip's seed.
+# how many are kept: one more clip than that, and all are forgotten. -> the clip's seed.
 _SEED = """
-if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then redis.call('DEL', KEYS[1]) end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0
+  and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then redis.call('DEL', KEYS[1]) end
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 else redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -57,15 +61,10 @@ class RedisSessions:
         arguments = (clip, draw_seed(), "" if chosen is None else chosen, self._seconds, SEEDS_KEPT)
         return int(await self._run(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
 
-    async def begin(self, key: SessionKey, state: JobState, original: bytes) -> None:
-        fields = {
-            "job": state.job,
-            "state": _dump(state),
-            "original": original,
-            "polled": time.time(),
-        }
+    async def begin(self, key: SessionKey, state: JobState) -> None:
+        fields = {"job": state.job, "state": _dump(state), "polled": time.time()}
         pipe = self._redis.pipeline(transaction=True)
-        pipe.delete(_name(key))
+        pipe.hdel(_name(key), "result")
         pipe.hset(_name(key), mapping=cast(Any, fields))
         pipe.expire(_name(key), self._seconds)
         await self._run(pipe.execute())
@@ -76,9 +75,16 @@ class RedisSessions:
             return False
         return not state.polled or time.time() - float(polled) < POLL_SECONDS
 
-    async def finish(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
-        more = () if result is None else ("result", result)
-        return await self._write(key, state, *more) is not None
+    async def finish(
+        self,
+        key: SessionKey,
+        state: JobState,
+        original: bytes | None = None,
+        result: bytes | None = None,
+    ) -> bool:
+        audio = {"original": original, "result": result}
+        more = [part for field in audio.items() if field[1] is not None for part in field]
+        return await self._write(key, state, *cast(list[Any], more)) is not None
 
     async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
         state, result = await self._run(
@@ -109,8 +115,7 @@ class RedisSessions:
         await self._redis.aclose()
 
     async def _write(self, key: SessionKey, state: JobState, *more: str | bytes) -> bytes | None:
-        # HSET needs a field at least beside the state; the job's id stays what it is.
-        arguments = (state.job, _dump(state), self._seconds, "job", state.job, *more)
+        arguments = (state.job, _dump(state), self._seconds, time.time(), *more)
         done = self._redis.eval(_WRITE, 1, _name(key), *cast(Any, arguments))
         return cast(bytes | None, await self._run(done))
 

@@ -70,24 +70,31 @@ class SessionStore(Protocol):
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         """The seed for a clip (its digest), kept as its last: the one asked for; else, unless a
-        new take is, the clip's last; else a random one."""
+        new take or -1 is, the clip's last; else a random one."""
 
-    async def begin(self, key: SessionKey, state: JobState, original: bytes) -> None:
-        """A job begins, and takes the place of the one before; `original` is for undo."""
+    async def begin(self, key: SessionKey, state: JobState) -> None:
+        """A job begins, takes the place of the one before, and its result is forgotten."""
 
     async def report(self, key: SessionKey, state: JobState) -> bool:
         """Writes a job's state. False: another job has taken its place, or a polled one is not
         asked after any more (POLL_SECONDS)."""
 
-    async def finish(self, key: SessionKey, state: JobState, result: bytes | None) -> bool:
-        """Writes a job's last state and its audio. False: another job has taken its place."""
+    async def finish(
+        self,
+        key: SessionKey,
+        state: JobState,
+        original: bytes | None = None,
+        result: bytes | None = None,
+    ) -> bool:
+        """Writes a job's last state and, where it is done, the audio before it and after: what
+        fails leaves the undo of the edit before it. False: another job has taken its place."""
 
     async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
         """The state and, when completed, the audio; None where there is no job. Asking counts as
         a sign of life."""
 
     async def original(self, key: SessionKey) -> bytes | None:
-        """The audio before the last edit; None where there is none."""
+        """The audio before the last edit that was done; None where there is none."""
 
     async def sizes(self) -> tuple[int, int] | None:
         """Sessions and their bytes of audio; None where that is not known."""
@@ -100,7 +107,7 @@ class SessionStore(Protocol):
 
 
 def wanted_seed(seed: int | None, new_take: bool) -> int | None:
-    """The seed that replaces a clip's last one; None: the last one stays."""
+    """The seed that replaces a clip's last one, -1 as a new take; None: the last one stays."""
     if seed is not None and seed >= 0:
         return seed % SEEDS
-    return draw_seed() if new_take else None
+    return draw_seed() if new_take or seed == -1 else None

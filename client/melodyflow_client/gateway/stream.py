@@ -7,7 +7,7 @@ The answer is `text/event-stream`. Every event's data is one JSON object:
     queued    session_id, position, estimated_seconds   at once, and when it changes
     progress  session_id, progress (0-100), stage, step ([done, total])
     result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info
-    error     error, code (as an HTTP status)
+    error     error, code (as an HTTP status), retry_after (seconds; where waiting helps)
 
 `queued` lasts until Triton answers; its position counts the edits of this gateway alone, and both
 of its numbers are approximate. A comment line comes every 10 seconds without an event. The last
@@ -17,7 +17,6 @@ with the request itself is no event: it is answered with its status and {"error"
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -28,6 +27,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..events import Progress, Result
 from .edits import Prepared, Waiting
+from .encoding import json_with_audio
 from .limits import Lease
 from .models import StreamRequest, StrictFields
 from .openapi import EDIT, body, errors
@@ -101,12 +101,18 @@ async def _events(
     try:
         async with aclosing(ticking(source, HEARTBEAT_SECONDS)) as events:
             async for event in events:
-                yield b": still here\n\n" if event is None else _encode(key.name, prepared, event)
+                if event is None:
+                    yield b": still here\n\n"
+                else:
+                    yield await _encode(key.name, prepared, event)
     except Problem as problem:
-        yield _event("error", {"error": problem.message, "code": problem.status})
+        data: dict[str, object] = {"error": problem.message, "code": problem.status}
+        if problem.retry_after is not None:
+            data["retry_after"] = problem.retry_after
+        yield _event("error", data)
 
 
-def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
+async def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
     data: dict[str, object] = {"session_id": session_id}
     if isinstance(event, Waiting):
         data |= {"position": event.position, "estimated_seconds": event.seconds}
@@ -119,7 +125,6 @@ def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Res
         }
         return _event("progress", data)
     data |= {
-        "audio": base64.b64encode(event.audio).decode(),
         "variation": event.variation,
         "prompt": event.info.get("parameters", {}).get("prompt"),
         "seed": event.seed,
@@ -127,7 +132,7 @@ def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Res
         "gain_db": event.gain_db,
         "info": dict(event.info),
     }
-    return _event("result", data)
+    return await json_with_audio(data, "audio", event.audio, b"event: result\ndata: ", b"\n\n")
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:

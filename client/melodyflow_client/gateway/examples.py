@@ -1,0 +1,83 @@
+"""Examples for the OpenAPI document: requests that can be sent as they stand, and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# A fifth of a second of silence, 44.1 kHz, mono: a whole FLAC file in base64.
+SOUND = (
+    "ZkxhQwAAACIQABAAAAALAAANCsRA8AAAInSILHAppQl3abhb0Xb1dSaEhAAAKCAAAAByZWZlcmVuY2UgbGliRkxBQyAx"
+    "LjQuMyAyMDIzMDYyMwAAAAD/+MkIAJUAAAAhvf/4yQgBkgAAAE3F//h5CAICc8MAAACfEg=="
+)
+
+_EDIT = {"variation": "strings_quartet", "flowstep": 0.12, "session_id": "test_session"}
+
+# By the name of the model, of JSON bodies and answers.
+OF_MODEL: dict[str, dict[str, Any]] = {
+    "TransformRequest": {"audio": SOUND, **_EDIT},
+    "StreamRequest": {"audio": SOUND, **_EDIT},
+    "AudioDataRequest": {"audio_data": SOUND, **_EDIT},
+    "SessionRequest": {"session_id": "test_session"},
+    "TransformAnswer": {"audio": SOUND, "message": "Audio processed successfully"},
+    "Variations": {
+        "variations": {
+            "celtic": {
+                "prompt": "Celtic folk with harp and tin whistle, for a journey on foot.",
+                "flowstep": 0.12,
+                "steps": 25,
+                "category": "acoustic",
+            }
+        }
+    },
+    "Health": {
+        "status": "healthy",
+        "error": None,
+        "gpu_available": False,
+        "model_loaded": True,
+        "uptime": 71.5,
+        "resources": {
+            "cpu_percent": 42.5,
+            "memory_percent": 31.0,
+            "gpu_memory_used": None,
+            "gpu_memory_total": None,
+        },
+        "queue": {"waiting": 0, "gateway_waiting": 0, "gateway_running": 1},
+        "checkpoint": {"name": "demo", "licence": "MIT", "sha256": "5d6b" * 16},
+        "version": "0.1.0",
+    },
+    "JuceStarted": {
+        "success": True,
+        "session_id": "test_session",
+        "seed": 1203948573,
+        "message": "the edit has begun",
+    },
+    "JuceStatus": {
+        "success": True,
+        "status": "processing",
+        "progress": 37.5,
+        "queue_status": {
+            "status": "processing",
+            "message": "the edit is under way",
+            "position": 0,
+            "estimated_time": None,
+        },
+        "transform_in_progress": True,
+        "seed": 1203948573,
+    },
+    "JuceUndone": {"success": True, "audio_data": SOUND, "message": "the audio before the edit"},
+}
+
+# By the status.
+ERRORS = {
+    400: "flowstep: 1; input should be less than 1",
+    401: "a valid token is needed: Authorization: Bearer TOKEN",
+    403: "Origin: another site's pages may not use this gateway",
+    404: "variation: no variation is called 'kazoo'; `melodyflow variations` lists them",
+    413: "the body is too large; at most 67108864 bytes are taken",
+    415: "Content-Type: 'text/plain'; application/json or multipart/form-data",
+    421: "Host: 'evil.example'; this gateway does not serve that name",
+    429: "32 edits of yours run or wait already",
+    500: "the edit failed, and not by what was asked; request id 0f3c9a51",
+    503: "no server answers at 127.0.0.1:8001: failed to connect to all addresses",
+    504: "timeout: no result within 600 s",
+}

@@ -1,0 +1,83 @@
+"""Socket.IO's rooms over several gateways that share one Redis."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import socketio
+
+from .encoding import base64_text
+from .problems import Problem
+from .sessions import SessionKey, SessionStore
+
+log = logging.getLogger(__name__)
+
+
+class Fleet(socketio.AsyncRedisManager):  # type: ignore[misc]  # published without types
+    """Passes events on to the other gateways, audio without its bytes.
+
+    Redis cuts off a subscriber that has 32 MiB before it (client-output-buffer-limit), and a clip
+    of two minutes is more. So of audio only its event is published, and each gateway that has
+    clients in the room reads the audio from the sessions.
+    """
+
+    def __init__(self, url: str, sessions: SessionStore) -> None:
+        super().__init__(url, channel="melodyflow:events", logger=log)
+        self._sessions = sessions
+
+    async def tell_others(
+        self, event: str, room: str, data: dict[str, Any], key: SessionKey, job: str | None
+    ) -> None:
+        """Has the other gateways emit an event with the result of a job that the session keeps, or
+        with its original."""
+        kept = {"owner": key.owner, "name": key.name, "job": job}
+        message = {"method": "emit", "event": event, "room": room, "data": data, "kept": kept}
+        await self._publish({**message, "host_id": self.host_id})
+
+    async def _handle_emit(self, message: dict[str, Any]) -> None:
+        """What the library does with an event that came through Redis, or is to go there."""
+        kept = message.get("kept")
+        if kept is None:
+            await super()._handle_emit(message)
+            return
+        room, data = message["room"], message["data"]
+        if not any(self.get_participants("/", room)):
+            return
+        try:
+            audio = await self._audio(SessionKey(kept["owner"], kept["name"]), kept["job"])
+        except Problem as problem:
+            data = {**error_data(problem), "session_id": data["session_id"]}
+            await self.server.emit("error", data, room=room, ignore_queue=True)
+            return
+        if audio is not None:
+            await emit_audio(self.server, message["event"], room, data, audio)
+
+    async def _audio(self, key: SessionKey, job: str | None) -> bytes | None:
+        """None: a newer job has taken the place of this one. Raises Problem."""
+        if job is None:
+            audio = await self._sessions.original(key)
+        else:
+            state, audio = await self._sessions.poll(key) or (None, None)
+            if state is not None and state.job != job:
+                return None
+        if audio is None:
+            raise Problem(500, "the audio is no longer kept")
+        return audio
+
+
+async def emit_audio(
+    server: socketio.AsyncServer, event: str, room: str, data: dict[str, Any], audio: bytes
+) -> None:
+    """Emits an event with its audio to the clients of this gateway alone."""
+    if any(server.manager.get_participants("/", room)):
+        data = {"audio_data": await base64_text(audio), **data}
+        await server.emit(event, data, room=room, ignore_queue=True)
+
+
+def error_data(problem: Problem) -> dict[str, Any]:
+    """Of an `error` event."""
+    data: dict[str, Any] = {"message": problem.message, "code": problem.status}
+    if problem.retry_after is not None:
+        data["retry_after"] = problem.retry_after
+    return data
