@@ -70,6 +70,9 @@ class Jobs:
         )
         await self._sessions.begin(key, state)
         task = asyncio.create_task(self._run(key, prepared, state, api, listener))
+        # Known, and so cancelled, only after its first step: before that a task that is cancelled
+        # never runs, and could not say how it ended.
+        await asyncio.sleep(0)
         self._clients[task] = client
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -77,8 +80,6 @@ class Jobs:
             lease.release()
 
         task.add_done_callback(ended)
-        # A task that is cancelled before its first step never runs, and could not say how it ended.
-        await asyncio.sleep(0)
         return state
 
     def leave(self, client: str) -> None:
