@@ -71,6 +71,9 @@ class Jobs:
         assert asked.audio is not None  # the models of jobs have no text-to-music
         await self._sessions.begin(key, state)
         task = asyncio.create_task(self._run(key, prepared, state, api, listener))
+        # Known, and so cancelled, only after its first step: before that a task that is cancelled
+        # never runs, and could not say how it ended.
+        await asyncio.sleep(0)
         self._clients[task] = client
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -78,8 +81,6 @@ class Jobs:
             lease.release()
 
         task.add_done_callback(ended)
-        # A task that is cancelled before its first step never runs, and could not say how it ended.
-        await asyncio.sleep(0)
         return state
 
     def leave(self, client: str) -> None:
