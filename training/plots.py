@@ -31,6 +31,7 @@ def draw(work: Path, path: Path) -> None:
         axis.set_visible(False)
     for axis, (part, name, noted) in zip(axes.flat, wanted, strict=False):
         axis.set_visible(True)
+        noted = [n for n in noted if name in n]
         axis.plot([n["minute"] for n in noted], [n[name] for n in noted], linewidth=1.2)
         axis.set_title(f"{part}: {name}", fontsize=9)
         axis.set_xlabel("minutes", fontsize=8)

@@ -86,6 +86,7 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Classifier:
     noted = run.progress.spent
     fresh = random.Random(0)
     held = [(captions.held_out(n, fresh), i) for i, n in enumerate(CLASSES) for _ in range(8)]
+    begun = run.progress.step
     for share in run.turns():
         for group in optimizer.param_groups:
             group["lr"] = rate(share, PEAK)
@@ -105,8 +106,9 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Classifier:
             run.note(loss=loss.item(), held_out=accuracy(model, held, device))
     final = Classifier().to(device).eval()
     final.load_state_dict(run.average.state(model))
-    run.note(loss=loss.item(), held_out=accuracy(final, held, device))
-    run.save()
+    if run.progress.step > begun:
+        run.note(loss=loss.item(), held_out=accuracy(final, held, device))
+        run.save()
     return final.eval()
 
 
