@@ -194,7 +194,8 @@ def test_leaving_as_soon_as_it_is_received_leaves_nothing_behind(
         asyncio.run(play(name))
     assert until(lambda: small.metric(cancelled) == 2)
     for name in ("one", "two"):
-        assert small.get(f"/api/juce/poll_status/{name}").json()["status"] == "failed"
+        path = f"/api/juce/poll_status/{name}"
+        assert until(lambda path=path: small.get(path).json()["status"] == "failed")
     third = request(session_id="three", steps=1)
     assert small.post("/api/juce/transform_audio", json=third).status_code == 200
 
