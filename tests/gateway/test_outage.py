@@ -18,8 +18,12 @@ import pytest
 from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
 
 from ..server import raw
+from ..server.conftest import read_metrics
 from .conftest import PATIENCE, Running, Start, base64_of, decoded, music, until, wav
 from .sse import events
+
+QUEUE = 3  # edits that may wait in Triton
+PENDING = 'nv_inference_pending_request_count{model="melodyflow",version="1"}'
 
 
 def free_port() -> int:
@@ -80,7 +84,7 @@ def mortal(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     config = repository / "melodyflow/config.pbtxt"
     text = config.read_text()
     assert text.count("max_queue_size: 64") >= 1
-    config.write_text(text.replace("max_queue_size: 64", "max_queue_size: 3"))
+    config.write_text(text.replace("max_queue_size: 64", f"max_queue_size: {QUEUE}"))
     server = Mortal(checkpoint, repository)
     server.start()
     yield server
@@ -213,6 +217,7 @@ def test_a_full_queue_is_503(mortal: Mortal, before_it: Running) -> None:
         # More than fit: some are refused themselves.
         for _ in range(10):
             stack.enter_context(raw.Stream(mortal.server, endless))
+        assert until(lambda: read_metrics(mortal.server.metrics_url)[PENDING] == QUEUE)
         answer = before_it.post("/transform", json=body(1))
         assert answer.status_code == 503
         assert "Exceeds maximum queue size" in answer.json()["error"]
