@@ -1,5 +1,6 @@
 """Trains the text encoder: bytes of a prompt -> what class of sound it names. It is then frozen,
-and the velocity network reads its states.
+and the velocity network reads its states. The network attends to single states, so each of them
+must name the class, not only their mean: else words it has not met move it by their spelling.
 
     python -m training.text WORK --minutes 8
 """
@@ -23,7 +24,8 @@ PEAK = 1e-3
 
 
 class Classifier(nn.Module):
-    """T5's encoder over bytes, averaged over the prompt, and one linear layer."""
+    """T5's encoder over bytes, and one linear layer: ids and mask [batch, length] -> scores of each
+    state [batch, length, classes]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +39,13 @@ class Classifier(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         states = self.t5(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self.head((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))  # type: ignore[no-any-return]
+        return self.head(states)  # type: ignore[no-any-return]
+
+
+def over_prompts(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean [batch, ...] over each prompt's own states of values [batch, length, ...]."""
+    mask = mask.reshape(*mask.shape, *(1,) * (values.ndim - 2))
+    return (values * mask).sum(1) / mask.sum(1)
 
 
 def misspelt(prompt: str, rng: random.Random) -> str:
@@ -68,7 +76,8 @@ def accuracy(model: Classifier, prompts: list[tuple[str, int]], device: str) -> 
     for at in range(0, len(prompts), 64):
         part = prompts[at : at + 64]
         tokens = tokenizer([p for p, _ in part], padding=True, return_tensors="pt").to(device)
-        found = model(tokens["input_ids"], tokens["attention_mask"]).argmax(1).tolist()
+        mask = tokens["attention_mask"]
+        found = over_prompts(model(tokens["input_ids"], mask), mask).argmax(1).tolist()
         right += sum(a == b for a, (_, b) in zip(found, part, strict=True))
     model.train()
     return right / len(prompts)
@@ -93,10 +102,12 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Classifier:
         classes = [rng.randrange(len(CLASSES)) for _ in range(BATCH)]
         prompts = [misspelt(captions.training(CLASSES[c], rng), rng) for c in classes]
         tokens = tokenizer(prompts, padding=True, return_tensors="pt").to(device)
-        right = torch.tensor(classes, device=device)
+        mask = tokens["attention_mask"]
+        right = torch.tensor(classes, device=device)[:, None].expand_as(mask)
         with quick_products(device):
-            scores = model(tokens["input_ids"], tokens["attention_mask"])
-            loss = F.cross_entropy(scores, right, label_smoothing=0.05)
+            scores = model(tokens["input_ids"], mask).transpose(1, 2)
+            each = F.cross_entropy(scores, right, label_smoothing=0.05, reduction="none")
+            loss = over_prompts(each, mask).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
