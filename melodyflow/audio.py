@@ -45,6 +45,8 @@ FORMATS = tuple(BITS)
 ENCODINGS = ("raw", "base64")
 
 MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
+LOOP_CONTEXT = 8192  # samples around a lap that the resampler hears at least: more than its filters
+LOOP_PIECE = 2**20  # samples of a lap that are resampled at a time
 RESAMPLER_ROUNDING = 2  # samples a resampled length may differ from the exact one
 
 
@@ -281,18 +283,27 @@ def _resample(wave: Waveform, rate: int, new_rate: int, samples: int) -> Wavefor
 
 
 def _resample_loop(wave: Waveform, samples: int) -> Waveform:
-    """One lap of a loop in so many samples, by its spectrum: what follows the end is the start."""
+    """One lap of a loop in so many samples. The resampler hears whole laps before and after it, as
+    who listens to the loop does, and what it makes of these is thrown away; in pieces, so that they
+    take no memory."""
     own = wave.shape[1]
     if own == samples:
         return wave
+    around = -(-LOOP_CONTEXT // own)  # laps
+    firsts = [*range(0, own, LOOP_PIECE)] * (around + 1 + around)
     resampled = np.empty((wave.shape[0], samples), np.float32)
-    least = min(own, samples)
     for channel, made in zip(wave, resampled, strict=True):
-        spectrum = np.fft.rfft(channel)[: least // 2 + 1]
-        if least % 2 == 0:
-            # The highest frequency of the shorter one stands for two of the longer one.
-            spectrum[-1] *= 0.5 if own < samples else 2
-        made[:] = np.fft.irfft(spectrum, samples) * (samples / own)
+        stream = soxr.ResampleStream(own, samples, 1, dtype="float32", quality="VHQ")
+        at = -around * samples
+        for number, first in enumerate(firsts, 1):
+            piece = np.ascontiguousarray(channel[first : first + LOOP_PIECE])
+            new = stream.resample_chunk(piece, last=number == len(firsts))
+            begin, end = max(at, 0), min(at + len(new), samples)
+            if begin < end:
+                made[begin:end] = new[begin - at : end - at]
+            at += len(new)
+            if at >= samples:
+                break
     return resampled
 
 
@@ -308,10 +319,13 @@ def region_samples(
     for name, value in (("start", start), ("end", end)):
         if value is not None and value > extent.seconds + 0.001:
             raise AudioError(f"{name}: {value:g}; the clip ends at {extent.seconds:.6g} s")
-    if last - first < round(limits.min_seconds * rate):
+    # Both ends are rounded, so that one sample may lack.
+    if last - first < round(limits.min_seconds * rate) - 1:
+        name, value = ("start", start) if end is None else ("end", end)
+        seconds = max(0, last - first) / rate
         raise AudioError(
-            f"{'start' if end is None else 'end'}: the region has {(last - first) / rate:.6g} s; "
-            f"at least {limits.min_seconds:g} s are needed"
+            f"{name}: {value:g}; the region would have {seconds:.6g} s, at least "
+            f"{limits.min_seconds:g} s are needed"
         )
     return first, last
 

@@ -38,33 +38,52 @@ class Levels:
     limited_by: Literal["peak"] | None  # the peak would have passed -1 dBTP
 
 
-def match(asked: str, result: Waveform, sample_rate: int, source_lufs: float | None) -> Levels:
-    """The gain that gives a result `[channels, samples]` the loudness that was asked for, or less
-    where its true peak would pass -1 dBTP. 0 where there is no loudness to go by."""
-    own = integrated(result, sample_rate)
+def match(
+    asked: str,
+    result: Waveform,
+    sample_rate: int,
+    source_lufs: float | None,
+    part: tuple[int, int] | None = None,
+) -> Levels:
+    """The gain that gives a result `[channels, samples]`, or its samples first <= i < last alone,
+    the loudness that was asked for, or less where its true peak would pass -1 dBTP. 0 where there
+    is no loudness to go by."""
+    first, last = part or (0, result.shape[1])
+    power = _blocks(result[:, first:last], sample_rate)
+    own = _gated(power)
     target = source_lufs if asked == "source" else float(asked)
     if own is None or target is None:
         return Levels(asked, source_lufs, own, 0.0, None)
     wanted = target - own
-    most = MAX_TRUE_PEAK - 20 * math.log10(true_peak(result, sample_rate))
+    most = MAX_TRUE_PEAK - 20 * math.log10(true_peak(result, sample_rate, (first, last)))
     gain = min(wanted, most)
-    return Levels(asked, source_lufs, own + gain, gain, "peak" if gain < wanted else None)
+    # Measured anew: of something very soft, other blocks pass the gate of -70 LUFS then.
+    reached = _gated(power * 10 ** (gain / 10))
+    return Levels(asked, source_lufs, reached, gain, "peak" if gain < wanted else None)
 
 
 def integrated(waveform: Waveform, sample_rate: int, repeats: int = 1) -> float | None:
     """Integrated loudness in LUFS of `[channels, samples]`, each channel heard `repeats` times;
     None where no block of 0.4 s is above -70 LUFS."""
+    return _gated(repeats * _blocks(waveform, sample_rate))
+
+
+def _blocks(waveform: Waveform, sample_rate: int) -> NDArray[np.float64]:
+    """The K-weighted power of each block of 0.4 s; none where it is shorter."""
     step = round(STEP * sample_rate)
     energy = np.zeros(waveform.shape[1] // step)  # of the K-weighted samples, a step
     if len(energy) < STEPS_A_BLOCK:
-        return None
+        return np.zeros(0)
     for first, weighted in _k_weighted(waveform, sample_rate, step):
         squares = np.square(weighted).sum(axis=0)
         whole = len(squares) // step
         steps = squares[: whole * step].reshape(whole, step).sum(axis=1)
         energy[first // step : first // step + whole] = steps
-    block = np.convolve(energy, np.ones(STEPS_A_BLOCK), "valid")
-    power = repeats * block / (STEPS_A_BLOCK * step)
+    return np.convolve(energy, np.ones(STEPS_A_BLOCK), "valid") / (STEPS_A_BLOCK * step)
+
+
+def _gated(power: NDArray[np.float64]) -> float | None:
+    """The loudness of blocks, by the standard's two gates; None where none passes the first."""
     power = power[power > 10 ** ((LOWEST + 0.691) / 10)]
     if not len(power):
         return None
@@ -72,16 +91,19 @@ def integrated(waveform: Waveform, sample_rate: int, repeats: int = 1) -> float 
     return float(10 * np.log10(power.mean()) - 0.691)
 
 
-def true_peak(waveform: Waveform, sample_rate: int) -> float:
-    """The largest absolute value of `[channels, samples]` between the samples too: oversampled by
-    4."""
-    largest = peak(waveform)
+def true_peak(waveform: Waveform, sample_rate: int, part: tuple[int, int] | None = None) -> float:
+    """The largest absolute value of `[channels, samples]`, or of its samples first <= i < last,
+    between the samples too: oversampled by 4."""
+    first, last = part or (0, waveform.shape[1])
+    largest = peak(waveform[:, first:last])
     piece, margin = round(PIECE * sample_rate), round(STEP * sample_rate)
-    for first in range(0, waveform.shape[1], piece):
-        begin = max(0, first - margin)
-        part = np.ascontiguousarray(waveform[:, begin : first + piece + margin].T)
-        finer = soxr.resample(part, sample_rate, OVERSAMPLING * sample_rate, quality="HQ")
-        largest = max(largest, peak(finer))
+    for start in range(first, last, piece):
+        end, begin = min(start + piece, last), max(0, start - margin)
+        around = np.ascontiguousarray(waveform[:, begin : end + margin].T)
+        finer = soxr.resample(around, sample_rate, OVERSAMPLING * sample_rate, quality="HQ")
+        # Where the margin was cut off it rings: that is no part of the sound.
+        own = slice(OVERSAMPLING * (start - begin), OVERSAMPLING * (end - begin))
+        largest = max(largest, peak(finer[own]))
     return largest
 
 

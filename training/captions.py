@@ -142,6 +142,11 @@ TEMPLATES = (
     "{1} {0}",
     "turn it into {0}",
     "play this as {0}",
+    "give me {0}",
+    "I want {0}, please, but {1}",
+    "arranged for {0}",
+    "let us hear {0}",
+    "now with {0}, {1}",
 )
 HELD_OUT_TEMPLATES = ("the same music for {0}", "make it sound like {0}, {1}")
 

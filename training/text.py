@@ -1,6 +1,7 @@
 """Trains the text encoder: bytes of a prompt -> what class of sound it names. It is then frozen,
 and the velocity network reads its states. The network attends to single states, so each of them
-must name the class, not only their mean: else words it has not met move it by their spelling.
+must name the class, and point where all states of that class point: else words that it has not met
+move it by their spelling.
 
     python -m training.text WORK --minutes 8
 """
@@ -24,8 +25,7 @@ PEAK = 1e-3
 
 
 class Classifier(nn.Module):
-    """T5's encoder over bytes, and one linear layer: ids and mask [batch, length] -> scores of each
-    state [batch, length, classes]."""
+    """T5's encoder over bytes, and one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,9 +37,11 @@ class Classifier(nn.Module):
         )  # fmt: skip
         self.head = nn.Linear(WIDTH, len(CLASSES))
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and mask [batch, length] -> states [batch, length, WIDTH] and the scores of each
+        [batch, length, classes]."""
         states = self.t5(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self.head(states)  # type: ignore[no-any-return]
+        return states, self.head(states)
 
 
 def over_prompts(values: Tensor, mask: Tensor) -> Tensor:
@@ -49,8 +51,9 @@ def over_prompts(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def misspelt(prompt: str, rng: random.Random) -> str:
-    """Now and then a letter or some words less, words the other way round, or small letters only:
-    so that each word counts by itself, and unknown wordings of known words are understood."""
+    """Now and then a letter or some words less, words the other way round, small letters only, or
+    words that mean nothing: so that each word counts by itself, and unknown wordings of known words
+    are understood."""
     if rng.random() < 0.2:
         prompt = prompt.lower()
     if rng.random() < 0.2 and len(prompt) > 4:
@@ -64,6 +67,12 @@ def misspelt(prompt: str, rng: random.Random) -> str:
         words = prompt.split()
         at = rng.randrange(len(words))
         prompt = " ".join(words[at:] + words[:at])
+    if rng.random() < 0.3:
+        words = prompt.split()
+        for _ in range(rng.randint(1, 4)):
+            letters = rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8))
+            words.insert(rng.randint(0, len(words)), "".join(letters))
+        prompt = " ".join(words)
     return prompt
 
 
@@ -77,7 +86,8 @@ def accuracy(model: Classifier, prompts: list[tuple[str, int]], device: str) -> 
         part = prompts[at : at + 64]
         tokens = tokenizer([p for p, _ in part], padding=True, return_tensors="pt").to(device)
         mask = tokens["attention_mask"]
-        found = over_prompts(model(tokens["input_ids"], mask), mask).argmax(1).tolist()
+        _, scores = model(tokens["input_ids"], mask)
+        found = over_prompts(scores, mask).argmax(1).tolist()
         right += sum(a == b for a, (_, b) in zip(found, part, strict=True))
     model.train()
     return right / len(prompts)
@@ -105,9 +115,12 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Classifier:
         mask = tokens["attention_mask"]
         right = torch.tensor(classes, device=device)[:, None].expand_as(mask)
         with quick_products(device):
-            scores = model(tokens["input_ids"], mask).transpose(1, 2)
-            each = F.cross_entropy(scores, right, label_smoothing=0.05, reduction="none")
-            loss = over_prompts(each, mask).mean()
+            states, scores = model(tokens["input_ids"], mask)
+            wrong = F.cross_entropy(
+                scores.transpose(1, 2), right, label_smoothing=0.05, reduction="none"
+            )
+            astray = 1 - F.cosine_similarity(states, model.head.weight[right], dim=-1)
+            loss = over_prompts(wrong + astray, mask).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

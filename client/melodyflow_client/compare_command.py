@@ -8,6 +8,8 @@ import json
 
 from .comparison import Comparison, Heard, compare_heard
 
+MONO = 3.01  # LU: by how much a mono clip sounds louder than it measures, from two speakers
+
 
 def compare(arguments: argparse.Namespace) -> int:
     """Compares two files."""
@@ -41,8 +43,11 @@ def table(comparison: Comparison, a: str, b: str) -> str:
 
 def _of_each(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     a, b = comparison.a, comparison.b
-    longer, same = b.seconds - a.seconds, a.key == b.key
-    louder = None if a.loudness is None or b.loudness is None else b.loudness - a.loudness
+    longer = b.seconds - a.seconds
+    same = "-" if a.key is None or b.key is None else "same" if a.key == b.key else "another"
+    louder = None
+    if a.loudness is not None and b.loudness is not None:
+        louder = b.loudness - a.loudness + MONO * ((b.channels == 1) - (a.channels == 1))
     return [
         ("length", f"{a.seconds:.3f} s", f"{b.seconds:.3f} s", f"{longer:+.3f} s"),
         (
@@ -57,7 +62,7 @@ def _of_each(comparison: Comparison) -> list[tuple[str, str, str, str]]:
             _figure(b.tempo, ".1f", " BPM"),
             _figure(comparison.tempo_error, "+.1f", " %"),
         ),
-        ("key", a.key or "-", b.key or "-", "same" if same else "another"),
+        ("key", a.key or "-", b.key or "-", same),
     ]
 
 

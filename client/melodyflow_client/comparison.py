@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import AudioSource, load, waveform
-from .errors import InvalidRequest
+from .errors import AudioError, InvalidRequest
 
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
@@ -97,6 +97,9 @@ class Heard:
     def __init__(self, source: AudioSource) -> None:
         require("librosa", "pyloudnorm")
         self._source = load(source)
+        if not self._source.samples or not np.isfinite(self._waveform).all():
+            what = "NaN or infinite samples" if self._source.samples else "no samples"
+            raise AudioError(f"audio: {what}; there is nothing to compare")
 
     @cached_property
     def _waveform(self) -> npt.NDArray[np.float32]:

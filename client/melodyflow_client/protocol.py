@@ -73,12 +73,14 @@ class EditOptions(SweepOptions, total=False):
     seed: 0 to 2^31 - 1; left out, the last one used for the same clip by this client, or a random
         one. new_take: a random one even so.
     start, end: the region to edit, in seconds of the clip, at least 0.1 s of it; what is outside
-        stays as it is. Left out: the clip's start and end.
+        stays as it is. Left out: the clip's start and end. A clip whose peak is above full scale (a
+        hot MP3) needs the format "wav32f" then.
     loop: the clip is a loop, and the result is to repeat without a seam; not with a region.
     format: "wav" (PCM 16), "wav24", "wav32f" or "flac". sample_rate: of the result in Hz, 8000-
         192000; left out, the clip's own.
     loudness: "source" (the clip's own, the default), "none" (as the model makes it) or a number of
-        LUFS such as -14. The peak stays under -1 dBTP; Result.loudness says what came of it.
+        LUFS such as -14, but no further than to a peak of -1 dBTP; Result.loudness says what
+        came of it.
     priority: 1 overtakes 2 in the server's queue. timeout: seconds for all of it, retries included.
     session_id: a name for the server's log. metadata: False writes nothing about the edit into the
         file.

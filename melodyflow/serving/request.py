@@ -280,11 +280,12 @@ class _Reader:
         value = self.value(name)
         if value is None:
             return default
-        if not (math.isfinite(value) and lowest <= float(value) <= highest):
-            allowed = allowed or f"{lowest:g} to {highest:g} are allowed"
-            raise invalid(name, float(value), allowed)
         # The number that was meant: 0.12 sent as FP32 is 0.11999999731779099 here.
-        return float(str(value))
+        meant = float(str(value))
+        if not (math.isfinite(meant) and lowest <= meant <= highest):
+            allowed = allowed or f"{lowest:g} to {highest:g} are allowed"
+            raise invalid(name, meant, allowed)
+        return meant
 
     def seconds(self, name: str) -> float | None:
         """A time in the clip; what it must be less than is known with the clip."""

@@ -13,7 +13,6 @@ NOT_NEGATIVE = (
     "max_tokens",
     "cache_bytes",
     "drain_seconds",
-    "min_seconds",
     "max_seconds",
 )
 
@@ -63,8 +62,10 @@ class Settings:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: {getattr(self, name)}; at least 1")
         for name in NOT_NEGATIVE:
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name}: {getattr(self, name)}; 0 or more")
+        if not self.min_seconds > 0:
+            raise SettingsError(f"min_seconds: {self.min_seconds}; more than 0")
 
 
 def read_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

@@ -96,12 +96,12 @@ class Sound:
             loop=request.parameters.loop,
         )
         if self._source is None:
-            gain_db, levels = self._level(result, rate)
+            gain_db, levels = self._level(result, rate, 0, result.shape[1])
         else:
             first, last = self._region(extent)
-            inside = result[:, first:last]
-            gain_db, levels = self._level(inside, rate)
+            gain_db, levels = self._level(result, rate, first, last)
             fade = round(CROSSFADE_SECONDS * rate)
+            inside = result[:, first:last]
             result = audio.splice(self._source.samples, inside, first, last, fade)
         file = audio.write(result, rate, request.format, comments)
         return Result(file, rate, gain_db, levels)
@@ -111,12 +111,16 @@ class Sound:
         file, self._file = self._file, None
         return file or b""
 
-    def _level(self, edited: Waveform, rate: int) -> tuple[float, Levels | None]:
-        """Brings what was edited to its final level, in place: the gain in dB, and what loudness
-        had to do with it."""
+    def _level(
+        self, result: Waveform, rate: int, first: int, last: int
+    ) -> tuple[float, Levels | None]:
+        """Brings what was edited, samples first <= i < last, to its final level, in place: the gain
+        in dB, and what loudness had to do with it."""
         levels, gain_db = None, 0.0
+        edited = result[:, first:last]
         if self._request.loudness is not None:
-            levels = loudness.match(self._request.loudness, edited, rate, self._source_lufs)
+            asked = self._request.loudness
+            levels = loudness.match(asked, result, rate, self._source_lufs, (first, last))
             gain_db = levels.gain_db
             if gain_db:
                 edited *= np.float32(10 ** (gain_db / 20))

@@ -1,5 +1,6 @@
 """Musical facts and comparisons: of clips whose truth is known, and controls."""
 
+import io
 import json
 import subprocess
 import sys
@@ -147,6 +148,13 @@ def test_silence_and_short_clips_are_no_error(samples: int) -> None:
 def test_what_is_no_sound_is_an_error() -> None:
     with pytest.raises(AudioError):
         compare(RIFF, b"no sound")
+    empty = io.BytesIO()
+    soundfile.write(empty, np.zeros(0), RATE, format="WAV")
+    with pytest.raises(AudioError, match="no samples"):
+        compare(RIFF, empty.getvalue())
+    for broken in (np.nan, np.inf):
+        with pytest.raises(AudioError, match="NaN or infinite"):
+            compare(RIFF, (np.array([0, broken, 0], np.float32), RATE))
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
@@ -193,7 +201,20 @@ def test_the_command_prints_a_table(files: Path, capsys: pytest.CaptureFixture[s
     assert facts["b"]["seconds"] == pytest.approx(10.6)
     soundfile.write("silence.wav", np.zeros(RATE), RATE)
     assert main(["compare", "a.wav", "silence.wav"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "correlations        -  (silence)"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[4].split()[-1] == "-"
+    assert lines[-1] == "correlations        -  (silence)"
+
+
+def test_a_mono_clip_is_as_loud_as_it_sounds(
+    riff: Clip, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From two speakers: an edit of it that a stereo model made as loud differs by nothing."""
+    soundfile.write("stereo.wav", np.stack((riff[0], riff[0]), 1), RATE, "FLOAT")
+    soundfile.write("mono.wav", riff[0], RATE, "FLOAT")
+    for a, b in (("mono.wav", "stereo.wav"), ("stereo.wav", "mono.wav")):
+        assert main(["compare", a, b]) == 0
+        assert abs(float(capsys.readouterr().out.splitlines()[2].split()[-2])) < 0.05
 
 
 @pytest.mark.parametrize(

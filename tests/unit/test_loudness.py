@@ -66,6 +66,20 @@ def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loudness.true_peak(noise, 44100) == pytest.approx(whole[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("frequency", [50.0, 100.0, 440.0])
+def test_where_a_piece_ends_is_no_peak(frequency: float) -> None:
+    """A cut through a crest of the bass rings when it is oversampled; so does a part's end."""
+    n = np.arange(12 * 48000)
+    margin = 8.1  # a crest lies where the first piece and what it hears behind itself end
+    wave = 0.5 * np.cos(2 * np.pi * frequency * (n / 48000 - margin))
+    wave *= np.minimum(1, np.minimum(n, n[::-1]) / 480)
+    wave = wave[None].astype(np.float32)
+    assert 20 * math.log10(loudness.true_peak(wave, 48000)) == pytest.approx(-6.02, abs=0.01)
+    crest = round(margin * 48000)
+    part = (crest - 48000, crest + 1)
+    assert 20 * math.log10(loudness.true_peak(wave, 48000, part)) == pytest.approx(-6.02, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("divisor", "degrees", "amplitude", "dbtp"),
     [

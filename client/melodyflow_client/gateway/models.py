@@ -117,7 +117,7 @@ class EditFields(BaseModel):
         Loudness | None,
         Field(
             description="Of the result: `none` (as the model makes it), `source` (as loud as the "
-            "clip) or a number of LUFS; the peak stays under -1 dBTP. Default: none.",
+            "clip) or a number of LUFS, no further than to a peak of -1 dBTP. Default: none.",
             examples=["source", -14],
         ),
     ] = None

@@ -154,7 +154,8 @@ function examine(buffer) {
 }
 
 /**
- * Integrated loudness, ITU-R BS.1770-4: K-weighted, gated, over all channels at weight 1.
+ * Integrated loudness, ITU-R BS.1770-4: K-weighted, gated, over all channels at weight 1. One channel
+ * counts twice: both speakers play it.
  * @param {AudioBuffer} buffer
  * @returns {number} LUFS; -Infinity for silence
  */
@@ -163,11 +164,12 @@ export function loudness(buffer) {
   // Blocks of 400 ms that overlap by three quarters; what is shorter is one block.
   const hop = Math.max(1, Math.round(rate / 10));
   const hops = Math.max(1, Math.floor(buffer.length / hop));
+  const speakers = buffer.numberOfChannels === 1 ? 2 : 1; // a channel
   const energies = new Float64Array(hops); // of all channels, summed over each hop
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
     const weighted = kWeighted(buffer.getChannelData(channel), rate);
     for (let n = 0; n < Math.min(weighted.length, hops * hop); n++) {
-      energies[Math.floor(n / hop)] += weighted[n] ** 2;
+      energies[Math.floor(n / hop)] += speakers * weighted[n] ** 2;
     }
   }
   const width = Math.min(4, hops);
