@@ -148,7 +148,7 @@ def held_out(service: Service, judge: Judge | None, codec: Codec) -> dict[str, A
     return {"target": [name for *_, name in tasks], "rows": figures}
 
 
-def paraphrases(service: Service) -> dict[str, dict[str, float]]:
+def paraphrases(service: Service, judge: Judge | None) -> dict[str, dict[str, float]]:
     """One pair of each class with its own prompt, and with words that were never trained on."""
     import random
 
@@ -162,10 +162,15 @@ def paraphrases(service: Service) -> dict[str, dict[str, float]]:
     }
     found = {}
     for wording, prompt in wordings.items():
-        made = service.edits(
-            (source[i].numpy(), prompt(name), i) for i, (_, _, name) in enumerate(tasks)
+        made = stack(
+            service.edits(
+                (source[i].numpy(), prompt(name), i) for i, (_, _, name) in enumerate(tasks)
+            )
         )
-        found[wording] = means(compared(stack(made), source, target))
+        found[wording] = means(compared(made, source, target))
+        if judge is not None:  # the tasks are in the order of the classes
+            right = judge.hears(levelled(made)) == torch.arange(len(CLASSES))
+            found[wording]["judged"] = float(right.float().mean())
     return found
 
 
@@ -349,7 +354,7 @@ def main() -> None:
     with Service(given.checkpoint) as service:
         report["riff"] = riffs(service, judge, given.out)
         report["lengths"] = lengths(service)
-        report["paraphrases"] = paraphrases(service)
+        report["paraphrases"] = paraphrases(service, judge)
         report["held_out"] = held_out(service, judge, codec)
     report["summary"] = summary(report["held_out"])
     (given.out / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
