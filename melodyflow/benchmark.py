@@ -77,7 +77,10 @@ class Calls:
     def stage(self, name: str, seconds: float) -> None:
         pass
 
-    def inversion(self, found: str, cache_bytes: int) -> None:
+    def cached(self, cache_bytes: int) -> None:
+        pass
+
+    def inversion(self, found: str) -> None:
         pass
 
 

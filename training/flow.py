@@ -29,7 +29,7 @@ from training.text import WIDTH, Classifier, misspelt
 
 FLOW = FlowConfig(
     dim=192, latent_dim=CONFIG.latent_dim, num_heads=6, num_layers=8, hidden_scale=4,
-    time_features=256, text_features=WIDTH, segment_duration=30.0, guidance=1.1,
+    time_features=256, text_features=WIDTH, segment_duration=30.0, guidance=0.75,
 )  # fmt: skip
 SHARED = 0.75  # variance of C in the noise
 PLAIN = 0.12  # share of rows whose noise is independent

@@ -1,14 +1,14 @@
 """The step loop: edits join and leave it between network calls.
 
-Three threads: the loop makes one network call after the other and nothing else; beside it one
-worker reads and encodes, another decodes and writes.
+The loop makes one network call after the other and nothing else; beside it some workers read and
+encode, others decode and write.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -27,6 +27,9 @@ from melodyflow.windows import Windows
 
 log = logging.getLogger(__name__)
 
+WORKERS = 2  # that read, and that write: a long clip in one must not hold up the short ones
+GROWTH_CALLS = 100  # network calls without want of memory after which they may be larger again
+
 LOOP_DIED = EditError(Code.INTERNAL, "the server's step loop died; the server restarts")
 
 Network = Callable[[Sequence[Row]], list[Tensor]]
@@ -44,8 +47,11 @@ class EngineMetrics(Protocol):
     def stage(self, name: str, seconds: float) -> None:
         """One stage of one edit is over."""
 
-    def inversion(self, found: str, cache_bytes: int) -> None:
+    def inversion(self, found: str) -> None:
         """An inversion was asked for: "hit", "miss" or "shared" with one in flight."""
+
+    def cached(self, cache_bytes: int) -> None:
+        """So much is held for edits to share."""
 
 
 class Engine:
@@ -71,11 +77,12 @@ class Engine:
         self.model = model
         self.network: Network = model.flow
         self._max_tokens = max_tokens
-        self._tokens = max_tokens  # less after an out-of-memory, until the loop is idle
+        self._tokens = max_tokens  # of the next call; less for some time after an out-of-memory
+        self._good_calls = 0  # since then
         self._metrics = metrics
         self._on_death = on_death
         self._admission = Admission(slots, max_frames, metrics.in_flight)
-        self._cache = Cache(cache_bytes)
+        self._cache = Cache(cache_bytes, metrics.cached)
         self._changed = threading.Condition()
         self._jobs: set[Job] = set()  # submitted and not ended
         self._ready: list[Solving] = []  # waiting for a velocity
@@ -83,10 +90,11 @@ class Engine:
         self._inversions: dict[object, Solving] = {}  # in flight, by key
         self._closing = False
         self._dead = False
+        self._broken: Exception | None = None  # what the device says since it answers nothing else
         cuda = model.device.type == "cuda"
         self._stream = torch.cuda.Stream(model.device) if cuda else None  # type: ignore[no-untyped-call]
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._reader = ThreadPoolExecutor(WORKERS, thread_name_prefix="reader")
+        self._writer = ThreadPoolExecutor(WORKERS, thread_name_prefix="writer")
         self._loop = threading.Thread(target=self._run, name="step-loop", daemon=True)
         self._loop.start()
 
@@ -103,15 +111,19 @@ class Engine:
         """Starts a job on the slot that was acquired for it."""
         with self._changed:
             self._jobs.add(job)
-        self._reader.submit(self._prepare, job)
+        try:
+            self._hand_over(job, self._reader.submit(self._prepare, job))
+        except Exception as error:
+            self._end(job, error)
 
     def close(self, timeout: float) -> None:
         """Takes no new edits, gives those in flight `timeout` seconds, ends the rest with
         UNAVAILABLE and joins."""
         self._admission.close(timeout)
         with self._changed:
-            for job in self._jobs:
-                job.stop(SHUTTING_DOWN)
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.stop(SHUTTING_DOWN)
         self._reader.shutdown()
         with self._changed:
             self._closing = True
@@ -120,6 +132,18 @@ class Engine:
         self._writer.shutdown()
 
     # Beside the loop.
+
+    def _hand_over(self, job: Job, work: "Future[None]") -> None:
+        """A worker will do this for the job, if it is not to end before."""
+
+        def end() -> None:
+            if work.cancel():
+                self._end(job, job.stopped)
+
+        job.waits(end)
+        with self._changed:
+            if job not in self._jobs:  # the worker was quick
+                job.waits(None)
 
     @torch.inference_mode()
     def _prepare(self, job: Job) -> None:
@@ -130,6 +154,7 @@ class Engine:
                 self._generate(job, self._start_from_noise(job))
                 return
             waveform = job.read()
+            job.check()
             job.enter("encoding")
             identity = waveform_key(waveform)
             self._read_prompt(job)
@@ -172,16 +197,16 @@ class Engine:
             latents = self._cache.get(key)
             inversion = self._inversions.get(key)
             if latents is None and inversion is None:
-                self._metrics.inversion("miss", self._cache.bytes)
+                self._metrics.inversion("miss")
                 self._inversions[key] = Solving([job], key)
                 return self._inversions[key]
             job.shared.add("inversion")
             if inversion is not None:
-                self._metrics.inversion("shared", self._cache.bytes)
+                self._metrics.inversion("shared")
                 job.enter("inverting")
                 inversion.jobs.append(job)
         if latents is not None:
-            self._metrics.inversion("hit", self._cache.bytes)
+            self._metrics.inversion("hit")
             self._generate(job, latents)
         return None
 
@@ -258,14 +283,34 @@ class Engine:
             if job not in self._jobs:
                 return  # ended before, when the loop died
             self._jobs.remove(job)
-        if isinstance(error, EditError):
-            job.listener.failed(error)
-        elif error is not None:
-            log.error("an edit failed", exc_info=error)
-            job.listener.failed(EditError(Code.INTERNAL, f"the edit failed: {error!r}"))
-        for stage, seconds in job.seconds.items():
-            self._metrics.stage(stage, seconds)
-        self._admission.release(job.frames)
+        job.waits(None)
+        try:
+            if isinstance(error, EditError):
+                job.listener.failed(error)
+                # The job holds it; the frames that it went through hold the job, clip and all.
+                error.__traceback__ = None
+            elif error is not None:
+                log.error("an edit failed", exc_info=error)
+                job.listener.failed(EditError(Code.INTERNAL, f"the edit failed: {error!r}"))
+                self._probe()
+            for stage, seconds in list(job.seconds.items()):
+                self._metrics.stage(stage, seconds)
+        finally:
+            self._admission.release(job.frames)
+
+    def _probe(self) -> None:
+        """After a failure: some errors of a GPU stay, and no edit can be done in this process any
+        more. The loop dies of it then."""
+        if self._stream is None:
+            return
+        try:
+            torch.zeros(1, device=self.model.device).add_(1).cpu()
+        except torch.OutOfMemoryError:
+            return
+        except Exception as error:
+            with self._changed:
+                self._broken = error
+                self._changed.notify_all()
 
     def _fail(self, solving: Solving, error: BaseException) -> None:
         """Ends all that a solve works for."""
@@ -301,15 +346,19 @@ class Engine:
             while self._tick():
                 pass
         except BaseException:
-            log.critical("the step loop died", exc_info=True)
-            self._die()
+            try:
+                log.critical("the step loop died", exc_info=True)
+            finally:
+                self._die()
 
     def _tick(self) -> bool:
         """One network call for some of the solves that wait for a velocity; False at the end."""
         with self._changed:
             if not self._ready:
                 self._tokens = self._max_tokens
-            self._changed.wait_for(lambda: self._ready or self._closing)
+            self._changed.wait_for(lambda: self._ready or self._closing or self._broken)
+            if self._broken:
+                raise self._broken
             if not self._ready:
                 return False
             self._drop_stopped()
@@ -347,7 +396,7 @@ class Engine:
         return [[next(answers) for _ in rows] for rows in asked]
 
     def _call(self, rows: list[Row]) -> list[Tensor]:
-        """One network call; where memory does not suffice in halves, and smaller from then on."""
+        """One network call; where memory does not suffice in halves, and smaller for some time."""
         tokens = sum(row.latents.shape[-1] for row in rows)
         started = time.monotonic()
         try:
@@ -358,15 +407,20 @@ class Engine:
             if len(rows) == 1:
                 raise
             log.warning("out of memory at %d tokens: %s", tokens, error)
-            self._tokens = max(1, tokens // 2)
         else:
             self._metrics.evaluated(len(rows), tokens, time.monotonic() - started)
+            self._good_calls += 1
+            if self._good_calls >= GROWTH_CALLS and self._tokens < self._max_tokens:
+                self._tokens, self._good_calls = min(2 * self._tokens, self._max_tokens), 0
             return answers
         # Outside of the handler: the error's traceback holds what the failed call had allocated.
         if self._stream is not None:
             torch.cuda.empty_cache()
         half = len(rows) // 2
-        return self._call(rows[:half]) + self._call(rows[half:])
+        answers = self._call(rows[:half]) + self._call(rows[half:])
+        # Only now: had one row failed by itself, then not for the call's size.
+        self._tokens, self._good_calls = min(self._tokens, max(1, tokens // 2)), 0
+        return answers
 
     def _advance(self, solving: Solving, answers: list[Tensor] | Exception) -> None:
         """Hands a solve its answers: it then waits for further ones, is done or has failed."""
@@ -380,20 +434,28 @@ class Engine:
         if latents is None:
             self._wait_for_velocity(solving)
         elif solving.key is None:
-            self._writer.submit(self._finish, solving.jobs[0], latents)
+            job = solving.jobs[0]
+            self._hand_over(job, self._writer.submit(self._finish, job, latents))
         else:
             with self._changed:
                 self._cache.put(solving.key, latents)
                 del self._inversions[solving.key]
             for job in solving.jobs:  # nobody joins any more
-                self._generate(job, latents)
+                try:
+                    self._generate(job, latents)
+                except Exception as error:
+                    self._end(job, error)
 
     def _die(self) -> None:
         with self._changed:
             self._dead = True
             solvings = {*self._ready, *self._asked, *self._inversions.values()}
             self._ready, self._inversions = [], {}
-        for solving in solvings:
-            for job in solving.jobs:
-                self._end(job, LOOP_DIED)
-        self._on_death()
+        try:
+            for job in [job for solving in solvings for job in solving.jobs]:
+                try:
+                    self._end(job, LOOP_DIED)
+                except Exception:
+                    log.exception("an edit could not be told that the loop died")
+        finally:
+            self._on_death()

@@ -72,6 +72,7 @@ class Job:
         self.shared: set[str] = set()  # what it did not have to compute
         self.seconds: dict[str, float] = {}  # by stage, of those that are over
         self._stop: EditError | None = None
+        self._on_stop: Callable[[], None] | None = None
         self._entered = time.monotonic()
         self._stage = ""
 
@@ -83,6 +84,16 @@ class Job:
     def stop(self, reason: EditError) -> None:
         """Ends the edit before its next evaluation. The first reason stays. Any thread."""
         self._stop = self._stop or reason
+        on_stop = self._on_stop
+        if on_stop:
+            on_stop()
+
+    def waits(self, on_stop: Callable[[], None] | None) -> None:
+        """From now on `on_stop` is called when the edit is to end; at once where that is so
+        already. It may be called twice."""
+        self._on_stop = on_stop
+        if on_stop and self._stop:
+            on_stop()
 
     def check(self) -> None:
         """Raises the reason for which this edit is to end, if there is one."""

@@ -1,8 +1,10 @@
 """The engine against the sequential `edit.py`, and what it does when something goes wrong."""
 
+import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from melodyflow import edit
 from melodyflow.edit import Parameters
 from melodyflow.engine import Code, EditError, Engine, Job
+from melodyflow.engine.engine import WORKERS
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Row
 
@@ -39,7 +42,10 @@ class Counts:
     def stage(self, name: str, seconds: float) -> None:
         pass
 
-    def inversion(self, found: str, cache_bytes: int) -> None:
+    def cached(self, cache_bytes: int) -> None:
+        self.cache_bytes = cache_bytes
+
+    def inversion(self, found: str) -> None:
         self.found.append(found)
 
 
@@ -432,6 +438,23 @@ def faulty(
     return network
 
 
+def start_together(engine: Engine, edits: list[Edit]) -> None:
+    """Starts edits, and answers the first call only when all of them ask for velocities."""
+    network, go_on = engine.network, threading.Event()
+
+    def hold(rows: Sequence[Row]) -> list[Tensor]:
+        assert go_on.wait(WAIT)
+        return network(rows)
+
+    engine.network = hold
+    inverting = [threading.Event() for _ in edits]
+    for one, event in zip(edits, inverting, strict=True):
+        one.on_step = lambda stage, done, event=event: event.set() if stage == "inverting" else None
+        one.start()
+    assert all(event.wait(WAIT) for event in inverting)
+    go_on.set()
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("a fault"), torch.OutOfMemoryError("too large"), MemoryError()]
 )
@@ -447,14 +470,112 @@ def test_an_edit_that_cannot_run_ends_alone(
         for seed in range(5)
     ]
     victim = Edit(engine, noise(0.5), Parameters(prompt="strings", seed=1, steps=4))
-    for one in [*neighbours[:3], victim, *neighbours[3:]]:
-        one.start()
+    start_together(engine, [*neighbours[:3], victim, *neighbours[3:]])
     victim.wait()
+    calls = len(counts.calls)
     assert victim.error is not None
     assert victim.error.code == Code.INTERNAL
     for one in neighbours:
         assert_equals_sequential(model, one.wait())
+    # It was not the size of the calls: they stay as large as they were.
+    assert max(rows for rows, _ in counts.calls[calls + 1 :]) >= 5
     settle(engine, counts)
+
+
+def test_calls_grow_again_after_an_out_of_memory(
+    model: MelodyFlow, engine: Engine, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a server that is never idle."""
+    monkeypatch.setattr("melodyflow.engine.engine.GROWTH_CALLS", 5)
+    failed: list[tuple[int, int]] = []  # calls before it, and its tokens
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        if len(rows) > 3 and not failed:
+            failed.append((len(counts.calls), sum(row.latents.shape[-1] for row in rows)))
+            raise torch.OutOfMemoryError("for once")
+        return model.flow(rows)
+
+    engine.network = network
+    edits = [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=30))
+        for seed in range(4)
+    ]
+    start_together(engine, edits)
+    for one in edits:
+        assert_equals_sequential(model, one.wait())
+    ((at, size),) = failed
+    after = [tokens for _, tokens in counts.calls[at:]]
+    assert max(after[2:4]) <= size / 2, "the call in halves, then smaller ones"
+    assert max(after) > size / 2
+
+
+def test_an_edit_ends_while_it_waits_for_a_worker(
+    model: MelodyFlow, engine: Engine, counts: Counts
+) -> None:
+    """Behind clips that take long to read: its slot is free at once."""
+    go_on = threading.Event()
+    reading = [threading.Semaphore(0) for _ in range(WORKERS)]
+    long = []
+    for seed, begun in enumerate(reading):
+        one = Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=2))
+
+        def read(begun: threading.Semaphore = begun, one: Edit = one) -> Tensor:
+            begun.release()
+            assert go_on.wait(WAIT)
+            return one.waveform
+
+        one.job.read = read
+        long.append(one.start())
+    assert all(begun.acquire(timeout=WAIT) for begun in reading)
+    waiting = Edit(engine, noise(1, 9), Parameters(prompt="strings", seed=1, steps=2)).start()
+    assert counts.now[0] == WORKERS + 1
+    waiting.job.stop(CANCEL)
+    waiting.wait()
+    assert waiting.error is CANCEL
+    assert counts.now[0] == WORKERS
+    gone = Edit(engine, noise(1, 8), Parameters(prompt="strings", seed=1, steps=2))
+    gone.job.stop(CANCEL)  # before it was handed over
+    assert gone.start().wait().error is CANCEL
+    go_on.set()
+    for one in long:
+        assert_equals_sequential(model, one.wait())
+    settle(engine, counts)
+    assert (waiting.ends, gone.ends) == (1, 1)
+
+
+def test_an_edit_that_ended_is_gone_with_its_clip(engine: Engine, counts: Counts) -> None:
+    """Without the garbage collector, which seldom comes."""
+    gc.collect()
+    gc.disable()
+    try:
+        for place in ("reading", "generating", "decoding"):
+            reason = EditError(Code.CANCELLED, "the client cancelled the request")
+            one = Edit(engine, noise(1), Parameters(prompt="strings", seed=1, steps=4))
+            job = weakref.ref(one.job)
+            clip = noise(1)
+
+            def stop(place: str = place, reason: EditError = reason) -> Tensor:
+                found = job()  # noqa: B023
+                assert found
+                found.stop(reason)
+                return clip  # noqa: B023
+
+            if place == "reading":
+                one.job.read = stop
+            else:
+                one.on_step = lambda now, done, place=place, stop=stop: (
+                    stop() if now == place else None
+                )
+            one.start().wait()
+            assert one.error is reason, place
+            settle(engine, counts)
+            del one.job, one  # the two hold each other
+            deadline = time.monotonic() + WAIT
+            while job() is not None and time.monotonic() < deadline:
+                time.sleep(0.01)  # a worker may be about to let go of it
+            assert job() is None, place
+    finally:
+        gc.enable()
 
 
 def test_nan_ends_its_own_edit(model: MelodyFlow, engine: Engine, counts: Counts) -> None:
@@ -532,6 +653,39 @@ def test_the_death_of_the_loop_is_answered_and_reported(model: MelodyFlow, count
     assert late.error is not None
     settle(engine, counts)
     assert all(one.ends == 1 for one in edits)
+    engine.close(1)
+
+
+def test_one_who_cannot_be_told_of_the_loops_death_keeps_it_from_nobody(
+    model: MelodyFlow, counts: Counts
+) -> None:
+    died = threading.Event()
+    engine = make_engine(model, counts)
+    engine._on_death = died.set
+
+    class Death(BaseException):
+        pass
+
+    def network(rows: Sequence[Row]) -> list[Tensor]:
+        if len(counts.calls) >= 5:
+            raise Death
+        return model.flow(rows)
+
+    def deaf(error: EditError) -> None:
+        raise RuntimeError("deaf")
+
+    engine.network = network
+    edits = [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=6))
+        for seed in range(3)
+    ]
+    edits[1].failed = deaf  # type: ignore[method-assign]
+    for one in edits:
+        one.start()
+    for one in (edits[0], edits[2]):
+        assert one.wait().error is not None
+    assert died.wait(WAIT)
+    settle(engine, counts)
     engine.close(1)
 
 
