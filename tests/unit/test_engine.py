@@ -216,6 +216,7 @@ def test_a_mixed_crowd_equals_the_sequential_driver(
             assert one.error.code == Code.CANCELLED
         else:
             assert_equals_sequential(model, one)
+    assert any(one.error for one in cancelled)
     assert max(rows for rows, _ in counts.calls) > 2, "edits shared calls"
 
 
