@@ -104,7 +104,9 @@ def add_result(
 
 def add_request(parser: argparse.ArgumentParser, timeout: str) -> argparse._ArgumentGroup:
     request = parser.add_argument_group("the request")
-    request.add_argument("--priority", type=int, metavar="P", help="1 overtakes 2; default 2")
+    request.add_argument(
+        "--priority", type=int, metavar="P", help="1 overtakes 2, the default, and 2 overtakes 3"
+    )
     request.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
     request.add_argument("--session-id", metavar="NAME", help="for the server's log")
     return request

@@ -89,6 +89,11 @@ _TRITONS_OWN = {
 }
 
 
+def from_triton(error: MelodyFlowError) -> bool:
+    """Whether Triton itself said no, of its queue or of a tensor: then there is a server."""
+    return any(text in error.message for text in _TRITONS_OWN)
+
+
 def from_status(status: str, message: str) -> MelodyFlowError:
     """The error for a gRPC status by name ("UNAVAILABLE") and its text, which is kept as it is."""
     if status == "UNKNOWN":

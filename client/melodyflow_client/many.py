@@ -7,12 +7,19 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import TypeAlias, TypeVar
 
-from .errors import Cancelled, DeadlineExceeded, InvalidRequest, MelodyFlowError, Unavailable
+from .errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidRequest,
+    MelodyFlowError,
+    Unavailable,
+    from_triton,
+)
 from .events import Progress, Result
 from .protocol import EditOptions
 
 CONCURRENCY = 4
-LOW_PRIORITY = 2
+LOW_PRIORITY = 3  # under the default, 2
 
 Key = TypeVar("Key")
 
@@ -63,7 +70,8 @@ async def run_all(
         except MelodyFlowError as error:
             if isinstance(error, Cancelled) and error.status is None:
                 raise  # the client was closed: there is nothing to go on with
-            answered = answered or not isinstance(error, Unavailable | DeadlineExceeded)
+            away = isinstance(error, Unavailable | DeadlineExceeded) and not from_triton(error)
+            answered = answered or not away
             return error
         raise AssertionError("an edit ends with a result or an error")
 

@@ -81,7 +81,8 @@ class EditOptions(SweepOptions, total=False):
     loudness: "source" (the clip's own, the default), "none" (as the model makes it) or a number of
         LUFS such as -14, but no further than to a peak of -1 dBTP; Result.loudness says what
         came of it.
-    priority: 1 overtakes 2 in the server's queue. timeout: seconds for all of it, retries included.
+    priority: 1 overtakes 2, the default, which overtakes 3 in the server's queue.
+    timeout: seconds for all of it, retries included.
     session_id: a name for the server's log. metadata: False writes nothing about the edit into the
         file.
     """
@@ -299,7 +300,7 @@ def _flowstep(strength: object) -> float:
 def _priority(value: object) -> int:
     number = _whole("priority", value, 63)
     if number < 0:
-        raise InvalidRequest(f"priority: must be 1 (first) or 2, not {number}")
+        raise InvalidRequest(f"priority: must be 1 (first), 2 or 3, not {number}")
     return number
 
 

@@ -150,7 +150,7 @@ def test_takes_of_one_have_seeds_that_follow_each_other(page: Page, tone: Path) 
     seeds = page.locator(".take .reuse").all_inner_texts()
     assert seeds == ["seed 2147483646", "seed 2147483647", "seed 0"]
     sent = page.evaluate("window.sent")
-    assert {(each["variation"], each["priority"]) for each in sent} == {("accordion_folk", "2")}
+    assert {(each["variation"], each["priority"]) for each in sent} == {("accordion_folk", "3")}
     files = [save(page, take) for take in range(3)]
     assert len({path.read_bytes() for _, path in files}) == 3
     assert files[2][0] == "tone-accordion_folk-0.wav"

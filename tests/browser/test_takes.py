@@ -52,7 +52,7 @@ def test_six_at_once_with_one_seed(page: Page, tone: Path) -> None:
     assert page.locator(".take .title strong").all_inner_texts() == names
     assert len(set(seeds(page))) == 1
     sent = page.evaluate("window.sent")
-    assert {each["priority"] for each in sent} == {"2"}
+    assert {each["priority"] for each in sent} == {"3"}
     files = {save(page, take)[1].read_bytes() for take in range(6)}
     assert len(files) == 6
     page.click("#other-six")

@@ -64,7 +64,7 @@ def test_variations_of_one_clip_in_one_session_have_one_seed(gateway: Running) -
     names = ["celtic", "chiptune", "music_box", "synth_bass", "boom_bap", "rock_band"]
 
     def one(name: str) -> Event:
-        return stream(gateway, variation=name, session_id="sweep", steps=4, priority=2)[-1]
+        return stream(gateway, variation=name, session_id="sweep", steps=4, priority=3)[-1]
 
     with ThreadPoolExecutor(6) as pool:
         results = [data for _, data in pool.map(one, names)]
@@ -84,7 +84,7 @@ def test_what_the_server_refuses_is_an_event(gateway: Running) -> None:
     [
         ({"promt": "x"}, "promt: no such field"),
         ({"custom_promt": "x"}, "custom_promt: no such field; is custom_prompt meant?"),
-        ({"priority": 3}, "priority: 3"),
+        ({"priority": 4}, "priority: 4"),
         ({"timeout_s": -1}, "timeout_s: -1"),
         ({"new_take": "perhaps"}, "new_take: 'perhaps'"),
     ],

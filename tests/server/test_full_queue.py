@@ -135,6 +135,20 @@ def test_when_the_queue_is_full_the_next_is_refused_at_once(queue: Queue) -> Non
     assert sorted(queue.order()) == sorted(queue.waiting)
 
 
+def test_single_edits_overtake_sweeps(queue: Queue) -> None:
+    """Whose priority is 3, under the default."""
+    for number in range(HEAD + 1):
+        queue.send(f"sweep {number}", priority=3)
+        assert raw.eventually(lambda n=number: queue.pending() == n)
+    counted = queue.pending()
+    queue.send("single")
+    assert raw.eventually(lambda: queue.pending() == counted + 1)
+    queue.send("urgent", priority=1)
+    assert raw.eventually(lambda: queue.pending() == counted + 2)
+    order = queue.order()
+    assert order.index("urgent") < order.index("single") < order.index(f"sweep {HEAD}")
+
+
 def test_priority_1_overtakes_all_but_the_head(queue: Queue) -> None:
     queue.fill()
     counted = queue.pending()

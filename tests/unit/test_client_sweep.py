@@ -104,7 +104,7 @@ def test_one_seed_low_priority_and_one_result_each(peer: Peer, client: MelodyFlo
     assert sorted(variation_of(request) for request in peer.requests) == FIVE
     [seed] = {seed_of(request) for request in peer.requests}
     assert {done.result.seed for done in results if done.result} == {seed}
-    assert {request.parameters["priority"].uint64_param for request in peer.requests} == {2}
+    assert {request.parameters["priority"].uint64_param for request in peer.requests} == {3}
     assert {request.parameters["session_id"].string_param for request in peer.requests} == {"me"}
     assert len({request.id for request in peer.requests}) == 5
 
@@ -221,7 +221,7 @@ def test_each_edit_is_tried_again_by_itself(peer: Peer, client: MelodyFlowClient
 
 
 def test_without_a_server_nobody_waits_for_the_retries_of_all(peer: Peer) -> None:
-    peer.scripts = [FULL]
+    peer.scripts = [refuse(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")]
     with MelodyFlowClient(peer.address, retry=Retry(retries=1, first=0.01)) as client:
         results = list(client.sweep(CLIP, concurrency=2))
     assert len(peer.requests) == 4
@@ -238,6 +238,15 @@ def test_a_server_that_has_answered_is_asked_for_the_others_too(peer: Peer) -> N
     with MelodyFlowClient(peer.address, retry=Retry(retries=0)) as client:
         results = list(client.sweep(CLIP, FIVE, concurrency=1))
     assert [bool(done.result) for done in results] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("text", ["Exceeds maximum queue size", "Request timeout expired"])
+def test_a_full_queue_is_a_server_that_answers(peer: Peer, text: str) -> None:
+    """The first edit meets it again and again, the others are tried all the same."""
+    peer.scripts = each(celtic=refuse(grpc.StatusCode.UNAVAILABLE, text))
+    with MelodyFlowClient(peer.address, retry=Retry(retries=1, first=0.01)) as client:
+        results = list(client.sweep(CLIP, FIVE, concurrency=1))
+    assert [bool(done.result) for done in results] == [False, True, True, True, True]
 
 
 def test_an_edit_that_waits_in_the_queue_is_not_given_up_for_another(peer: Peer) -> None:

@@ -87,7 +87,7 @@ def test_each_take_has_the_next_seed_and_low_priority(peer: Peer, client: Melody
     assert sorted(seed_of(request) for request in peer.requests) == [7, 8, 9]
     prompt = load_presets()["celtic"].prompt.encode()
     assert {value(request, "prompt") for request in peer.requests} == {prompt}
-    assert {request.parameters["priority"].uint64_param for request in peer.requests} == {2}
+    assert {request.parameters["priority"].uint64_param for request in peer.requests} == {3}
     assert len({request.id for request in peer.requests}) == 3
 
 

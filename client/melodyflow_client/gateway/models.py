@@ -126,7 +126,8 @@ class EditFields(BaseModel):
         Field(description="Of the result; 16, 24, float 32 and 24 bit. Default: wav."),
     ] = None
     priority: Annotated[
-        int | None, Field(ge=1, le=2, description="1 overtakes 2 in the queue. Default: 2.")
+        int | None,
+        Field(ge=1, le=3, description="1 overtakes 2 in the queue, 2 overtakes 3. Default: 2."),
     ] = None
     timeout_s: Annotated[
         float | None,

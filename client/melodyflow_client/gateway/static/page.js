@@ -890,7 +890,7 @@ function makeSix() {
 
 /** Several takes, behind single ones of others in the server's queue. */
 async function makeSeveral(wanted) {
-  const takes = wanted.reverse().map((asked) => addTake({ ...asked, priority: 2 })).reverse(); // the newest stand first
+  const takes = wanted.reverse().map((asked) => addTake({ ...asked, priority: 3 })).reverse(); // the newest stand first
   showForm();
   const waiting = takes.values();
   const work = async () => {
