@@ -153,9 +153,7 @@ def test_a_call_ends_once(server: Server, said: list[str]) -> None:
     assert said == ["counted invalid, 0 s", f"error invalid: {ERROR}"]
 
 
-def test_the_deadline_is_seen_where_triton_cannot_be_asked(
-    server: Server, said: list[str]
-) -> None:
+def test_the_deadline_is_seen_where_triton_cannot_be_asked(server: Server, said: list[str]) -> None:
     call = Call(server, Client(said, RuntimeError))
     job = call.accept(text_to_music(timeout_s=1e-9))
     call.look()
