@@ -5,6 +5,7 @@ in containers.py.
 """
 
 import binascii
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ ENCODINGS = ("raw", "base64")
 MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
 LOOP_CONTEXT = 8192  # samples around a lap that the resampler hears at least: more than its filters
 LOOP_PIECE = 2**20  # samples of a lap that are resampled at a time
+BASE64_PIECE = 2**20  # characters that are looked at or decoded at a time; a multiple of 4
 RESAMPLER_ROUNDING = 2  # samples a resampled length may differ from the exact one
 
 
@@ -128,6 +130,7 @@ def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes,
 
 
 def _from_base64(text: bytes) -> bytes:
+    """In pieces: other threads wait while one is looked at or decoded."""
     if text == b"base64_encoded_audio_data":
         raise AudioError(
             "audio: the placeholder 'base64_encoded_audio_data' of an example; "
@@ -139,16 +142,29 @@ def _from_base64(text: bytes) -> bytes:
             f"audio: begins with {show(prefix)}; base64 alone is allowed: "
             "remove everything up to and including the first comma"
         )
-    stray = re.search(rb"[^A-Za-z0-9+/=]", text)
-    if stray:
-        what = "a line break" if stray[0] in b"\r\n" else show(stray[0])
-        hint = " without line breaks" if stray[0] in b"\r\n" else ""
-        raise AudioError(
-            f"encoding: {what} at byte {stray.start()} of audio; raw WAV or FLAC, or strict "
-            f"base64 (A-Z a-z 0-9 + / and = at the end{hint}) are allowed"
-        )
+    pieces = range(0, len(text), BASE64_PIECE)
+    stranger = re.compile(rb"[^A-Za-z0-9+/=]")
+    for begin in pieces:
+        stray = stranger.search(text, begin, begin + BASE64_PIECE)
+        if stray:
+            what = "a line break" if stray[0] in b"\r\n" else show(stray[0])
+            hint = " without line breaks" if stray[0] in b"\r\n" else ""
+            raise AudioError(
+                f"encoding: {what} at byte {stray.start()} of audio; raw WAV or FLAC, or strict "
+                f"base64 (A-Z a-z 0-9 + / and = at the end{hint}) are allowed"
+            )
+    file = io.BytesIO()
     try:
-        return binascii.a2b_base64(text, strict_mode=True)
+        if len(text) % 4:
+            raise binascii.Error("its length is no multiple of 4")
+        if text.endswith(b"==="):  # which binascii lets pass after a whole group
+            raise binascii.Error("excess padding")
+        for begin in pieces:
+            if text[begin - 1 : begin] == b"=":
+                raise binascii.Error("excess data after padding")
+            piece = text[begin : begin + BASE64_PIECE]
+            file.write(binascii.a2b_base64(piece, strict_mode=True))
+        return file.getvalue()
     except binascii.Error as error:
         raise AudioError(
             f"encoding: audio of {len(text)} bytes is broken base64 ({error}); "

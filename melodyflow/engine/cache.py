@@ -19,8 +19,13 @@ class Cache:
     it, again and again.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(
+        self, max_bytes: int, on_change: Callable[[int], None] = lambda held: None
+    ) -> None:
+        """`on_change(held)` is told how many bytes are held whenever that changes, one change
+        after the other: it must be quick and not use the cache."""
         self._max_bytes = max_bytes
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._held: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._making: dict[Hashable, Future[Tensor]] = {}
@@ -32,13 +37,18 @@ class Cache:
             return self._find(key)
 
     def put(self, key: Hashable, value: Tensor) -> None:
-        """Holds a tensor; what is over the bound goes, this one too if it is larger than all."""
+        """Holds a tensor in place of the key's former one; what is over the bound goes. One that
+        is above the bound by itself is not held, and nothing goes for it."""
         with self._lock:
+            before = self.bytes
             self._drop(key)
-            self._held[key] = value
-            self.bytes += value.nbytes
-            while self.bytes > self._max_bytes:
-                self._drop(next(iter(self._held)))
+            if value.nbytes <= self._max_bytes:
+                self._held[key] = value
+                self.bytes += value.nbytes
+                while self.bytes > self._max_bytes:
+                    self._drop(next(iter(self._held)))
+            if self.bytes != before:
+                self._on_change(self.bytes)
 
     def get_or_make(self, key: Hashable, make: Callable[[], Tensor]) -> tuple[Tensor, bool]:
         """The tensor of a key and whether it was there; made once, even when many ask at a time.
@@ -72,6 +82,7 @@ class Cache:
         if not torch.isfinite(value).all():
             log.error("a cached tensor is not finite; it is computed anew")
             self._drop(key)
+            self._on_change(self.bytes)
             return None
         self._held.move_to_end(key)
         return value

@@ -14,14 +14,13 @@ from melodyflow import audio
 from melodyflow.audio import AudioError
 from melodyflow.edit import Parameters, Solver
 from melodyflow.engine import Code, EditError
-from melodyflow.serving.settings import Settings
+from melodyflow.serving.settings import MOST_SECONDS, Settings
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the input's name
 
 SEEDS = 2**31
 MOST_KEPT = math.nextafter(1, 0)  # the largest flowstep
 QUIETEST = -70.0  # LUFS: what is below is silence to BS.1770
-MOST_SECONDS = 1e9  # of any time; the clip's own are far fewer
 INPUTS = (
     "audio",
     "encoding",

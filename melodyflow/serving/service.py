@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ class Service:
             max_tokens=settings.max_tokens or MAX_TOKENS[model.device.type],
             cache_bytes=settings.cache_bytes,
             metrics=metrics,
-            on_death=end_server,
+            on_death=partial(end_server, os.getppid()),
         )
         log.info(
             "checkpoint %s %s, licence %s, %d Hz, %d channels, %s on %s, %d slots",
@@ -141,17 +141,17 @@ def warm_up(model: MelodyFlow) -> None:
     edit(model, silence, Parameters(prompt="warm-up", seed=0, steps=2))
 
 
-def end_server() -> None:
-    """Ends the tritonserver that runs this process, so that whoever watches it starts it again: a
-    model whose step loop died cannot do another edit."""
-    parent = os.getppid()
-    log.critical("ending tritonserver (process %d)", parent)
-    os.kill(parent, signal.SIGTERM)
-
-    def kill() -> None:
-        with suppress(ProcessLookupError):
-            os.kill(parent, signal.SIGKILL)
-
-    timer = threading.Timer(KILL_SECONDS, kill)
+def end_server(server: int) -> None:
+    """Ends the tritonserver that started this process (its pid), so that whoever watches it starts
+    it again: a model whose step loop died cannot do another edit."""
+    log.critical("ending tritonserver (process %d)", server)
+    _signal_parent(server, signal.SIGTERM)
+    timer = threading.Timer(KILL_SECONDS, _signal_parent, (server, signal.SIGKILL))
     timer.daemon = True
     timer.start()
+
+
+def _signal_parent(parent: int, number: signal.Signals) -> None:
+    """Once the parent has ended its pid may be another process's, and so is this one's parent."""
+    if os.getppid() == parent:
+        os.kill(parent, number)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "MELODYFLOW_"
+MOST_SECONDS = 1e9  # of any time: what is above cannot be waited for, nor counted in samples
 NOT_NEGATIVE = (
     "threads",
     "max_frames",
@@ -66,6 +67,9 @@ class Settings:
                 raise SettingsError(f"{name}: {getattr(self, name)}; 0 or more")
         if not self.min_seconds > 0:
             raise SettingsError(f"min_seconds: {self.min_seconds}; more than 0")
+        for name in ("drain_seconds", "min_seconds", "max_seconds"):
+            if getattr(self, name) > MOST_SECONDS:
+                raise SettingsError(f"{name}: {getattr(self, name)}; at most {MOST_SECONDS:g}")
 
 
 def read_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

@@ -98,6 +98,8 @@ def test_unwrap_tells_raw_from_base64():
         (b"Ukl=UklG", None, "broken base64"),
         (b"UklGRg==UklG", None, "broken base64"),
         (b"====", None, "broken base64"),
+        (b"UklG=", None, "broken base64"),
+        (b"UklG====", None, "broken base64"),
         (b"data:audio/wav;base64,UklG", None, "audio: begins with 'data:audio/wav;base64'.*remove"),
         (b"base64_encoded_audio_data", None, "audio: the placeholder"),
         (b"base64_encoded_audio_data", "base64", "audio: the placeholder"),
@@ -106,6 +108,42 @@ def test_unwrap_tells_raw_from_base64():
 def test_unwrap_refuses(payload, encoding, words):
     with pytest.raises(AudioError, match=words):
         audio.unwrap(payload, encoding, LIMITS)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 3000, 3001, 3002])
+def test_base64_in_several_pieces(size):
+    """The last piece is one group, or as full as the others: 3 bytes are 4 characters."""
+    size += audio.BASE64_PIECE // 4 * 3 * 2 - 3000
+    file = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
+    assert audio.unwrap(base64.b64encode(file), "base64", LIMITS) == (file, "base64")
+
+
+@pytest.mark.parametrize("at", [-5, -1, 0, 1, 5])  # beside the seam of two pieces
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (b"\n", "encoding: a line break at byte {at} of .* without line breaks"),
+        (b"-", "encoding: '-' at byte {at} of audio"),
+        (b"=", "encoding: audio of {length} bytes is broken base64"),
+        (b"==", "encoding: audio of {length} bytes is broken base64"),
+        (b"====", "encoding: audio of {length} bytes is broken base64"),
+    ],
+)
+def test_broken_base64_in_several_pieces(at, fault, words):
+    at += audio.BASE64_PIECE
+    text = bytearray(b"A" * (2 * audio.BASE64_PIECE + 4))
+    text[at : at + len(fault)] = fault
+    with pytest.raises(AudioError, match=words.format(at=at, length=len(text))):
+        audio.unwrap(bytes(text), "base64", LIMITS)
+
+
+@pytest.mark.parametrize(
+    "end", [b"A", b"AA", b"AAA", b"A=", b"AA=", b"A===", b"=", b"====", b"AA=A"]
+)
+def test_a_broken_last_piece_of_base64(end):
+    text = b"A" * audio.BASE64_PIECE + end
+    with pytest.raises(AudioError, match=f"audio of {len(text)} bytes is broken base64"):
+        audio.unwrap(text, "base64", LIMITS)
 
 
 def test_unwrap_holds_the_decoded_size_to_the_limit():

@@ -30,6 +30,13 @@ def test_the_environment_wins_and_empty_is_no_value() -> None:
         ("device", "tpu"),
         ("verify", "maybe"),
         ("min_seconds", "-1"),
+        ("min_seconds", "inf"),
+        ("max_seconds", "inf"),
+        ("max_seconds", "nan"),
+        ("max_seconds", "1e10"),
+        ("drain_seconds", "inf"),
+        ("drain_seconds", "nan"),
+        ("drain_seconds", "-1"),
         ("speed", "9"),
     ],
 )
