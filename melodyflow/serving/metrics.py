@@ -65,14 +65,13 @@ class Metrics:
 
         self._post(set_both)
 
-    def inversion(self, found: str, cache_bytes: int) -> None:
+    def inversion(self, found: str) -> None:
         """An inversion was asked for: "hit", "miss" or "shared"."""
+        self._post(lambda: self._inversions[found].increment(1))
 
-        def count() -> None:
-            self._inversions[found].increment(1)
-            self._cache_bytes.set(cache_bytes)
-
-        self._post(count)
+    def cached(self, cache_bytes: int) -> None:
+        """So many bytes are held for edits to share."""
+        self._post(lambda: self._cache_bytes.set(cache_bytes))
 
     def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
         def count() -> None:
