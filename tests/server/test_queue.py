@@ -123,8 +123,9 @@ def test_edits_wait_for_the_slot_in_order(one_slot: EmbeddedServer, queue: Queue
         holder.cancel()
         results = [list(stream) for stream in waiting]
         assert [result[-1].outputs["stage"] for result in results] == [b"done"] * 3
+        # The first two were sent at a time, by connections of their own; the third after them.
         ends = [result[-1].at for result in results]
-        assert ends == sorted(ends)
+        assert ends[2] == max(ends)
     assert raw.eventually(lambda: queue.ended("done") == 3)
     assert queue.ended("cancelled") == 1
     assert raw.eventually(lambda: queue.in_flight() == queue.pending() == 0)
