@@ -50,7 +50,7 @@ class Response:
 
     outputs: Outputs
     at: float  # time.monotonic() of its arrival
-    final: bool | None = None  # Triton said that it was the last one, which HTTP does not show
+    final: bool | None = None  # Triton's own flag, which HTTP does not show
 
 
 @dataclass
@@ -118,7 +118,6 @@ class Stream:
                     for name, value in inputs.items()
                 ],
                 request_id=request_id,
-                enable_empty_final_response=True,
                 parameters={name: given[name] for name in given.keys() - TRITONS_OWN},
                 **{name: given[name] for name in given.keys() & TRITONS_OWN},
             )
@@ -136,17 +135,15 @@ class Stream:
         if error is not None:
             self._ended = True
             raise Refused(_status_name(error), error.message(), self._seen)
-        outputs = _outputs_of(result)
-        final = _is_final(result)
-        if "audio" in outputs and not final:
-            # Triton's flag follows the result, in the empty response that was asked for.
-            result, error, _ = self._answers.get(timeout=patience)
-            assert error is None, error
-            assert not _outputs_of(result)
-            final = _is_final(result)
-        self._seen.append(Response(outputs, at, final))
-        self._ended = final
-        return self._seen[-1]
+        reply = result.get_response()
+        response = Response(
+            {output.name: _plain(result.as_numpy(output.name)) for output in reply.outputs},
+            at,
+            reply.parameters["triton_final_response"].bool_param,
+        )
+        self._seen.append(response)
+        self._ended = bool(response.final)
+        return response
 
     def silent(self) -> bool:
         """Whether nothing has come that was not taken."""
@@ -168,15 +165,6 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         # To cancel what has ended can make this Triton wait in vain for it when it is to stop.
         self._leave(cancel=not self._ended)
-
-
-def _outputs_of(result: triton.InferResult) -> Outputs:
-    names = [output.name for output in result.get_response().outputs]
-    return {name: _plain(result.as_numpy(name)) for name in names}
-
-
-def _is_final(result: triton.InferResult) -> bool:
-    return bool(result.get_response().parameters["triton_final_response"].bool_param)
 
 
 def _octets(value: Any) -> Any:

@@ -79,21 +79,17 @@ class Responder:
     def is_cancelled(self) -> bool:
         return bool(self._sender.is_cancelled())
 
-    def send(self, outputs: dict[str, Any]) -> None:
+    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
         response = pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])
-        self._sender.send(response)
-
-    def finish(self) -> None:
-        # On its own: Triton's sender closes before it copies a final response into shared memory,
-        # and where that failed would take no error either.
-        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        self._sender.send(response, flags=self._flags(final))
 
     def send_error(self, error: EditError) -> None:
         failure = pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, CODES[error.code]))
-        self._sender.send(
-            pb_utils.InferenceResponse(error=failure),
-            flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
-        )
+        self._sender.send(pb_utils.InferenceResponse(error=failure), flags=self._flags(True))
+
+    @staticmethod
+    def _flags(final: bool) -> int:
+        return pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
 
 
 def tensor(name: str, value: Any) -> Any:
