@@ -299,8 +299,8 @@ def _flowstep(strength: object) -> float:
 
 def _priority(value: object) -> int:
     number = _whole("priority", value, 63)
-    if number < 0:
-        raise InvalidRequest(f"priority: must be 1 (first), 2 or 3, not {number}")
+    if not 0 <= number <= 3:  # Triton takes any other number for the default, without a word
+        raise InvalidRequest(f"priority: must be 1 (first), 2 (the default) or 3, not {number}")
     return number
 
 

@@ -261,6 +261,7 @@ def test_strength_is_one_minus_flowstep_exactly(flowstep: float) -> None:
         ({"prompt": "x", "timeout": 0}, "timeout: must be a positive number"),
         ({"prompt": "x", "timeout": float("inf")}, "timeout: must be"),
         ({"prompt": "x", "priority": -1}, "priority: must be"),
+        ({"prompt": "x", "priority": 4}, "priority: must be 1 .* or 3, not 4"),
         ({"prompt": "x", "session_id": 5}, "session_id: must be text"),
         ({"prompt": "x", "start": -1}, "start: must be a number of seconds, 0 or more, not -1"),
         ({"prompt": "x", "end": float("nan")}, "end: must be a number of seconds"),

@@ -50,6 +50,7 @@ from .client_peer import (
 FIVE = ["celtic", "chiptune", "music_box", "strings_quartet", "trap_808"]
 PRESETS = load_presets()
 NOWHERE = "127.0.0.1:1"  # a port that nothing listens on
+AWAY = refuse(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
 BAD = refuse(grpc.StatusCode.INVALID_ARGUMENT, "prompt: holds a control character")
 
 
@@ -221,7 +222,7 @@ def test_each_edit_is_tried_again_by_itself(peer: Peer, client: MelodyFlowClient
 
 
 def test_without_a_server_nobody_waits_for_the_retries_of_all(peer: Peer) -> None:
-    peer.scripts = [refuse(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")]
+    peer.scripts = [AWAY]
     with MelodyFlowClient(peer.address, retry=Retry(retries=1, first=0.01)) as client:
         results = list(client.sweep(CLIP, concurrency=2))
     assert len(peer.requests) == 4
@@ -230,11 +231,11 @@ def test_without_a_server_nobody_waits_for_the_retries_of_all(peer: Peer) -> Non
 
 
 def test_a_server_that_has_answered_is_asked_for_the_others_too(peer: Peer) -> None:
-    peer.scripts = each(chiptune=FULL, music_box=FULL)
+    peer.scripts = each(chiptune=AWAY, music_box=AWAY)
     with MelodyFlowClient(peer.address, retry=Retry(retries=0)) as client:
         results = list(client.sweep(CLIP, FIVE, concurrency=1))
     assert [bool(done.result) for done in results] == [True, False, False, True, True]
-    peer.scripts = each(celtic=BAD, chiptune=FULL)  # a refusal is an answer
+    peer.scripts = each(celtic=BAD, chiptune=AWAY)  # a refusal is an answer
     with MelodyFlowClient(peer.address, retry=Retry(retries=0)) as client:
         results = list(client.sweep(CLIP, FIVE, concurrency=1))
     assert [bool(done.result) for done in results] == [False, False, True, True, True]
@@ -251,7 +252,7 @@ def test_a_full_queue_is_a_server_that_answers(peer: Peer, text: str) -> None:
 
 def test_an_edit_that_waits_in_the_queue_is_not_given_up_for_another(peer: Peer) -> None:
     go = threading.Event()
-    peer.scripts = each(celtic=after(go), chiptune=FULL)
+    peer.scripts = each(celtic=after(go), chiptune=AWAY)
     with MelodyFlowClient(peer.address, retry=Retry(retries=0)) as client:
         results = []
         for done in client.sweep(CLIP, FIVE, concurrency=2):
