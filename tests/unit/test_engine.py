@@ -141,6 +141,14 @@ def ring(seconds: float, seed: int = 0) -> Tensor:
     return noise(samples / 48000, seed)
 
 
+def several(engine: Engine, count: int, steps: int) -> list[Edit]:
+    """Edits of as many clips of a second, which share nothing but calls; not started."""
+    return [
+        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=steps))
+        for seed in range(count)
+    ]
+
+
 def settle(engine: Engine, counts: Counts) -> None:
     """Waits until no slot is taken any more."""
     deadline = time.monotonic() + WAIT
@@ -403,10 +411,7 @@ def test_poisoned_cache_entries_are_computed_anew(
 
 def test_slots_and_frames_bound_what_is_in_flight(model: MelodyFlow, counts: Counts) -> None:
     engine = make_engine(model, counts, slots=3, max_frames=60)
-    edits = [
-        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=2))
-        for seed in range(6)
-    ]
+    edits = several(engine, 6, steps=2)
     for one in edits:
         one.start()
     for one in edits:
@@ -466,10 +471,7 @@ def test_an_edit_that_cannot_run_ends_alone(
         raise error
 
     engine.network = faulty(model, lambda row: row.latents.shape[-1] == 13, fail)
-    neighbours = [
-        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=4))
-        for seed in range(5)
-    ]
+    neighbours = several(engine, 5, steps=4)
     victim = Edit(engine, noise(0.5), Parameters(prompt="strings", seed=1, steps=4))
     start_together(engine, [*neighbours[:3], victim, *neighbours[3:]])
     victim.wait()
@@ -497,10 +499,7 @@ def test_calls_grow_again_after_an_out_of_memory(
         return model.flow(rows)
 
     engine.network = network
-    edits = [
-        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=30))
-        for seed in range(4)
-    ]
+    edits = several(engine, 4, steps=30)
     start_together(engine, edits)
     for one in edits:
         assert_equals_sequential(model, one.wait())
@@ -607,10 +606,7 @@ def test_out_of_memory_shrinks_the_call_and_goes_on(
         return model.flow(rows)
 
     engine.network = network
-    edits = [
-        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=6))
-        for seed in range(6)
-    ]
+    edits = several(engine, 6, steps=6)
     for one in edits:
         one.start()
     for one in edits:
@@ -676,10 +672,7 @@ def test_one_who_cannot_be_told_of_the_loops_death_keeps_it_from_nobody(
         raise RuntimeError("deaf")
 
     engine.network = network
-    edits = [
-        Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=6))
-        for seed in range(3)
-    ]
+    edits = several(engine, 3, steps=6)
     edits[1].failed = deaf  # type: ignore[method-assign]
     for one in edits:
         one.start()
