@@ -493,7 +493,9 @@ def _run(server: EmbeddedServer, requests: Sequence[Request], tally: Tally) -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="scripts/soak", description=(__doc__ or "").split("\n")[0]
+        prog="scripts/soak",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="The drills: --storm, --kills or --busy as the first option; then --help.",
     )
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--checkpoint", type=Path, help="converted; without it a tiny random one")
