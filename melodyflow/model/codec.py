@@ -5,7 +5,6 @@ Waveform [batch, channels, samples] <-> latents [batch, latent, frames], `hop` s
 """
 
 import math
-from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
 
@@ -13,39 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from melodyflow.manifest import CodecConfig as CodecConfig
+
 WARM_UP = 100  # frames after which the LSTM has forgotten where it began: the least before a ring
-
-
-@dataclass(frozen=True)
-class CodecConfig:
-    """Sizes of a codec, as its checkpoint states them."""
-
-    sample_rate: int
-    channels: int
-    latent_dim: int
-    n_filters: int
-    ratios: tuple[int, ...]  # of the decoder; the encoder goes through them backwards
-    n_residual_layers: int = 1
-    kernel_size: int = 7
-    residual_kernel_size: int = 3
-    last_kernel_size: int = 7
-    dilation_base: int = 2
-    compress: int = 2
-    lstm: int = 2
-
-    @property
-    def hop(self) -> int:
-        """Samples a frame."""
-        return math.prod(self.ratios)
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second."""
-        return self.sample_rate / self.hop
-
-    def frames(self, samples: int) -> int:
-        """Frames that hold `samples` samples: the last one may be partly filled."""
-        return -(-samples // self.hop)
 
 
 class Snake(nn.Module):

@@ -14,29 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class FlowConfig:
-    """Sizes of a velocity network, as its checkpoint states them."""
-
-    dim: int
-    latent_dim: int
-    num_heads: int
-    num_layers: int
-    hidden_scale: int
-    time_features: int  # sines and cosines of the time embedding
-    text_features: int  # width of the text encoder's output
-    segment_duration: float  # seconds of the window the network was trained on
-    guidance: float  # classifier-free guidance where a request names none
-
-    @property
-    def head_dim(self) -> int:
-        return self.dim // self.num_heads
-
-    @property
-    def skips(self) -> int:
-        """Skip projections between the first and the second half of the layers."""
-        return (self.num_layers - 1) // 2
+from melodyflow.manifest import FlowConfig as FlowConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,17 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from melodyflow.manifest import read_manifest
 from melodyflow.model import convert as converting
 from melodyflow.model import make_checkpoint as making
 from melodyflow.model.checkpoint import (
@@ -76,6 +81,81 @@ def test_sizes_are_checked_always_and_hashes_when_asked(copied: Path) -> None:
     (copied / CODEC).write_bytes(data[:-1])
     with pytest.raises(CheckpointError, match="bytes instead of"):
         open_checkpoint(copied)
+
+
+def drop_file(folder: Path) -> None:
+    (folder / FLOW).unlink()
+
+
+def cut_file(folder: Path) -> None:
+    (folder / CODEC).write_bytes((folder / CODEC).read_bytes()[:-1])
+
+
+def spoil_header(folder: Path) -> None:
+    data = (folder / CODEC).read_bytes()
+    (folder / CODEC).write_bytes(bytes(8) + data[8:])
+
+
+def drop_size(folder: Path) -> None:
+    change_config(folder, lambda config: config["flow"].pop("dim"))
+
+
+def add_size(folder: Path) -> None:
+    change_config(folder, lambda config: config["codec"].update(width=3))
+
+
+def drop_facts(folder: Path) -> None:
+    change_config(folder, lambda config: config["files"][CODEC].pop("bytes"))
+
+
+def other_format(folder: Path) -> None:
+    change_config(folder, lambda config: config.update(format=2))
+
+
+def spoil_config(folder: Path) -> None:
+    (folder / CONFIG).write_text("{")
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    change(config)
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (drop_file, "flow.safetensors: missing"),
+        (cut_file, "bytes instead of"),
+        (spoil_header, "codec.safetensors: not a readable safetensors file"),
+        (drop_size, "not a converted checkpoint's"),
+        (add_size, "not a converted checkpoint's"),
+        (drop_facts, "not a converted checkpoint's"),
+        (other_format, "format 2; this version reads format 1"),
+        (spoil_config, "not JSON"),
+    ],
+)
+def test_the_manifest_alone_tells_the_same_faults(
+    copied: Path, spoil: Callable[[Path], None], named: str
+) -> None:
+    assert read_manifest(copied) == open_checkpoint(copied)
+    spoil(copied)
+    with pytest.raises(CheckpointError, match=named) as of_manifest:
+        read_manifest(copied)
+    with pytest.raises(CheckpointError) as of_checkpoint:
+        open_checkpoint(copied)
+    assert str(of_manifest.value) == str(of_checkpoint.value)
+
+
+def test_reading_the_manifest_imports_no_pytorch(checkpoint: Path) -> None:
+    code = (
+        "import sys; from melodyflow.manifest import read_manifest; read_manifest(sys.argv[1]); "
+        "print(*{'torch', 'transformers', 'tokenizers'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, checkpoint], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
 
 
 def test_t5_tensors_are_checked_at_load(copied: Path) -> None:
