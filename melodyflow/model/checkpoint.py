@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -25,7 +25,9 @@ from melodyflow.manifest import (
 )
 from melodyflow.model import MelodyFlow
 from melodyflow.model.codec import Codec
+from melodyflow.model.t5 import T5Encoder
 from melodyflow.model.text import TextEncoder, load_t5
+from melodyflow.model.tokenizer import Tokenize
 from melodyflow.model.transformer import FlowModel
 
 __all__ = [
@@ -76,9 +78,9 @@ def load(
         if name.startswith(TEXT_PROJECTION)
     }
     flow.load_state_dict(tensors, assign=True)
-    t5, tokenizer = _load_t5(checkpoint)
+    t5, tokenize = _load_t5(checkpoint)
     with torch.device("meta"):
-        text = TextEncoder(t5, tokenizer, checkpoint.flow.dim)
+        text = TextEncoder(t5, tokenize, checkpoint.flow.dim)
     text.output_proj.load_state_dict(projection, assign=True)
     if precision == "bf16":
         # Statistics and rotary frequencies are buffers and stay as stored.
@@ -122,16 +124,16 @@ def _load_fp32(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in load_file(path).items()}
 
 
-def _load_t5(checkpoint: Checkpoint) -> tuple[nn.Module, Any]:
+def _load_t5(checkpoint: Checkpoint) -> tuple[T5Encoder, Tokenize]:
     folder = checkpoint.folder / T5
     try:
-        t5, tokenizer = load_t5(folder)
-    except Exception as error:  # transformers raises whatever its parts raise
+        t5, tokenize = load_t5(folder)
+    except Exception as error:  # tokenizers has no class of its own for what it raises
         raise CheckpointError(f"{folder}: not a T5 encoder with its tokenizer ({error})") from error
-    width = cast(Any, t5).config.d_model
+    width = t5.config.d_model
     if width != checkpoint.flow.text_features:
         raise CheckpointError(
             f"{folder}: d_model {width}, "
             f"but the text projection takes {checkpoint.flow.text_features}"
         )
-    return t5, tokenizer
+    return t5, tokenize

@@ -2,18 +2,22 @@
 measurements and a first try."""
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from melodyflow.model.checkpoint import CODEC, FLOW, T5, expected_shapes
 from melodyflow.model.codec import CodecConfig
 from melodyflow.model.convert import CODEC_SOURCE, DEFAULT_GUIDANCE, FLOW_SOURCE, WEIGHT_NORM
+from melodyflow.model.t5 import T5Config, T5Encoder
 from melodyflow.model.transformer import FlowConfig
 
 RATIOS = (8, 8, 6, 5)
@@ -166,25 +170,28 @@ def _save(path: Path, tensors: dict[str, Tensor], sections: dict[str, Any]) -> N
 
 
 def _save_t5(out: Path, width: int, hidden: int, heads: int, layers: int) -> None:
-    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of a small file
-
     config = T5Config(
         vocab_size=384,
         d_model=width,
         d_kv=width // heads,
         d_ff=hidden,
-        num_heads=heads,
         num_layers=layers,
-        is_encoder_decoder=False,
-        use_cache=False,
+        num_heads=heads,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        T5EncoderModel(config).save_pretrained(out)
-    ByT5Tokenizer().save_pretrained(out)  # bytes: a tokenizer without a vocabulary file
+    with torch.device("meta"):
+        shapes = {name: tuple(t.shape) for name, t in T5Encoder(config).state_dict().items()}
+    rng = torch.Generator().manual_seed(0)
+    tensors = {name: _random(name, shape, rng) for name, shape in shapes.items()}
+    for name, tensor in tensors.items():
+        if name.endswith("SelfAttention.q.weight"):
+            tensor /= math.sqrt(config.d_kv)  # T5 does not scale its attention scores
+    out.mkdir()
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    described = {"architectures": ["T5EncoderModel"], "model_type": "t5", **asdict(config)}
+    (out / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    # bytes: a tokenizer without a vocabulary file
+    tokenizer = {"tokenizer_class": "ByT5Tokenizer"}
+    (out / "tokenizer_config.json").write_text(json.dumps(tokenizer) + "\n")
 
 
 def main() -> None:
