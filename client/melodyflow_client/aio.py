@@ -27,9 +27,13 @@ from .errors import (
     ServerError,
     Unavailable,
     from_status,
+    from_text,
+    is_answer,
+    is_cut,
 )
 from .events import Progress, Result
 from .many import CONCURRENCY, Key, Outcome, apart, run_all
+from .outage import Outage, Tries
 from .presets import Presets, load_presets
 from .protocol import (
     MODEL,
@@ -54,9 +58,7 @@ T = TypeVar("T")
 _OUTPUTS = ("progress", "stage", "step", "audio", "sample_rate", "seed", "gain_db", "info")
 
 _QUEUED = Progress("queued", 0.0, 0, 0)
-
-# Without it errors come inside an OK stream and carry no status; right for one stream an edit.
-_HEADERS = {"triton_grpc_error": "true"}
+_WARMING = Progress("warming", 0.0, 0, 0)
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
 SweepCallback = Callable[[str, Progress], Awaitable[None] | None]
@@ -68,7 +70,7 @@ class AsyncMelodyFlowClient:
 
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
     presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
-    retry: how an unavailable server is tried again.
+    retry: how an unavailable server is tried again, and one that went away waited for.
     metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
     ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
 
@@ -95,6 +97,8 @@ class AsyncMelodyFlowClient:
         self._seeds = SeedMemory()
         self._tls = {"ssl": ssl, "root_certificates": root_certificates}
         self._triton: InferenceServerClient | None = None
+        self._outage = Outage(self.retry.patience)
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,9 +108,16 @@ class AsyncMelodyFlowClient:
 
     async def close(self) -> None:
         """Ends the connection, and with it edits still in flight."""
+        self._closing.set()
+        self._closing = asyncio.Event()
         triton, self._triton = self._triton, None
         if triton is not None:
             await triton.close()
+
+    @property
+    def away(self) -> bool:
+        """Whether the server went away, and edits wait for it."""
+        return self._outage.away
 
     async def transform(
         self,
@@ -209,10 +220,13 @@ class AsyncMelodyFlowClient:
         triton = self._connected()
         try:
             status = replace(status, live=await triton.is_server_live(client_timeout=timeout))
+            self._outage.known = True
             status = replace(status, ready=await triton.is_server_ready(client_timeout=timeout))
             server = await triton.get_server_metadata(client_timeout=timeout)
             ready = await triton.is_model_ready(self.model, client_timeout=timeout)
             status = replace(status, version=server.version, model_ready=ready)
+            if ready and status.ready:
+                self._outage.answered()
             if ready:
                 config = await triton.get_model_config(
                     self.model, as_json=True, client_timeout=timeout
@@ -252,7 +266,7 @@ class AsyncMelodyFlowClient:
         jobs = {
             name: partial(self._run_one, clip, edit, seed) for name, edit in sweep.edits.items()
         }
-        async with aclosing(run_all(jobs, sweep.concurrency)) as events:
+        async with aclosing(run_all(jobs, sweep.concurrency, self._is_gone)) as events:
             async for event in events:
                 yield event
 
@@ -263,7 +277,7 @@ class AsyncMelodyFlowClient:
         clip = await _load(audio, takes.edit)
         seeds = take_seeds(self._seed(clip, takes.edit), takes.count)
         jobs = {seed: partial(self._run_one, clip, takes.edit, seed) for seed in seeds}
-        async with aclosing(run_all(jobs, takes.concurrency)) as events:
+        async with aclosing(run_all(jobs, takes.concurrency, self._is_gone)) as events:
             async for event in events:
                 yield event
 
@@ -287,7 +301,8 @@ class AsyncMelodyFlowClient:
     ) -> AsyncGenerator[Progress | Result, None]:
         """The events of an edit, tried again where the server is not available."""
         request_id = uuid.uuid4().hex  # as the seed, of all tries: a retry is the same edit
-        delays = self.retry.delays()
+        tries = Tries(self.retry, self._outage, edit, deadline)
+        closing = self._closing
         reached = 0.0
         while True:
             try:
@@ -295,22 +310,22 @@ class AsyncMelodyFlowClient:
                     self._attempt(edit, clip, seed, request_id, deadline)
                 ) as events:
                     async for event in events:
+                        tries.begun()
                         if isinstance(event, Progress):
                             # A retry begins anew; what is shown does not fall.
                             reached = max(reached, event.progress)
                             event = replace(event, progress=reached)
                         yield event
                 return
-            except Unavailable as error:
-                error.request_id = request_id
-                delay = next(delays, None)
-                if delay is None or (deadline and time.monotonic() + delay >= deadline):
-                    raise
             except MelodyFlowError as error:
                 error.request_id = request_id
-                raise
-            yield replace(_QUEUED, progress=reached)
-            await asyncio.sleep(delay)
+                pause = tries.after(error) if isinstance(error, Unavailable) else None
+                if pause is None:
+                    raise
+            yield replace(_WARMING if pause.warming else _QUEUED, progress=reached)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), pause.seconds)
+                raise Cancelled("the client was closed")
 
     def _connected(self) -> InferenceServerClient:
         # Made at first use: a gRPC aio channel belongs to the loop that runs then.
@@ -337,11 +352,15 @@ class AsyncMelodyFlowClient:
             # The server's clock is the second guard, for the case that a cancellation is lost.
             "parameters": {**edit.parameters, **({} if left is None else {"timeout_s": left})},
         }
-        call = self._connected().stream_infer(_once(request), stream_timeout=left, headers=_HEADERS)
+        call = self._connected().stream_infer(_once(request), stream_timeout=left)
         try:
             async for answer, failure in call:
-                if failure is not None:  # a server that does not know the header
-                    raise from_status("UNKNOWN", failure.message())
+                if failure is not None:
+                    error = from_text(failure.message())
+                    self._outage.said(error)
+                    await _let_end(call)
+                    raise error
+                self._outage.answered()
                 outputs = {
                     name: values
                     for name in _OUTPUTS
@@ -367,13 +386,27 @@ class AsyncMelodyFlowClient:
             raise Cancelled("the client was closed") from None
         finally:
             call.cancel()
-        raise ServerError("the stream ended without a result")
+        raise self._cut("the stream ended without a result")
 
     def _error(self, error: grpc.RpcError) -> MelodyFlowError:
+        """What a stream's own status means: an old server's answer, or that there is none."""
         status, details = error.code().name, error.details() or ""
         if status == "UNAVAILABLE" and details.startswith("failed to connect"):
             details = f"no server answers at {self.server}: {details}"
-        return from_status(status, details)
+        known = from_status(status, details)
+        if is_answer(known):
+            self._outage.said(known)
+            return known
+        return self._cut(details or status, status) if is_cut(status, details) else known
+
+    def _cut(self, message: str, status: str | None = None) -> MelodyFlowError:
+        """What an edit without an end is: Unavailable, if the server has ever answered."""
+        if self._outage.known:
+            return Unavailable(message, status=status)
+        return from_status(status, message) if status else ServerError(message)
+
+    def _is_gone(self) -> bool:
+        return self._outage.over
 
 
 def _is_past(deadline: float | None) -> bool:
@@ -423,7 +456,8 @@ def _past(edit: Edit) -> str:
 
 
 async def _let_end(call: AsyncIterator[object]) -> None:
-    # Triton ends the stream right after the result; to cancel it then is an error in its log.
+    # Triton ends the stream right after the last response; a cancellation would be an error in its
+    # log.
     with suppress(StopAsyncIteration, TimeoutError, grpc.RpcError):
         await asyncio.wait_for(anext(call), timeout=1.0)
 

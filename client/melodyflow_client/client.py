@@ -36,7 +36,7 @@ class MelodyFlowClient:
 
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
     presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
-    retry: how an unavailable server is tried again.
+    retry: how an unavailable server is tried again, and one that went away waited for.
     metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
     ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
 

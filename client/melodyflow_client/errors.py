@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 # Triton's backend API has no code for a deadline, so the server's own is told by the parameter
@@ -53,7 +54,7 @@ class PresetError(MelodyFlowError):
 
 
 class Unavailable(MelodyFlowError):
-    """The server is full, starting, draining or not there, after all retries."""
+    """The server is full, starting, draining, lost or not there, after all retries."""
 
 
 class DeadlineExceeded(MelodyFlowError, TimeoutError):
@@ -75,12 +76,16 @@ _BY_STATUS: dict[str, type[MelodyFlowError]] = {
     "CANCELLED": Cancelled,
 }
 
+# Triton gives a stream's errors a text and no status. The server ends its texts with the code.
+_CODE = re.compile(r" \[(INVALID_ARGUMENT|CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE|INTERNAL)\]\Z")
 
-# What Triton refuses before the model sees it comes without a status from Triton 2.51, even where
-# statuses are asked for: only the text tells.
-_TRITONS_OWN = {
-    "Exceeds maximum queue size": "UNAVAILABLE",
-    "Request timeout expired": "UNAVAILABLE",
+# What Triton says itself has no code: only the text tells.
+_FULL = ("Exceeds maximum queue size", "Request timeout expired")
+_BY_TEXT = {
+    **dict.fromkeys(_FULL, "UNAVAILABLE"),
+    "has no available versions": "UNAVAILABLE",
+    "Server is stopping": "UNAVAILABLE",
+    "is not healthy": "UNAVAILABLE",  # the model's process has died
     "unexpected inference input": "INVALID_ARGUMENT",
     "data-type": "INVALID_ARGUMENT",
     "unexpected shape": "INVALID_ARGUMENT",
@@ -88,16 +93,67 @@ _TRITONS_OWN = {
     "inputs but model": "INVALID_ARGUMENT",
 }
 
+# What servers from before the codes say, from the first to the last character.
+_FROM_BEFORE = {
+    re.compile(pattern, re.DOTALL): status
+    for pattern, status in {
+        r"the server is shutting down; try again": "UNAVAILABLE",
+        r"the client cancelled the request": "CANCELLED",
+        r"timeout_s: .*; a number of seconds above 0": "INVALID_ARGUMENT",
+        r"timeout_s: .*": "DEADLINE_EXCEEDED",
+        r"(audio|encoding|prompt|source_prompt|flowstep|steps|solver|guidance|regularize_iters"
+        r"|keep_last_k_iters|lambda_kl|seed|format|sample_rate|start|end|loop|loudness|duration"
+        r"|stream|session_id|metadata): .*": "INVALID_ARGUMENT",
+        r".*; no such input or parameter; .*": "INVALID_ARGUMENT",
+    }.items()
+}
 
-def from_triton(error: MelodyFlowError) -> bool:
-    """Whether Triton itself said no, of its queue or of a tensor: then there is a server."""
-    return any(text in error.message for text in _TRITONS_OWN)
+_RESTARTING = "; the server restarts"  # by itself: its step loop has died
+
+# How gRPC says, beside UNAVAILABLE, that a connection is gone.
+_CUT = ("Stream removed", "RST_STREAM", "Connection reset", "Socket closed", "GOAWAY")
+
+
+def is_full(error: MelodyFlowError) -> bool:
+    """Whether the server lives and has no room in its queue."""
+    return any(text in error.message for text in _FULL)
+
+
+def is_answer(error: MelodyFlowError) -> bool:
+    """Whether the server said it, and not a proxy or a connection that failed."""
+    return isinstance(error, InvalidRequest) or _known(error.message) is not None
+
+
+def is_cut(status: str, message: str) -> bool:
+    """Whether a stream that this side has not cancelled ended because the server, or the connection
+    to it, went away."""
+    if status in ("UNKNOWN", "INTERNAL"):
+        return any(text in message for text in _CUT)
+    return status in ("UNAVAILABLE", "CANCELLED")
 
 
 def from_status(status: str, message: str) -> MelodyFlowError:
     """The error for a gRPC status by name ("UNAVAILABLE") and its text, which is kept as it is."""
     if status == "UNKNOWN":
-        status = next((s for text, s in _TRITONS_OWN.items() if text in message), status)
+        status = _known(message) or status
     if message.startswith(_DEADLINE_PARAMETER) and status != "INVALID_ARGUMENT":
         return DeadlineExceeded(message, status=status)
+    if message.endswith(_RESTARTING):
+        return Unavailable(message, status=status)
     return _BY_STATUS.get(status, ServerError)(message or status, status=status)
+
+
+def from_text(text: str) -> MelodyFlowError:
+    """The error for the text of a response, whose code is split off; without one the text tells."""
+    code = _CODE.search(text)
+    if code is None:
+        return from_status("UNKNOWN", text)
+    return from_status(code[1], text[: code.start()])
+
+
+def _known(message: str) -> str | None:
+    """The status of a text that has none."""
+    for pattern, status in _FROM_BEFORE.items():
+        if pattern.fullmatch(message):
+            return status
+    return next((status for text, status in _BY_TEXT.items() if text in message), None)

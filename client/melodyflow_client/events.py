@@ -22,7 +22,9 @@ _SUFFIXES = {"wav": ("", ".wav", ".wave"), "flac": ("", ".flac")}
 class Progress:
     """How far an edit is.
 
-    stage: "queued" (said by the client), then "encoding", "inverting", "generating", "decoding".
+    stage: "queued", then "encoding", "inverting", "generating", "decoding". "warming" whenever the
+        server went away, as for a restart: the edit is sent again, and begins anew, when it is
+        back. "queued" and "warming" are said by the client.
     progress: 0-1, never falls; 1 only with the result. step, total: network calls done and needed,
     0 and 0 while that is not known.
     """

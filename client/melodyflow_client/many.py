@@ -13,7 +13,7 @@ from .errors import (
     InvalidRequest,
     MelodyFlowError,
     Unavailable,
-    from_triton,
+    is_full,
 )
 from .events import Progress, Result
 from .protocol import EditOptions
@@ -46,9 +46,11 @@ def at_low_priority(options: EditOptions) -> EditOptions:
 
 
 async def run_all(
-    jobs: Mapping[Key, Job], concurrency: int
+    jobs: Mapping[Key, Job], concurrency: int, gone: Callable[[], bool]
 ) -> AsyncGenerator[tuple[Key, Progress | Outcome], None]:
     """The events of all edits as they come, each under its key and with one outcome at its end.
+
+    gone: whether a server that has answered has been away for longer than anybody waits.
 
     The edits go on while the events are not fetched. Closing the generator cancels those that run.
     """
@@ -65,12 +67,12 @@ async def run_all(
                     if isinstance(event, Result):
                         answered = True
                         return event
-                    answered = answered or event.stage != "queued"
+                    answered = answered or event.stage not in ("queued", "warming")
                     events.put_nowait((key, event))
         except MelodyFlowError as error:
             if isinstance(error, Cancelled) and error.status is None:
                 raise  # the client was closed: there is nothing to go on with
-            away = isinstance(error, Unavailable | DeadlineExceeded) and not from_triton(error)
+            away = isinstance(error, Unavailable | DeadlineExceeded) and not is_full(error)
             answered = answered or not away
             return error
         raise AssertionError("an edit ends with a result or an error")
@@ -80,8 +82,8 @@ async def run_all(
         for key, job in waiting:
             outcome = await run_one(key, job)
             events.put_nowait((key, outcome))
-            if isinstance(outcome, Unavailable) and not answered:
-                # All retries went by and nobody has met a server: the next edit would not either.
+            if isinstance(outcome, Unavailable) and (not answered or gone()):
+                # All retries went by without a server: the next edit would not meet one either.
                 lost = outcome
                 return
 

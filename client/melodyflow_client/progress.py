@@ -98,6 +98,7 @@ class _Lines:
         self._stream = stream
         self._started: dict[str, float] = {}
         self._due: dict[str, float] = {}
+        self._shown: dict[str, str] = {}  # the stage
 
     def __enter__(self) -> Self:
         return self
@@ -109,9 +110,10 @@ class _Lines:
         now = time.monotonic()
         if event.progress > 0:
             self._started.setdefault(name, now)
-        if now < self._due.get(name, now):
+        lost = event.stage == "warming" and self._shown.get(name) != "warming"
+        if now < self._due.get(name, now) and not lost:
             return
-        self._due[name] = now + LINE_SECONDS
+        self._due[name], self._shown[name] = now + LINE_SECONDS, event.stage
         line = f"{name}: {event.stage} {event.progress:.0%}"
         left = self._seconds_left(name, event, now)
         if left is not None:
@@ -123,6 +125,6 @@ class _Lines:
 
     def _seconds_left(self, name: str, event: Progress, now: float) -> float | None:
         elapsed = now - self._started.get(name, now)
-        if event.progress <= 0 or elapsed < LINE_SECONDS:
+        if event.stage == "warming" or event.progress <= 0 or elapsed < LINE_SECONDS:
             return None
         return elapsed * (1 - event.progress) / event.progress

@@ -82,7 +82,7 @@ class EditOptions(SweepOptions, total=False):
         LUFS such as -14, but no further than to a peak of -1 dBTP; Result.loudness says what
         came of it.
     priority: 1 overtakes 2, the default, which overtakes 3 in the server's queue.
-    timeout: seconds for all of it, retries included.
+    timeout: seconds for all of it, retries and a server's restart included.
     session_id: a name for the server's log. metadata: False writes nothing about the edit into the
         file.
     """
@@ -134,7 +134,11 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit, or text-to-music, as it was asked for, before its audio and seed are known."""
+    """One edit, or text-to-music, as it was asked for, before its audio and seed are known.
+
+    patience: seconds that a server which went away is waited for; None: until the timeout, or as
+    Retry says where there is none. even_unseen: one that has never answered is waited for, too.
+    """
 
     tensors: tuple[Tensor, ...]
     variation: str | None = None
@@ -142,6 +146,8 @@ class Edit:
     new_take: bool = False
     priority: int = 0
     timeout: float | None = None
+    patience: float | None = None
+    even_unseen: bool = False
     parameters: Mapping[str, str | bool] = field(default_factory=dict)
     region: Region | None = None
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,21 @@ Script = Callable[[Request, Context], Iterator[Any]]
 
 
 class Peer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Answers the n-th stream by the n-th script, the last one ever after."""
+    """Answers the n-th stream by the n-th script, the last one ever after. port 0: a free one."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.scripts: list[Script] = [edit]
         self.requests: list[Request] = []
         self.metadata: list[dict[str, Any]] = []
         self.cancelled = threading.Event()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
         self._server.start()
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
 
     def stop(self) -> None:
         self._server.stop(None).wait()
@@ -109,6 +116,17 @@ def refuse(code: grpc.StatusCode, text: str, after: float | None = None) -> Scri
     return script
 
 
+def say(text: str, after: float | None = None) -> Script:
+    """An error inside the stream, as Triton has it."""
+
+    def script(request: Request, context: Context) -> Iterator[Any]:
+        if after is not None:
+            yield progress(after)
+        yield service_pb2.ModelStreamInferResponse(error_message=text)
+
+    return script
+
+
 def hang(request: Request, context: Context) -> Iterator[Any]:
     yield progress(0.1)
     while context.is_active():
@@ -116,6 +134,51 @@ def hang(request: Request, context: Context) -> Iterator[Any]:
 
 
 FULL = refuse(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+
+
+class Relay:
+    """A TCP relay before a peer, whose connections are cut as if the peer's process were killed:
+    by cut(), or by itself once, after so many bytes from the peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.cut_after: int | None = None
+        self._peer = peer
+        self._ends: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                # No linger: the connection is reset.
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+
+    def stop(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                peer = socket.create_connection(("127.0.0.1", self._peer.port))
+                self._ends += [client, peer]
+                for ends in ((client, peer), (peer, client)):
+                    threading.Thread(target=self._carry, args=(*ends, ends[0] is peer)).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+                if answers and self.cut_after is not None:
+                    self.cut_after -= len(data)
+                    if self.cut_after < 0:
+                        self.cut_after = None
+                        self.cut()
 
 
 def command(peer: Peer, *arguments: str, cwd: Path) -> subprocess.Popen[str]:

@@ -16,7 +16,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2
 
 from melodyflow_client import (
     AsyncMelodyFlowClient,
@@ -24,6 +23,7 @@ from melodyflow_client import (
     DeadlineExceeded,
     InvalidRequest,
     MelodyFlowClient,
+    MelodyFlowError,
     Progress,
     Result,
     Retry,
@@ -32,7 +32,7 @@ from melodyflow_client import (
 )
 from melodyflow_client.audio import load
 
-from .client_peer import CLIP, FULL, QUICK, Peer, command, edit, hang, progress, refuse, seed_of
+from .client_peer import CLIP, FULL, QUICK, Peer, command, edit, hang, refuse, say, seed_of
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_an_edit(peer: Peer, client: MelodyFlowClient) -> None:
     assert request.parameters["session_id"].string_param == "me"
     assert request.parameters["metadata"].bool_param is False
     assert "timeout_s" not in request.parameters
-    assert peer.metadata[0]["triton_grpc_error"] == "true"
+    assert "triton_grpc_error" not in peer.metadata[0]  # it crashes Triton 2.51
     assert not peer.cancelled.wait(0.2)  # a result is waited out, its stream never cancelled
 
 
@@ -135,17 +135,51 @@ def test_the_timeout_ends_an_edit(peer: Peer, client: MelodyFlowClient) -> None:
     assert peer.cancelled.wait(5)
 
 
-def test_a_stream_without_a_result_is_an_error(peer: Peer, client: MelodyFlowClient) -> None:
-    peer.scripts = [lambda request, context: iter([progress(0.1)])]
+def test_a_stream_without_any_response_is_an_error(peer: Peer, client: MelodyFlowClient) -> None:
+    peer.scripts = [lambda request, context: iter([])]
     with pytest.raises(ServerError, match="ended without a result"):
         client.transform(CLIP, prompt="x")
+    assert len(peer.requests) == 1
 
 
-def test_an_error_inside_the_stream_is_understood(peer: Peer, client: MelodyFlowClient) -> None:
-    inside = service_pb2.ModelStreamInferResponse(error_message="prompt: is missing")
-    peer.scripts = [lambda request, context: iter([inside])]
-    with pytest.raises(ServerError, match=r"^prompt: is missing$"):
+@pytest.mark.parametrize(
+    ("text", "kind", "status", "message"),
+    [
+        (
+            "prompt: missing [INVALID_ARGUMENT]",
+            InvalidRequest,
+            "INVALID_ARGUMENT",
+            "prompt: missing",
+        ),
+        ("prompt: missing", InvalidRequest, "INVALID_ARGUMENT", "prompt: missing"),
+        ("it failed [INTERNAL]", ServerError, "INTERNAL", "it failed"),
+        ("it failed", ServerError, "UNKNOWN", "it failed"),
+        ("cancelled [CANCELLED]", Cancelled, "CANCELLED", "cancelled"),
+        (
+            "timeout_s: 1 s [DEADLINE_EXCEEDED]",
+            DeadlineExceeded,
+            "DEADLINE_EXCEEDED",
+            "timeout_s: 1 s",
+        ),
+    ],
+)
+def test_an_error_inside_the_stream_is_understood(
+    peer: Peer,
+    client: MelodyFlowClient,
+    text: str,
+    kind: type[MelodyFlowError],
+    status: str,
+    message: str,
+) -> None:
+    peer.scripts = [edit, say(text, after=0.1)]
+    client.transform(CLIP, prompt="x")
+    with pytest.raises(kind) as caught:
         client.transform(CLIP, prompt="x")
+    assert type(caught.value) is kind
+    assert (caught.value.message, caught.value.status) == (message, status)
+    assert caught.value.request_id == peer.requests[1].id
+    assert len(peer.requests) == 2  # not tried again
+    assert not peer.cancelled.wait(0.2)  # nor cancelled: Triton ends the stream itself
 
 
 def test_no_server() -> None:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, strategies
 
+from melodyflow.serving.request import INPUTS, PARAMETERS
 from melodyflow_client import (
     Cancelled,
     DeadlineExceeded,
@@ -19,7 +21,7 @@ from melodyflow_client import (
     UnknownVariation,
     load_presets,
 )
-from melodyflow_client.errors import from_status
+from melodyflow_client.errors import from_status, from_text
 from melodyflow_client.protocol import (
     Edit,
     decode_response,
@@ -447,3 +449,80 @@ def test_what_triton_refuses_without_a_status_is_told_by_its_text(
 ) -> None:
     assert type(from_status("UNKNOWN", text)) is kind
     assert str(from_status("UNKNOWN", text)) == text
+
+
+CODES = {
+    "INVALID_ARGUMENT": InvalidRequest,
+    "CANCELLED": Cancelled,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+    "UNAVAILABLE": Unavailable,
+    "INTERNAL": ServerError,
+}
+
+
+@given(text=strategies.text(min_size=1), code=strategies.sampled_from(sorted(CODES)))
+def test_the_code_at_the_end_of_a_text_is_split_off(text: str, code: str) -> None:
+    assume(not text.startswith("timeout_s") and not text.endswith("; the server restarts"))
+    error = from_text(f"{text} [{code}]")
+    assert type(error) is CODES[code]
+    assert (error.message, str(error), error.status) == (text, text, code)
+
+
+@given(
+    text=strategies.text(),
+    end=strategies.sampled_from(
+        ["", " ", "\n", ".", " [NOT_FOUND]", " [internal]", " [INTERNAL]\n"]
+    ),
+)
+def test_a_text_without_a_code_stays_as_it_is(text: str, end: str) -> None:
+    assume(from_text(f"{text}{end}").status == "UNKNOWN")
+    assert from_text(f"{text}{end}").message == (f"{text}{end}" or "UNKNOWN")
+
+
+def test_only_the_last_code_counts() -> None:
+    error = from_text("prompt: 'x [CANCELLED]'; 1 to 1000 characters [INTERNAL] [INVALID_ARGUMENT]")
+    assert error.message == "prompt: 'x [CANCELLED]'; 1 to 1000 characters [INTERNAL]"
+    assert error.status == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "status"),
+    [
+        ("audio: missing; a WAV or FLAC file is needed", InvalidRequest, "INVALID_ARGUMENT"),
+        ("steps: 0; 1 to 128 are allowed", InvalidRequest, "INVALID_ARGUMENT"),
+        ("prompt: 'Exceeds maximum queue size'; no", InvalidRequest, "INVALID_ARGUMENT"),
+        (
+            "promt: 'y'; no such input or parameter; is prompt meant?",
+            InvalidRequest,
+            "INVALID_ARGUMENT",
+        ),
+        ("timeout_s: -1; a number of seconds above 0", InvalidRequest, "INVALID_ARGUMENT"),
+        (
+            "timeout_s: the edit was not done within 5 s; it ended",
+            DeadlineExceeded,
+            "DEADLINE_EXCEEDED",
+        ),
+        ("the client cancelled the request", Cancelled, "CANCELLED"),
+        ("the server is shutting down; try again", Unavailable, "UNAVAILABLE"),
+        ("the server's step loop died; the server restarts", Unavailable, "UNKNOWN"),
+        ("the server's step loop died; the server restarts [INTERNAL]", Unavailable, "INTERNAL"),
+        (
+            "Request for unknown model: 'melodyflow' has no available versions",
+            Unavailable,
+            "UNAVAILABLE",
+        ),
+        ("Stub process 'melodyflow_0_0' is not healthy.", Unavailable, "UNAVAILABLE"),
+        ("the edit failed: ValueError('steps: 0')", ServerError, "UNKNOWN"),
+        ("velocity: not finite", ServerError, "UNKNOWN"),
+    ],
+)
+def test_texts_of_servers_that_send_no_code(text: str, kind: type[Exception], status: str) -> None:
+    error = from_text(text)
+    assert type(error) is kind
+    assert (error.message, error.status) == (text.removesuffix(" [INTERNAL]"), status)
+
+
+def test_every_input_and_parameter_is_known_by_its_name() -> None:
+    for name in (*INPUTS, *PARAMETERS):
+        allowed = "a number of seconds above 0"
+        assert isinstance(from_text(f"{name}: 'value'; {allowed}"), InvalidRequest)
