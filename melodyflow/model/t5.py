@@ -50,7 +50,7 @@ class T5Encoder(nn.Module):
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
-        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.shared = _embedding(config.vocab_size, config.d_model)
         self.encoder = Stack(config)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.d_model, width, bias=False)
         self.o = nn.Linear(width, config.d_model, bias=False)
         if first:
-            self.relative_attention_bias = nn.Embedding(self.buckets, self.heads)
+            self.relative_attention_bias = _embedding(self.buckets, self.heads)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         q, k, v = (
@@ -150,6 +150,12 @@ class Attention(nn.Module):
         )
         values = cast(Tensor, self.relative_attention_bias(buckets))
         return values.permute(2, 0, 1)[None]
+
+
+def _embedding(count: int, width: int) -> nn.Embedding:
+    """An embedding without random values: drawing them on the meta device makes PyTorch import
+    its compiler, which takes a second."""
+    return nn.Embedding(count, width, _weight=torch.empty(count, width))
 
 
 def position_buckets(distances: Tensor, buckets: int, max_distance: int) -> Tensor:
