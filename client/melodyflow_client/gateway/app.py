@@ -38,8 +38,8 @@ from .settings import Settings
 from .state import Gateway
 from .triton import Triton
 
-# A server that is away or full is tried again for about four seconds; then that is said. Edits of
-# the VST's and of Socket.IO's wait longer for one that is away: Edits.run(patient=True).
+# A server that is full, or has never answered, is tried again for about four seconds; then that is
+# said. One that went away is waited for: Edits.run().
 RETRY = Retry(retries=3, first=0.5)
 
 _LOGINS_PER_MINUTE = 10  # of one address

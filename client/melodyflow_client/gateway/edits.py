@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from ..aio import AsyncMelodyFlowClient
 from ..audio import Clip, load
-from ..errors import Unavailable
 from ..events import Progress, Result
 from ..protocol import Edit, plan, plan_generation
 from .metrics import Metrics
@@ -31,7 +30,7 @@ class Waiting:
     """An edit that Triton has not begun. Both numbers are approximate.
 
     position: edits of this gateway before it. total: all that wait. seconds: until the result.
-    warming: Triton is not there or not ready, and is tried again.
+    warming: Triton is away or loads its checkpoint, and is waited for.
     """
 
     position: int
@@ -129,16 +128,15 @@ class Edits:
         changes; then Progress, at last the Result. Raises Problem.
 
         Closing the generator cancels the edit. `api` is how the metrics call who asks. patient:
-        waits until the deadline for a server that is away or loading, not for one that is full.
+        waits until the deadline for a server that is away or loading, one never seen included.
         """
         started, outcome = time.monotonic(), "cancelled"
         ticket = object()
         self._wait(ticket)
-        tries = 0
+        warming = False
         last: Waiting | None = None
         try:
-            send = self._patiently if patient else self._client.run
-            source = send(prepared.clip, prepared.edit)
+            source = self._client.run(prepared.clip, self._waiting_for(prepared, patient))
             async with aclosing(ticking(source, _LOOK_SECONDS)) as events:
                 async for event in events:
                     if isinstance(event, Result):
@@ -146,15 +144,18 @@ class Edits:
                         self._metrics.edit_seconds.observe(time.monotonic() - started)
                         yield event
                         return
-                    if event is not None and event.stage != "queued":
+                    if event is not None and event.stage not in ("queued", "warming"):
                         self._begin(ticket)
+                        last = None
                         yield event
                         continue
-                    if event is not None:  # the first try, or one more of a server that is away
-                        tries += 1
+                    if event is not None:  # the first try, or one more
+                        warming = event.stage == "warming"
                         self._wait(ticket)
                     if ticket in self._line:
-                        waiting = self._look(ticket, prepared, warming=tries > 1)
+                        # Once the server has answered anybody, this edit waits in its queue.
+                        warming = warming and self._client.away
+                        waiting = self._look(ticket, prepared, warming=warming)
                         if waiting != last:
                             last = waiting
                             yield waiting
@@ -166,26 +167,14 @@ class Edits:
             self._end(ticket)
             self._metrics.edits.labels(api, outcome).inc()
 
-    async def _patiently(
-        self, clip: Clip | None, edit: Edit
-    ) -> AsyncGenerator[Progress | Result, None]:
-        """The events of an edit that is sent again as long as the server is away or loading. A
-        server that is found ready twice and takes no edit is full, which is said."""
-        deadline = time.monotonic() + (edit.timeout or self._edit_seconds)
-        was_ready = False
-        while True:
-            try:
-                async with aclosing(self._client.run(clip, edit)) as events:
-                    async for event in events:
-                        yield event
-                return
-            except Unavailable:
-                ready = (await self._triton.status()).model_ready
-                left = deadline - time.monotonic()
-                if (ready and was_ready) or left < _LOOK_SECONDS:
-                    raise
-                was_ready = ready
-            edit = replace(edit, timeout=left)
+    def _waiting_for(self, prepared: Prepared, patient: bool) -> Edit:
+        """The edit, with how long it waits for a server that went away: until a deadline of its
+        own. Who holds a request open for it is not kept until the gateway's."""
+        if patient:
+            return replace(prepared.edit, even_unseen=True)
+        if prepared.asked.fields.timeout_s is None:
+            return replace(prepared.edit, patience=self._client.retry.patience)
+        return prepared.edit
 
     def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
         position = self._line.index(ticket)

@@ -19,7 +19,7 @@ router = APIRouter(tags=["operations"])
 @router.get(
     "/health",
     summary="Whether edits are taken",
-    description="Needs no token. What it says of the server is a few seconds old at most.",
+    description="Needs no token. What it says of the server is about a second old at most.",
     response_model=Health,
     responses={503: {"model": Health, "description": "Edits are not taken now."}, **errors()},
 )

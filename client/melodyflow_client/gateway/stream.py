@@ -4,15 +4,18 @@ With a `duration` instead of `audio` it is text-to-music.
 
 The answer is `text/event-stream`. Every event's data is one JSON object:
 
-    queued    session_id, position, estimated_seconds   at once, and when it changes
+    queued    session_id, position, estimated_seconds   at once, and when it changes; with
+              warming (true) while the server is away, as for a restart
     progress  session_id, progress (0-100), stage, step ([done, total])
     result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info
     error     error, code (as an HTTP status), retry_after (seconds; where waiting helps)
 
 `queued` lasts until Triton answers; its position counts the edits of this gateway alone, and both
-of its numbers are approximate. A comment line comes every 10 seconds without an event. The last
-event is `result` or `error`. A client that closes the connection cancels the edit. What is wrong
-with the request itself is no event: it is answered with its status and {"error": ...}.
+of its numbers are approximate. It comes again where the server goes away in mid-edit: the edit is
+sent again when the server is back, with the same seed, and progress does not fall. A comment line
+comes every 10 seconds without an event. The last event is `result` or `error`. A client that closes
+the connection cancels the edit. What is wrong with the request itself is no event: it is answered
+with its status and {"error": ...}.
 """
 
 from __future__ import annotations
@@ -116,6 +119,8 @@ async def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress
     data: dict[str, object] = {"session_id": session_id}
     if isinstance(event, Waiting):
         data |= {"position": event.position, "estimated_seconds": event.seconds}
+        if event.warming:
+            data["warming"] = True
         return _event("queued", data)
     if isinstance(event, Progress):
         data |= {

@@ -11,7 +11,8 @@ from ..status import Status, read_metrics, samples
 from .models import Checkpoint, Resources
 from .reading import Asked
 
-_FRESH_SECONDS = 3.0  # an answer is not asked for again so soon
+# An answer is not asked for again so soon: when a client wants to know, and for an estimate.
+_FRESH_SECONDS, _ROUGHLY_FRESH_SECONDS = 1.0, 3.0
 
 
 class Triton:
@@ -25,15 +26,15 @@ class Triton:
         self._metrics = ""
 
     async def status(self) -> Status:
-        """As it was a few seconds ago at most."""
-        task = self.refresh()
+        """As it was a second ago at most."""
+        task = self.refresh(_FRESH_SECONDS)
         if task is not None:
             await asyncio.shield(task)
         return self._status
 
-    def refresh(self) -> asyncio.Task[None] | None:
-        """Asks, unless the last answer is fresh; the task that does it, if one does."""
-        if self._asking is None and time.monotonic() - self._asked > _FRESH_SECONDS:
+    def refresh(self, seconds: float = _ROUGHLY_FRESH_SECONDS) -> asyncio.Task[None] | None:
+        """Asks, unless the last answer is younger; the task that does it, if one does."""
+        if self._asking is None and time.monotonic() - self._asked > seconds:
             self._asking = asyncio.create_task(self._ask())
         return self._asking
 

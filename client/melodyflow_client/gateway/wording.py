@@ -6,7 +6,7 @@ from .sessions import JobState
 
 _MESSAGES = {
     "queued": "waiting in the queue",
-    "warming": "the server does not answer yet; it is tried again",
+    "warming": "the server is away or loading; the edit goes on when it is back",
     "processing": "the edit is under way",
     "completed": "the edit is done",
     "failed": "the edit has failed",

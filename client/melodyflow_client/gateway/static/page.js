@@ -974,6 +974,8 @@ const STAGES = {
   decoding: "writing it down",
 };
 
+const AWAY = "The server is restarting; your edit continues when it's back.";
+
 /** One edit from the request to its end. Never throws: what goes wrong is shown at the take. */
 async function run(take) {
   try {
@@ -989,8 +991,14 @@ async function run(take) {
   }
 }
 
-function showQueued(take, { session_id: session, position, estimated_seconds: seconds }) {
+function showQueued(take, { session_id: session, position, estimated_seconds: seconds, warming }) {
   state.session ??= session;
+  if (warming) {
+    take.row.querySelector(".doing").textContent = AWAY;
+    if (take.stage !== "warming") announce(`${take.title}: ${AWAY}`);
+    take.stage = "warming";
+    return;
+  }
   const parts = ["waiting"];
   if (position > 0) parts.push(`${position} ahead`);
   if (seconds > 0) parts.push(`about ${Math.ceil(seconds)} s`);

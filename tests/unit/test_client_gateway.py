@@ -1,0 +1,127 @@
+"""How long the gateway's edits wait for a server that is away."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from melodyflow_client import AsyncMelodyFlowClient, Result, Retry
+from melodyflow_client.audio import load
+from melodyflow_client.gateway.edits import Edits, Waiting
+from melodyflow_client.gateway.memory import MemorySessions
+from melodyflow_client.gateway.metrics import Metrics
+from melodyflow_client.gateway.models import EditFields
+from melodyflow_client.gateway.problems import Problem
+from melodyflow_client.gateway.reading import Asked
+from melodyflow_client.gateway.triton import Triton
+
+from .client_peer import CLIP, FULL, Context, Peer, Request, edit, say
+
+RETRY = Retry(retries=2, first=0.01, longest=0.02, patience=0.6)
+EDIT_SECONDS = 3.0
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    made = Peer()
+    yield made
+    made.stop()
+
+
+def edits_of(client: AsyncMelodyFlowClient) -> Edits:
+    sessions = MemorySessions(10, 2**20, 60.0)
+    metrics = Metrics()
+    return Edits(
+        client, Triton(client), sessions, metrics, max_seconds=60, edit_seconds=EDIT_SECONDS
+    )
+
+
+async def events_of(edits: Edits, patient: bool, timeout_s: float | None) -> list[object]:
+    """The events of one edit, and what it failed with."""
+    fields = EditFields(variation="celtic", timeout_s=timeout_s)
+    prepared = await edits.prepare(None, Asked(fields, load(CLIP).data))
+    events: list[object] = []
+    try:
+        async for event in edits.run(prepared, "transform", patient=patient):
+            events.append(event)
+    except Problem as problem:
+        events.append(problem)
+    return events
+
+
+@pytest.mark.parametrize(
+    ("seen", "patient", "timeout_s", "least", "most"),
+    [
+        (True, False, None, 0.6, 1.6),  # as long as patience lasts
+        (True, False, 2.0, 1.2, 2.2),  # until its own deadline
+        (True, True, None, 2.2, 3.2),  # until the gateway's
+        (False, True, None, 2.2, 3.2),
+        (False, False, None, 0.0, 0.8),  # as Retry says
+        (False, False, 2.0, 0.0, 0.8),
+    ],
+)
+def test_a_server_that_is_gone_is_a_503_in_its_time(
+    peer: Peer,
+    seen: bool,
+    patient: bool,
+    timeout_s: float | None,
+    least: float,
+    most: float,
+) -> None:
+    async def run() -> tuple[list[object], float]:
+        async with AsyncMelodyFlowClient(peer.address, retry=RETRY) as client:
+            edits = edits_of(client)
+            if seen:
+                await events_of(edits, False, None)
+            await asyncio.to_thread(peer.stop)
+            started = time.monotonic()
+            return await events_of(edits, patient, timeout_s), time.monotonic() - started
+
+    events, seconds = asyncio.run(run())
+    problem = events[-1]
+    assert isinstance(problem, Problem)
+    assert (problem.status, problem.retry_after) == (503, 5)
+    assert least <= seconds <= most
+    warming = any(isinstance(event, Waiting) and event.warming for event in events)
+    assert warming == (seen or patient)
+
+
+def test_an_edit_in_the_queue_of_a_server_that_is_back_is_queued(peer: Peer) -> None:
+    def after_a_while(request: Request, context: Context) -> Iterator[Any]:
+        time.sleep(1.6)
+        return edit(request, context)
+
+    peer.scripts = [edit, say("the server is shutting down; try again"), after_a_while, edit]
+
+    async def run() -> list[object]:
+        async with AsyncMelodyFlowClient(peer.address, retry=RETRY) as client:
+            edits = edits_of(client)
+            await events_of(edits, False, None)
+            waiting = asyncio.create_task(events_of(edits, False, None))
+            while len(peer.requests) < 3:
+                await asyncio.sleep(0.01)
+            await events_of(edits, False, None)  # is answered before it
+            return await waiting
+
+    events = asyncio.run(run())
+    waits = [event.warming for event in events if isinstance(event, Waiting)]
+    assert waits == [False, True, False]
+    assert isinstance(events[-1], Result)
+
+
+def test_a_full_queue_is_not_warming(peer: Peer) -> None:
+    peer.scripts = [edit, FULL]
+
+    async def run() -> list[object]:
+        async with AsyncMelodyFlowClient(peer.address, retry=RETRY) as client:
+            edits = edits_of(client)
+            await events_of(edits, False, None)
+            return await events_of(edits, True, None)
+
+    *events, problem = asyncio.run(run())
+    assert isinstance(problem, Problem)
+    assert problem.status == 503
+    assert all(isinstance(event, Waiting) and not event.warming for event in events)
+    assert len(peer.requests) == 4
