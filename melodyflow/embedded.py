@@ -4,7 +4,7 @@ For one machine, on loopback; the Docker image is for everything else.
 `scripts/serve --help` says how to use it.
 """
 
-import http.client
+import io
 import os
 import random
 import re
@@ -16,16 +16,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 from melodyflow.distribution import Distribution, EmbeddedError, find_distribution
+from melodyflow.probe import HOST, answers_http
+from melodyflow.watch import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE, Watch, end_group, ending
 
-HOST = "127.0.0.1"
 SHARED_MEMORY = Path("/dev/shm")
 PACKAGES = Path(__file__).resolve().parent.parent  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
@@ -69,7 +71,7 @@ exec {stub} "$@"
 
 # Does stop()'s work when this process is killed too hard to do it: its end closes the pipe that
 # `read` waits on. (`kill -KILL -- -PID` is no group to dash.)
-WATCHER = """
+SWEEPER = """
 read -r word; [ "$word" = ended ] && exit
 server=$1 wait=$2 folder=$3 prefix=$4
 kill -TERM "$server"
@@ -148,13 +150,38 @@ def failure_reason(log: str) -> str:
     return "\n".join(log.strip().splitlines()[-10:]) or "no output"
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that would raise in this block (Ctrl-C) do so at its end: a process that is started
+    or ended in it is known afterwards, and nothing of it is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which no signal interrupts
+        return
+    came: list[int] = []
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(number))
+    }
+    for caught in handlers:
+        signal.signal(caught, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for caught, handler in handlers.items():
+            signal.signal(caught, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 class EmbeddedServer:
     """One tritonserver on loopback. A context manager: ready inside, gone outside.
 
-    Ports: 0 is a free one. `settings` reach the model as MELODYFLOW_<NAME> (DEVICE, PRECISION,
-    SLOTS, ...), over the same names in this process's environment and over config.pbtxt. `log` is
-    overwritten; without it Triton's log lives as long as the server. `exit_timeout`: seconds that
-    edits in flight have to end when it is stopped. Not for use by several threads at once.
+    Ports: 0 is a free one, which stays the server's when it is started again. `settings` reach the
+    model as MELODYFLOW_<NAME> (DEVICE, PRECISION, SLOTS, ...), over the same names in this
+    process's environment and over config.pbtxt. `log` is appended to; without it Triton's log lives
+    as long as the server. `exit_timeout`: seconds that edits in flight have to end when it is
+    stopped. Not for use by several threads at once. Raises EmbeddedError for what cannot be meant.
     """
 
     def __init__(
@@ -169,6 +196,8 @@ class EmbeddedServer:
         log: Path | None = None,
         exit_timeout: int = EXIT_TIMEOUT,
     ) -> None:
+        if exit_timeout < 0:
+            raise EmbeddedError(f"--exit-timeout {exit_timeout}: 0 seconds or more")
         self._checkpoint = checkpoint
         self._wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._settings = {name.upper(): value for name, value in settings.items()}
@@ -178,13 +207,15 @@ class EmbeddedServer:
         self._ports: dict[str, int] = {}
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._sweeper: subprocess.Popen[bytes] | None = None
         self._prefix = ""
+        self._log_begin = 0  # of what this tritonserver has written
 
-    def start(self, timeout: float = 600.0) -> None:
+    def start(self, timeout: float = 600.0, *, restarts: int = 0) -> None:
         """Returns when the server and its model are ready, after at most `timeout` seconds.
 
-        Raises EmbeddedError with the reason; nothing of the server is left then.
+        restarts: how often it was started before, for its metrics. Raises EmbeddedError with the
+        reason; nothing of the server is left then.
         """
         if self._process is not None:
             raise EmbeddedError("already started")
@@ -196,9 +227,10 @@ class EmbeddedServer:
             )
         if self._checkpoint is not None:
             check_checkpoint(self._checkpoint)
-        self._ports = choose_ports(self._wanted)
+        self._ports = self._wanted = choose_ports(self._wanted)
         try:
-            self._launch(distribution)
+            with undisturbed():
+                self._launch(distribution, restarts)
             self._wait_until_ready(timeout)
         except BaseException:  # Ctrl-C while loading, too
             self.stop(at_once=True)
@@ -217,20 +249,20 @@ class EmbeddedServer:
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(self._exit_timeout + KILL_AFTER)
             finally:  # a second Ctrl-C ends the wait, not the tidying
-                self._tidy(process)
+                with undisturbed():
+                    self._tidy(process)
 
     def _tidy(self, process: subprocess.Popen[bytes]) -> None:
         # Ends the server if it is left, and the stub if that has outlived it.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_group(process.pid)
         process.wait()
         for leftover in SHARED_MEMORY.glob(f"{self._prefix}*"):
             leftover.unlink(missing_ok=True)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        if self._watcher is not None:
-            self._watcher.communicate(b"ended\n")
-        self._process = self._watcher = self._folder = None
+        if self._sweeper is not None:
+            self._sweeper.communicate(b"ended\n")
+        self._process = self._sweeper = self._folder = None
 
     def __enter__(self) -> Self:
         if self._process is None:
@@ -272,19 +304,36 @@ class EmbeddedServer:
             return self._log
         return self._folder / "triton.log" if self._folder else None
 
-    def wait(self) -> None:
-        """Blocks until the server ends by itself; raises EmbeddedError then."""
-        code = self._running().wait()
-        raise EmbeddedError(
-            f"Triton has ended by itself ({_ending(code)}); its log ends:\n{self._log_tail()}"
-        )
+    def watch(self) -> Watch:
+        """Whoever asks it learns when the server must be replaced: stop() it and start() it."""
+        ports = self._ports
+        return Watch(self._running(), ports["http"], ports["grpc"], self._heartbeat)
+
+    def log_tail(self) -> str:
+        """The last lines of what this tritonserver, or the one before, has written; no tables."""
+        lines = [line for line in self._log_text().splitlines() if line and line[0] not in "+|"]
+        return "\n".join(lines[-20:])
+
+    def keep_log(self, file: Path) -> Path:
+        """Appends what this tritonserver has written to a file that outlives it, unless there is a
+        log that does; returns the one."""
+        if self._log is not None:
+            return self._log
+        with file.open("a") as kept:
+            kept.write(self._log_text())
+        return file
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise EmbeddedError("not started")
         return self._process
 
-    def _launch(self, distribution: Distribution) -> None:
+    @property
+    def _heartbeat(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "heartbeat"
+
+    def _launch(self, distribution: Distribution, restarts: int) -> None:
         name = f"melodyflow-{os.getpid()}-{secrets.token_hex(4)}-"
         self._prefix = name
         self._folder = Path(tempfile.mkdtemp(prefix=name))
@@ -297,10 +346,18 @@ class EmbeddedServer:
         stub.chmod(0o755)
         log = self.log
         assert log is not None
-        with log.open("wb") as output:
+        try:
+            output = log.open("ab")
+        except OSError as error:
+            raise EmbeddedError(
+                f"--log {log}: {error.strerror}; name a file in a folder that is there"
+            ) from None
+        with output:
+            self._log_begin = output.tell()
             self._process = subprocess.Popen(
                 ["sh", "-c", LAUNCHER, "sh", *self._command(distribution.binary, backend.parent)],
-                env=self._environment(distribution),
+                env=self._environment(distribution)
+                | {HEARTBEAT_VARIABLE: str(self._heartbeat), RESTARTS_VARIABLE: str(restarts)},
                 # The stub's Python ignores PYTHONPATH and looks into its current folder first: it
                 # finds this melodyflow there, and nothing that lies where the user happens to be.
                 cwd=PACKAGES,
@@ -315,8 +372,8 @@ class EmbeddedServer:
             self._folder,
             SHARED_MEMORY / self._prefix,
         )
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", WATCHER, "sh", *map(str, arguments)],
+        self._sweeper = subprocess.Popen(
+            ["sh", "-c", SWEEPER, "sh", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -331,6 +388,8 @@ class EmbeddedServer:
             f"--backend-directory={backends}",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             "--model-control-mode=none",
+            # config.pbtxt says all: without this the stub is started twice, once to be asked.
+            "--disable-auto-complete-config",
             f"--exit-timeout-secs={self._exit_timeout}",
             *(f"--{name}-address={HOST}" for name in self._ports),
             *(f"--{name}-port={port}" for name, port in self._ports.items()),
@@ -371,43 +430,32 @@ class EmbeddedServer:
             code = process.poll()
             if code is not None:
                 raise EmbeddedError(
-                    f"Triton did not start ({_ending(code)}): {failure_reason(self._log_text())}"
+                    f"Triton did not start ({ending(code)}): {failure_reason(self._log_text())}"
                     f"{self._log_hint()}"
                 )
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"Triton was not ready after {timeout:.0f} s; its log ends:\n{self._log_tail()}"
+                    f"Triton was not ready after {timeout:.0f} s; its log ends:\n{self.log_tail()}"
+                    f"{self._log_hint()}"
                 )
             time.sleep(0.1)
 
     def _is_ready(self) -> bool:
         # Triton opens the port of the metrics last.
-        return self._answers("http", "/v2/health/ready") and self._answers("metrics", "/metrics")
-
-    def _answers(self, name: str, path: str) -> bool:
-        connection = http.client.HTTPConnection(HOST, self._ports[name], timeout=5)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers_http(self._ports["http"], "/v2/health/ready", 5.0) and answers_http(
+            self._ports["metrics"], "/metrics", 5.0
+        )
 
     def _log_text(self) -> str:
+        """What this tritonserver, or the one before, has written."""
         try:
-            return self.log.read_text(errors="replace") if self.log else ""
+            with self.log.open("rb") if self.log else io.BytesIO() as log:
+                log.seek(self._log_begin)
+                return log.read().decode(errors="replace")
         except OSError:
             return ""
-
-    def _log_tail(self) -> str:
-        return "\n".join(self._log_text().splitlines()[-20:]) + self._log_hint()
 
     def _log_hint(self) -> str:
         return (
             f"\n(the whole log: {self._log})" if self._log else "\n(--log FILE keeps the whole log)"
         )
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

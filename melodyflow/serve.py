@@ -1,4 +1,7 @@
-"""scripts/serve: a checkpoint served on loopback, until Ctrl-C or while a command runs."""
+"""scripts/serve: a checkpoint served on loopback, until Ctrl-C or while a command runs.
+
+A tritonserver that dies or hangs (melodyflow.watch) is replaced on the same ports.
+"""
 
 import argparse
 import os
@@ -6,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -14,12 +19,32 @@ from types import FrameType
 from melodyflow.distribution import EmbeddedError
 from melodyflow.embedded import DEMO_CHECKPOINT, EXIT_TIMEOUT, EmbeddedServer
 
+# Deaths within so many seconds of being ready count as one row; after so many in a row it gives up.
+QUICK_SECONDS, DEATHS = 60.0, 5
+LONGEST_DELAY = 8.0  # seconds before a restart; the first is at once, the second after one second
+
 
 def _setting(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (equals and re.fullmatch(r"[A-Za-z_]+", name)):
         raise argparse.ArgumentTypeError(f"{text!r}: NAME=VALUE is expected, SLOTS=4 for example")
     return name.upper(), value
+
+
+def _whole_seconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of seconds, 0 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of seconds above 0")
+    return seconds
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,16 +71,16 @@ def _arguments() -> argparse.Namespace:
         help="a setting of the model, DEVICE=cpu for example; repeatable",
     )
     parser.add_argument("--model-repository", type=Path, metavar="DIR", help="(the checkout's)")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="keep Triton's log here")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append Triton's log to this")
     parser.add_argument(
         "--exit-timeout",
-        type=int,
+        type=_whole_seconds,
         default=EXIT_TIMEOUT,
         metavar="SECONDS",
         help=f"for edits in flight, on Ctrl-C or SIGTERM ({EXIT_TIMEOUT}); a second one is at once",
     )
     parser.add_argument(
-        "--start-timeout", type=float, default=600.0, metavar="SECONDS", help="for loading (600)"
+        "--start-timeout", type=_seconds, default=600.0, metavar="SECONDS", help="for loading (600)"
     )
     parser.add_argument(
         "command",
@@ -71,7 +96,58 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(command: list[str], server: EmbeddedServer) -> int:
+class Keeper:
+    """Keeps a server up: what must be replaced is ended, and started again on the same ports."""
+
+    def __init__(self, server: EmbeddedServer, start_timeout: float) -> None:
+        self._server, self._start_timeout = server, start_timeout
+        self._restarts = self._deaths = 0
+        self._kept = Path(tempfile.gettempdir()) / f"melodyflow-crashes-{os.getpid()}.log"
+
+    def run(self, ended: Callable[[], bool] = lambda: False) -> None:
+        """Returns when `ended` says so. Raises EmbeddedError after too many deaths in a row."""
+        while True:
+            ready = time.monotonic()
+            reason = self._server.watch().wait(ended)
+            if reason is None:
+                return
+            if time.monotonic() - ready >= QUICK_SECONDS:
+                self._deaths = 0
+            self._restart(reason)
+
+    def _restart(self, reason: str) -> None:
+        """Returns when the server is ready again."""
+        while True:
+            self._deaths += 1
+            tail, log = self._server.log_tail(), self._server.keep_log(self._kept)
+            self._server.stop(at_once=True)
+            if self._deaths >= DEATHS:
+                raise EmbeddedError(
+                    f"{reason}; gave up after {DEATHS} deaths in a row. Its log ends:\n{tail}\n"
+                    f"(the whole log: {log})"
+                )
+            delay = min(self._deaths - 1, 1) * min(LONGEST_DELAY, 2.0 ** (self._deaths - 2))
+            say(
+                f"serve: {reason}; restarting{f' in {delay:g} s' if delay else ''}. "
+                f"Its log ({log}) ends:\n{tail}"
+            )
+            time.sleep(delay)
+            self._restarts += 1
+            begun = time.monotonic()
+            try:
+                self._server.start(self._start_timeout, restarts=self._restarts)
+            except EmbeddedError as error:
+                reason = str(error)
+            else:
+                say(f"serve: ready again ({time.monotonic() - begun:.1f} s)")
+                return
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _run(command: list[str], server: EmbeddedServer, keeper: Keeper) -> int:
     """Runs a command against the server and gives its exit code."""
     environment = os.environ | {"MELODYFLOW_SERVER": server.grpc_url}
     try:
@@ -80,12 +156,13 @@ def _run(command: list[str], server: EmbeddedServer) -> int:
         raise EmbeddedError(f"{command[0]}: {error.strerror}") from None
     with process:
         try:
-            return process.wait()
-        except KeyboardInterrupt:
+            keeper.run(lambda: process.poll() is not None)
+        except BaseException:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(2)  # a terminal's Ctrl-C has reached it, too
             process.terminate()
             raise
+    return process.returncode
 
 
 def main() -> int:
@@ -94,23 +171,25 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
-    server = EmbeddedServer(
-        arguments.checkpoint,
-        http_port=arguments.http_port,
-        grpc_port=arguments.grpc_port,
-        metrics_port=arguments.metrics_port,
-        settings=dict(arguments.settings),
-        model_repository=arguments.model_repository,
-        log=arguments.log,
-        exit_timeout=arguments.exit_timeout,
-    )
-    started = time.monotonic()
+    server: EmbeddedServer | None = None
     try:
+        server = EmbeddedServer(
+            arguments.checkpoint,
+            http_port=arguments.http_port,
+            grpc_port=arguments.grpc_port,
+            metrics_port=arguments.metrics_port,
+            settings=dict(arguments.settings),
+            model_repository=arguments.model_repository,
+            log=arguments.log,
+            exit_timeout=arguments.exit_timeout,
+        )
+        started = time.monotonic()
         server.start(arguments.start_timeout)
+        keeper = Keeper(server, arguments.start_timeout)
         ready = f"MelodyFlow is ready ({time.monotonic() - started:.1f} s)"
         if arguments.command:
-            print(ready, file=sys.stderr, flush=True)  # stdout is the command's
-            code = _run(arguments.command, server)
+            say(ready)  # stdout is the command's
+            code = _run(arguments.command, server, keeper)
             server.stop()
             return code
         print(
@@ -123,21 +202,19 @@ def main() -> int:
             "Ctrl-C ends it.",
             flush=True,
         )
-        server.wait()
+        keeper.run()
     except EmbeddedError as error:
-        print(f"serve: {error}", file=sys.stderr)
-        server.stop()
+        say(f"serve: {error}")
+        if server:
+            server.stop()
         return 1
     except KeyboardInterrupt:
-        print(
-            f"ending (edits in flight have {arguments.exit_timeout} s; once more: at once)",
-            file=sys.stderr,
-            flush=True,
-        )
-        try:
-            server.stop()
-        except KeyboardInterrupt:
-            server.stop(at_once=True)
+        say(f"ending (edits in flight have {arguments.exit_timeout} s; once more: at once)")
+        if server:
+            try:
+                server.stop()
+            except KeyboardInterrupt:
+                server.stop(at_once=True)
         return 130 if arguments.command else 0
     return 0
 

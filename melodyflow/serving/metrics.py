@@ -18,6 +18,7 @@ class Metrics:
         self._post = post
         self._families: list[Any] = []  # a metric dies with its family
         self._edits = self._counter("edits_total", "Edits ended, by outcome", "outcome", OUTCOMES)
+        self._restarts = self._counter("restarts_total", "Restarts of the server after a fault")[""]
         self._audio_seconds = self._counter("audio_seconds_total", "Seconds of audio edited")[""]
         self._busy_seconds = self._counter("busy_seconds_total", "Seconds spent in the network")[""]
         self._rows = self._counter("rows_total", "Sequences evaluated by the network")[""]
@@ -54,6 +55,10 @@ class Metrics:
         labels = {"name": name, "sha256": sha256, "licence": licence, "precision": precision}
         self._checkpoint_info = self._checkpoint.Metric(labels=labels)
         self._post(lambda: self._checkpoint_info.set(1))
+
+    def restarts(self, restarts: int) -> None:
+        """So many times was the server started again before this process."""
+        self._post(lambda: self._restarts.increment(restarts))
 
     def slots(self, slots: int) -> None:
         self._post(lambda: self._slots.set(slots))

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +17,12 @@ from melodyflow.engine import Code, EditError, Engine
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.serving.call import Call, Responder, Server
+from melodyflow.serving.heartbeat import Heartbeat
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import Tensors, read_request
 from melodyflow.serving.settings import Settings
+from melodyflow.watch import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ class Service:
 
     def __init__(self, settings: Settings, pb_utils: Any) -> None:
         self._settings = settings
+        beat = os.environ.get(HEARTBEAT_VARIABLE)
+        self._heartbeat = Heartbeat(Path(beat)) if beat else None
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,6 +57,7 @@ class Service:
         max_frames = model.codec.config.frames(max_samples) + settings.slots * model.max_frames
         self._outbox = Outbox()
         metrics = Metrics(pb_utils, self._outbox.post)
+        metrics.restarts(int(os.environ.get(RESTARTS_VARIABLE) or 0))
         metrics.slots(settings.slots)
         metrics.checkpoint(checkpoint.name, checkpoint.sha256, checkpoint.licence, precision)
         self._server = Server(
@@ -130,6 +136,8 @@ class Service:
         """Ends what is in flight within the drain time and joins all threads."""
         self._engine.close(self._settings.drain_seconds)
         self._outbox.close()
+        if self._heartbeat:
+            self._heartbeat.close()
 
 
 def warm_up(model: MelodyFlow) -> None:

@@ -58,11 +58,11 @@ def command(checkpoint: Path, *more: str) -> list[str]:
 
 @contextmanager
 def serving(
-    arguments: list[str], until: str = "Ctrl-C ends it."
+    arguments: list[str], until: str = "Ctrl-C ends it.", stdin: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and what it said up to the line `until`; killed in the end if it still runs."""
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -165,21 +165,149 @@ def test_sigterm_while_loading_ends_it_at_once(checkpoint: Path, bare: Path) -> 
         assert leftovers(process) == []
 
 
-def test_nothing_is_left_when_the_stub_has_died(checkpoint: Path, bare: Path) -> None:
-    with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
-        os.kill(member(process, "triton_python_backend_stub"), signal.SIGKILL)
+def killed_tritonserver(process: subprocess.Popen[str]) -> str:
+    os.kill(member(process, "tritonserver"), signal.SIGKILL)
+    return "tritonserver has ended (killed by SIGKILL)"
+
+
+def killed_model(process: subprocess.Popen[str]) -> str:
+    pid = member(process, "triton_python_backend_stub")
+    os.kill(pid, signal.SIGKILL)
+    return f"the model's process ({pid}) has ended"
+
+
+def stopped_tritonserver(process: subprocess.Popen[str]) -> str:
+    pid = member(process, "tritonserver")
+    os.kill(pid, signal.SIGSTOP)
+    return f"tritonserver's process ({pid}) is stopped"
+
+
+def stopped_model(process: subprocess.Popen[str]) -> str:
+    pid = member(process, "triton_python_backend_stub")
+    os.kill(pid, signal.SIGSTOP)
+    return f"the model's process ({pid}) is stopped"
+
+
+FAULTS = [killed_tritonserver, killed_model, stopped_tritonserver, stopped_model]
+
+
+def addresses(said: str) -> dict[str, str]:
+    return dict(re.findall(r"  (\w+) +(?:http://)?(127\.0\.0\.1:\d+)", said))
+
+
+def said_until(process: subprocess.Popen[str], words: str) -> str:
+    """What a serving process says on stderr up to a line with these words."""
+    assert process.stderr is not None
+    said = ""
+    while words not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    return said
+
+
+def test_what_dies_or_stops_is_replaced_on_the_same_ports(
+    checkpoint: Path, bare: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    arguments = command(checkpoint, "--model-repository", str(bare), "--log", str(log))
+    with serving(arguments) as (process, said):
+        port = int(addresses(said)["HTTP"].rpartition(":")[2])
+        for fault in FAULTS:
+            reason = fault(process)
+            told = said_until(process, "ready again")
+            assert reason in told
+            assert f"Its log ({log}) ends:\n" in told
+            assert "Started HTTPService" in told  # the log's end
+            assert status(port, "GET", "/v2/models/bare/ready") == 200
+        assert log.read_text().count("Started HTTPService") == 1 + len(FAULTS), "nothing is lost"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert leftovers(process) == []
 
 
-def test_triton_that_dies_is_reported(checkpoint: Path, bare: Path) -> None:
+def test_restarts_are_counted_by_the_real_model(checkpoint: Path, tmp_path: Path) -> None:
+    with serving(command(checkpoint, "--log", str(tmp_path / "log"))) as (process, said):
+        metrics = addresses(said)["metrics"]
+        assert "\nmelodyflow_restarts_total 0\n" in body(metrics)
+        killed_model(process)
+        said_until(process, "ready again")
+        assert "\nmelodyflow_restarts_total 1\n" in body(metrics)
+
+
+def body(address: str) -> str:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read().decode()
+
+
+def test_a_pause_of_the_model_is_no_death(checkpoint: Path, bare: Path) -> None:
     with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
-        os.kill(member(process, "tritonserver"), signal.SIGKILL)
-        _, complaint = process.communicate(timeout=30)
-        assert process.returncode == 1
-        assert "Triton has ended by itself (killed by SIGKILL)" in complaint
-        assert "Started HTTPService" in complaint  # the log's end
+        pid = member(process, "tritonserver")
+        for _ in range(4):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.4)
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.6)
+        assert member(process, "tritonserver") == pid
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "restarting" not in process.stderr.read()
+
+
+def test_five_quick_deaths_in_a_row_end_it(checkpoint: Path, bare: Path) -> None:
+    with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
+        for _ in range(4):
+            killed_tritonserver(process)
+            said_until(process, "ready again")
+        killed_model(process)
+        told = said_until(process, "(the whole log: ")
+        assert "has ended; gave up after 5 deaths in a row. Its log ends:\n" in told
+        assert process.wait(30) == 1
+        kept = re.search(r"the whole log: (.*)\)", told)
+        assert kept
+        log = Path(kept[1])
+        assert log.read_text().count("Started HTTPService") == 5, "the crashes' logs are kept"
+        log.unlink()
+        assert leftovers(process) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.4, 1.0])
+def test_a_signal_during_a_restart_ends_everything(
+    checkpoint: Path, bare: Path, number: signal.Signals, after: float
+) -> None:
+    slow = command(checkpoint, "--model-repository", str(bare), "--set", "LOADING=1.5")
+    with serving(slow) as (process, _):
+        killed_tritonserver(process)
+        kept = re.search(r"Its log \((.*)\) ends", said_until(process, "restarting"))
+        time.sleep(after)
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert leftovers(process) == []
+        assert kept
+        Path(kept[1]).unlink()
+
+
+def test_a_command_goes_on_over_a_restart(checkpoint: Path, bare: Path, tmp_path: Path) -> None:
+    arguments = command(checkpoint, "--model-repository", str(bare), "--log", str(tmp_path / "log"))
+    told = ["sh", "-c", "echo $MELODYFLOW_SERVER; read -r line; echo went on; exit 7"]
+    with serving([*arguments, "--", *told], until="127.0.0.1:", stdin=subprocess.PIPE) as (
+        process,
+        said,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        killed_tritonserver(process)
+        said_until(process, "ready again")
+        grpc = int(said.strip().rpartition(":")[2])
+        with socket.create_connection((HOST, grpc), 10):
+            pass
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.stdout.readline() == "went on\n"
+        assert process.wait(30) == 7
         assert leftovers(process) == []
 
 
@@ -246,9 +374,9 @@ def test_model_that_does_not_load_says_why(bare: Path) -> None:
     server.stop()  # has nothing to do
 
 
-def refusal(arguments: list[str]) -> str:
+def refusal(arguments: list[str], code: int = 1) -> str:
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -259,6 +387,26 @@ def test_taken_port_is_named_with_its_flag(checkpoint: Path) -> None:
         port = taken.getsockname()[1]
         said = refusal(command(checkpoint, "--grpc-port", str(port)))
     assert said == f"serve: port {port} is taken: choose another with --grpc-port\n"
+
+
+def test_a_log_that_cannot_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    for log in (tmp_path / "none" / "log", tmp_path):
+        said = refusal(command(checkpoint, "--log", str(log)))
+        assert said.startswith(f"serve: --log {log}: ")
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--exit-timeout", value) for value in ("-1", "1.5", "soon", "", "1" * 12)]
+    + [("--start-timeout", value) for value in ("-1", "0", "nan", "inf", "soon")]
+    + [("--http-port", "-1"), ("--grpc-port", "65536")],
+)
+def test_numbers_that_cannot_be_meant(checkpoint: Path, flag: str, value: str) -> None:
+    code = 1 if "port" in flag else 2
+    said = refusal(command(checkpoint, f"{flag}={value}"), code)
+    assert f"{flag}{' ' if code == 1 else ': '}" in said
+    assert value in said
 
 
 def complaint(checkpoint: Path) -> str:

@@ -1,0 +1,41 @@
+"""The model's sign of life, for whoever watches its process; see melodyflow.watch."""
+
+import logging
+import threading
+from pathlib import Path
+
+from melodyflow.watch import BEAT_SECONDS
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Touches a file every second, from a thread of its own.
+
+    The thread waits for nothing that an edit holds, so that it says one thing only: this process
+    still runs Python.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        beating = True
+        while True:
+            try:
+                self._file.touch()
+                beating = True
+            except OSError as error:  # said once, and tried on
+                if beating:
+                    log.warning("the heartbeat cannot be written: %s", error)
+                beating = False
+            if self._end.wait(BEAT_SECONDS):
+                return

@@ -1,0 +1,102 @@
+"""melodyflow.watch as a container runs it: one tritonserver, ended with all it has at the first
+death."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from melodyflow.embedded import EmbeddedServer
+from melodyflow.probe import answers_http
+from melodyflow.watch import models_of, read_process
+
+from . import raw
+
+
+@pytest.fixture(scope="module")
+def started(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], dict[str, str], int]:
+    """A real tritonserver's command line, its environment, and its HTTP port."""
+    backends = tmp_path_factory.mktemp("entry") / "backends"
+    settings = {"DEVICE": "cpu", "PRECISION": "fp32"}
+    with EmbeddedServer(
+        checkpoint, http_port=0, grpc_port=0, metrics_port=0, settings=settings
+    ) as server:
+        process = Path(f"/proc/{server.pid}")
+        command = (process / "cmdline").read_text().rstrip("\0").split("\0")
+        variables = (process / "environ").read_text().rstrip("\0").split("\0")
+        folder = next(word for word in command if word.startswith("--backend-directory="))
+        shutil.copytree(folder.partition("=")[2], backends)
+        port = int(server.http_url.rpartition(":")[2])
+    command[command.index(folder)] = f"--backend-directory={backends}"
+    return command, dict(line.split("=", 1) for line in variables), port
+
+
+@contextmanager
+def entry(
+    started: tuple[list[str], dict[str, str], int],
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The watcher and the pid of its tritonserver, which is ready."""
+    command, environment, port = started
+    with subprocess.Popen(
+        [sys.executable, "-m", "melodyflow.watch", *command],
+        env=environment,
+        cwd=Path(__file__).resolve().parents[2],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert raw.eventually(lambda: answers_http(port, "/v2/health/ready", 3.0))
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            yield process, int(children)
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str], server: int, model: int) -> str:
+    """What the watcher said, once it and all others have ended."""
+    _, said = process.communicate(timeout=60)
+    for pid in (server, model):
+        found = read_process(pid)
+        assert found is None or found.state == "Z"
+    return said
+
+
+@pytest.mark.parametrize(
+    ("whose", "number", "reason"),
+    [
+        ("tritonserver", signal.SIGKILL, r"tritonserver has ended \(killed by SIGKILL\)"),
+        ("the model", signal.SIGKILL, r"the model's process \(\d+\) has ended"),
+        ("the model", signal.SIGSTOP, r"the model's process \(\d+\) is stopped"),
+    ],
+)
+def test_the_first_death_ends_everything(
+    started: tuple[list[str], dict[str, str], int],
+    whose: str,
+    number: signal.Signals,
+    reason: str,
+) -> None:
+    with entry(started) as (process, server):
+        (model,) = models_of(server)
+        os.kill(server if whose == "tritonserver" else model, number)
+        said = ended(process, server, model)
+        assert re.search(rf"watch: {reason}.*; ending, to be restarted\n", said)
+        assert process.returncode == 1
+
+
+def test_sigterm_lets_tritonserver_end(started: tuple[list[str], dict[str, str], int]) -> None:
+    with entry(started) as (process, server):
+        (model,) = models_of(server)
+        process.terminate()
+        said = ended(process, server, model)
+        assert "watch:" not in said
+        assert process.returncode == 0
