@@ -25,6 +25,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from melodyflow.distribution import Distribution, EmbeddedError, find_distribution
+from melodyflow.manifest import CheckpointError, read_manifest
 from melodyflow.probe import HOST, answers_http
 from melodyflow.watch import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE, Watch, end_group, ending
 
@@ -83,10 +84,8 @@ rm -rf "$folder" "$prefix"*
 
 def check_checkpoint(folder: Path) -> None:
     """Raises EmbeddedError when `folder` is no converted checkpoint."""
-    from melodyflow.model.checkpoint import CheckpointError, open_checkpoint  # imports torch: late
-
     try:
-        open_checkpoint(folder, verify=False)
+        read_manifest(folder)
     except CheckpointError as error:
         raise EmbeddedError(str(error)) from error
 

@@ -1,11 +1,15 @@
-"""Shared by all tests: the checkout, a converted checkpoint, and the GPU marker."""
+"""Shared by all tests: the checkout, a converted checkpoint, the markers."""
 
 import json
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from melodyflow.embedded import EmbeddedServer
+from melodyflow.watch import ending
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +28,53 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+# Every tritonserver of the tests that runs, and what is known of those that ended by themselves.
+running: set[EmbeddedServer] = set()
+deaths: list[str] = []
+
+
+def pytest_configure() -> None:
+    start, stop = EmbeddedServer.start, EmbeddedServer.stop
+
+    def watched_start(server: EmbeddedServer, timeout: float = 600.0, *, restarts: int = 0) -> None:
+        start(server, timeout, restarts=restarts)
+        running.add(server)
+
+    def watched_stop(server: EmbeddedServer, *, at_once: bool = False) -> None:
+        look_at(server)
+        running.discard(server)
+        stop(server, at_once=at_once)
+
+    EmbeddedServer.start, EmbeddedServer.stop = watched_start, watched_stop  # type: ignore[method-assign]
+
+
+def look_at(server: EmbeddedServer) -> None:
+    """Notes a death, once."""
+    code = server._process.poll() if server in running and server._process else None
+    if code is not None:
+        deaths.append(f"tritonserver has ended ({ending(code)}); its log ends:\n{server.log_tail()}")
+        running.discard(server)
+
+
+@pytest.fixture(autouse=True)
+def no_tritonserver_dies(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test fails where a tritonserver ends that it did not end."""
+    yield
+    for server in list(running):
+        look_at(server)
+    died = "\n\n".join(deaths)
+    deaths.clear()
+    if died and not request.node.get_closest_marker("ends_tritonserver"):
+        pytest.fail(died, pytrace=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Those of fixtures that outlive the tests."""
+    if deaths:
+        print("\n\n".join(deaths))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

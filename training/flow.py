@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import ByT5Tokenizer
 
 from melodyflow.model.codec import Codec, posterior_sample
-from melodyflow.model.text import TextEncoder
 from melodyflow.model.transformer import FlowConfig, FlowModel, Row
 from training import captions
 from training.budget import Run, quick_products, rate
@@ -67,10 +66,10 @@ def encode(
 class Trained(nn.Module):
     """What is trained here: the network, and the projection of the frozen text encoder's states."""
 
-    def __init__(self, t5: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.flow = FlowModel(FLOW)
-        self.projection = TextEncoder(t5, ByT5Tokenizer(), FLOW.dim).output_proj
+        self.projection = nn.Linear(WIDTH, FLOW.dim)
         for parameter in self.flow.parameters():
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
@@ -159,7 +158,7 @@ def train(
     holds; the averaged network."""
     pairs = Pairs(encode(work, codec, device), work)
     torch.manual_seed(0)
-    trained = Trained(text.t5).to(device)
+    trained = Trained().to(device)
     trained.flow.latent_mean.copy_(pairs.mean)
     trained.flow.latent_std.copy_(pairs.std)
     optimizer = torch.optim.AdamW(trained.parameters(), PEAK, betas=(0.9, 0.98), weight_decay=0.01)

@@ -33,11 +33,14 @@ class Responder(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the client went away."""
 
-    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
-        """One response."""
+    def send(self, outputs: dict[str, Any]) -> None:
+        """A response that others follow."""
+
+    def send_result(self, outputs: dict[str, Any]) -> None:
+        """The last response. Where it raises, nothing was sent, and an error still can be."""
 
     def send_error(self, error: EditError) -> None:
-        """The final response of a call that failed."""
+        """The last response of a call that failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +74,15 @@ class Call:
         self._ended = False
         self._stop: EditError | None = None
         self._job: Job | None = None
+        self._session_id = ""
+        self._evaluations = "0"  # done/total, once it has ended
         self._progress_due = 0.0
         self._stage = ""
 
     def accept(self, request: EditRequest) -> Job:
         """Makes the job of a valid request; from now on the client and the clock are watched."""
         self._request = dataclasses.replace(request, audio=None)  # the sound has it, until read
+        self._session_id = request.session_id
         if request.timeout_s is not None:
             self._deadline = self._started + request.timeout_s
         server = self._server
@@ -119,7 +125,7 @@ class Call:
             "stage": stage,
             "step": (done, total),
         }
-        self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
+        self._server.outbox.post(lambda: self._responder.send(outputs))
 
     def finished(self, waveform: Tensor, job: Job) -> None:
         request = self._request
@@ -135,12 +141,13 @@ class Call:
             "gain_db": result.gain_db,
             "info": json.dumps(self._info(result, job), ensure_ascii=False),
         }
-        if self._end("done", self._sound.seconds):
-            self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
+        if self._end():
+            self._server.outbox.post(lambda: self._hand_over(outputs))
 
     def failed(self, error: EditError) -> None:
         """The one way in which a call ends without a result, from whatever place."""
-        if self._end(error.code, reason=str(error)):
+        if self._end():
+            self._count(error.code, reason=str(error))
             self._server.outbox.post(lambda: self._responder.send_error(error))
         # It is not raised again. Its frames hold the request, and where the call keeps the error,
         # as the reason to stop, they would make a cycle with it; see _end.
@@ -148,8 +155,20 @@ class Call:
 
     # Details.
 
-    def _end(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> bool:
-        """Counts and logs the end; False when the call has ended before."""
+    def _hand_over(self, outputs: dict[str, Any]) -> None:
+        """On the outbox's thread: the result, or an error where there is no room to send it."""
+        try:
+            self._responder.send_result(outputs)
+        except Exception as error:
+            log.exception("a result could not be sent")
+            unsent = EditError(Code.INTERNAL, f"the result could not be sent: {error}")
+            self._count(unsent.code, reason=str(unsent))
+            self._responder.send_error(unsent)
+        else:
+            self._count("done", self._sound.seconds)
+
+    def _end(self) -> bool:
+        """Whether the call ends with this; False when it has ended before."""
         with self._ending:
             if self._ended:
                 return False
@@ -157,19 +176,23 @@ class Call:
         # The job holds this call: without its way back both are gone once the engine is done with
         # them, clip and all. A cycle would wait for the garbage collector, which seldom comes.
         job, self._job = self._job, None
+        if job:
+            self._evaluations = f"{job.done}/{job.parameters.evaluations}"
         self._server.outbox.unwatch(self)
+        return True
+
+    def _count(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> None:
+        """Counts and logs how the call ended; once."""
         self._server.metrics.ended(outcome, audio_seconds)
-        evaluations = f"{job.done}/{job.parameters.evaluations}" if job else "0"
         log.info(
             "edit id=%r session=%r %s after %.2f s, evaluations %s%s",
             self._responder.request_id[:200],
-            self._request.session_id if job else "",
+            self._session_id,
             outcome,
             time.monotonic() - self._started,
-            evaluations,
+            self._evaluations,
             f": {reason}" if reason else "",
         )
-        return True
 
     def _comments(self) -> dict[str, str]:
         """What the file says of itself: nothing that differs when the same edit is made again."""

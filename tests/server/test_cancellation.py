@@ -204,7 +204,7 @@ def test_a_deadline_ends_the_edit(server: EmbeddedServer, watch: Watch, request_
         raw.Stream(server, late, parameters={"timeout_s": 0.5}, request_id=request_id) as stream,
     ):
         list(stream)
-    assert caught.value.status == "CANCELLED"
+    assert caught.value.status == "DEADLINE_EXCEEDED"
     assert caught.value.text.startswith("timeout_s: ")
     assert "0.5 s" in caught.value.text
     assert caught.value.responses  # it had begun

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from melodyflow.distribution import EmbeddedError
 from melodyflow.embedded import KILL_AFTER, SHARED_MEMORY, EmbeddedServer
 
 from . import raw
@@ -76,6 +75,7 @@ def closed(server: EmbeddedServer) -> bool:
     return False
 
 
+@pytest.mark.ends_tritonserver
 @pytest.mark.parametrize("server", [PATIENT], indirect=True)
 def test_what_runs_and_what_waits_is_answered_and_what_comes_is_refused(
     server: EmbeddedServer,
@@ -102,10 +102,9 @@ def test_what_runs_and_what_waits_is_answered_and_what_comes_is_refused(
         for edit in edits:
             assert list(edit)[-1].outputs["stage"] == b"done"
     with ThreadPoolExecutor(1) as pool:
-        ended = pool.submit(server.wait)
+        ended = pool.submit(server.watch().wait)
         try:
-            with pytest.raises(EmbeddedError, match=r"has ended by itself \(exit code 0\)"):
-                ended.result(SLACK)
+            assert ended.result(SLACK) == "tritonserver has ended (exit code 0)"
         finally:
             server.stop(at_once=True)
 

@@ -223,7 +223,7 @@ def test_a_deadline_passes_while_it_waits(one_slot: EmbeddedServer, queue: Queue
             raw.Stream(one_slot, QUICK, parameters={"timeout_s": 0.3}) as stream,
         ):
             list(stream)
-        assert caught.value.status == "CANCELLED"
+        assert caught.value.status == "DEADLINE_EXCEEDED"
         assert caught.value.responses == []
         with pytest.raises(raw.Refused, match="timeout_s: ") as caught:
             raw.generate(one_slot, {**QUICK, "timeout_s": 0.3, "stream": False})

@@ -1,12 +1,14 @@
 """How a call ends: answered once, counted as what it was, and gone."""
 
 import gc
+import logging
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 
 from melodyflow.audio import Limits
 from melodyflow.edit import Parameters
@@ -37,8 +39,13 @@ class Client:
             raise self.raises("Triton cannot be asked")
         return self.gone
 
-    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
-        self.said.append("result" if final else "progress")
+    def send(self, outputs: dict[str, Any]) -> None:
+        self.said.append("progress")
+
+    def send_result(self, outputs: dict[str, Any]) -> None:
+        if self.raises:
+            raise self.raises("no room in shared memory")
+        self.said.append("result")
 
     def send_error(self, error: EditError) -> None:
         self.said.append(f"error {error.code}: {error}")
@@ -103,6 +110,36 @@ def text_to_music(timeout_s: float | None = None) -> EditRequest:
         session_id="studio-3",
         metadata=True,
     )
+
+
+def finish(server: Server, client: Client) -> None:
+    """A call whose edit is done; what it says has been said after it."""
+    call = Call(server, client)
+    job = call.accept(text_to_music())
+    codec = server.model.codec.config
+    call.finished(torch.zeros(codec.channels, job.frames * codec.hop), job)
+    server.outbox.close()
+
+
+def test_a_result_is_counted_once_it_was_sent(server: Server, said: list[str]) -> None:
+    finish(server, Client(said))
+    assert said == ["result", "counted done, 0.25 s"]
+
+
+@pytest.mark.parametrize("raises", [RuntimeError, MemoryError])
+def test_a_result_that_cannot_be_sent_is_an_error_and_counted_so(
+    server: Server, said: list[str], caplog: pytest.LogCaptureFixture, raises: type[Exception]
+) -> None:
+    caplog.set_level(logging.INFO)
+    finish(server, Client(said, raises))
+    assert said == [
+        "error failed: the result could not be sent: no room in shared memory",
+        "counted failed, 0 s",
+    ]
+    ends = [text for text in caplog.messages if text.startswith("edit id=")]
+    assert len(ends) == 1
+    assert ends[0].startswith("edit id='take-1' session='studio-3' failed after ")
+    assert "the result could not be sent" in ends[0]
 
 
 def test_a_call_ends_once(server: Server, said: list[str]) -> None:

@@ -13,14 +13,16 @@ from melodyflow.model.checkpoint import CheckpointError
 from melodyflow.serving.request import INPUTS, request_parameters
 from melodyflow.serving.service import Service
 from melodyflow.serving.settings import SettingsError, read_settings
+from melodyflow.serving.shared_memory import is_ample
 
-# Names in pb_utils.TritonError, which Triton fills in only after this module is imported.
+# Names in pb_utils.TritonError, which Triton fills in only after this module is imported, and in
+# the error's text: a gRPC stream carries texts alone.
 CODES = {
-    Code.INVALID_ARG: "INVALID_ARG",
-    Code.CANCELLED: "CANCELLED",
-    Code.DEADLINE: "CANCELLED",  # Triton has no code of its own for it
-    Code.UNAVAILABLE: "UNAVAILABLE",
-    Code.INTERNAL: "INTERNAL",
+    Code.INVALID_ARG: ("INVALID_ARG", "INVALID_ARGUMENT"),
+    Code.CANCELLED: ("CANCELLED", "CANCELLED"),
+    Code.DEADLINE: ("CANCELLED", "DEADLINE_EXCEEDED"),  # Triton has no code of its own for it
+    Code.UNAVAILABLE: ("UNAVAILABLE", "UNAVAILABLE"),
+    Code.INTERNAL: ("INTERNAL", "INTERNAL"),
 }
 DTYPES = {"FP32": np.float32, "INT32": np.int32, "INT64": np.int64, "BYTES": np.object_}
 OUTPUTS = {
@@ -79,17 +81,31 @@ class Responder:
     def is_cancelled(self) -> bool:
         return bool(self._sender.is_cancelled())
 
-    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
-        response = pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])
-        self._sender.send(response, flags=self._flags(final))
+    def send(self, outputs: dict[str, Any]) -> None:
+        self._sender.send(response(outputs))
+
+    def send_result(self, outputs: dict[str, Any]) -> None:
+        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        if is_ample(len(outputs["audio"])):
+            self._sender.send(response(outputs), flags=final)
+            return
+        # With the flag the sender closes before it copies the response into shared memory, and
+        # leaves no way to say that it did not fit. Apart the two are sent only where that can
+        # happen: Triton 2.51 may crash when a client leaves between them.
+        self._sender.send(response(outputs))
+        self._sender.send(flags=final)
 
     def send_error(self, error: EditError) -> None:
-        failure = pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, CODES[error.code]))
-        self._sender.send(pb_utils.InferenceResponse(error=failure), flags=self._flags(True))
+        code, status = CODES[error.code]
+        failure = pb_utils.TritonError(f"{error} [{status}]", getattr(pb_utils.TritonError, code))
+        self._sender.send(
+            pb_utils.InferenceResponse(error=failure),
+            flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+        )
 
-    @staticmethod
-    def _flags(final: bool) -> int:
-        return pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
+
+def response(outputs: dict[str, Any]) -> Any:
+    return pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])
 
 
 def tensor(name: str, value: Any) -> Any:
