@@ -54,7 +54,9 @@ def look_at(server: EmbeddedServer) -> None:
     """Notes a death, once."""
     code = server._process.poll() if server in running and server._process else None
     if code is not None:
-        deaths.append(f"tritonserver has ended ({ending(code)}); its log ends:\n{server.log_tail()}")
+        deaths.append(
+            f"tritonserver has ended ({ending(code)}); its log ends:\n{server.log_tail()}"
+        )
         running.discard(server)
 
 
