@@ -306,7 +306,7 @@ class EmbeddedServer:
     def watch(self) -> Watch:
         """Whoever asks it learns when the server must be replaced: stop() it and start() it."""
         ports = self._ports
-        return Watch(self._running(), ports["http"], ports["grpc"], self._heartbeat)
+        return Watch(self._running(), ports["http"], ports["grpc"], self._heartbeats)
 
     def log_tail(self) -> str:
         """The last lines of what this tritonserver, or the one before, has written; no tables."""
@@ -328,14 +328,15 @@ class EmbeddedServer:
         return self._process
 
     @property
-    def _heartbeat(self) -> Path:
+    def _heartbeats(self) -> Path:
         assert self._folder is not None
-        return self._folder / "heartbeat"
+        return self._folder / "heartbeats"
 
     def _launch(self, distribution: Distribution, restarts: int) -> None:
         name = f"melodyflow-{os.getpid()}-{secrets.token_hex(4)}-"
         self._prefix = name
         self._folder = Path(tempfile.mkdtemp(prefix=name))
+        self._heartbeats.mkdir()
         # Triton wants a backend and its stub in one folder; in the wheel they lie apart.
         backend = self._folder / "backends" / "python"
         shutil.copytree(distribution.backend, backend, ignore=shutil.ignore_patterns("__pycache__"))
@@ -356,7 +357,7 @@ class EmbeddedServer:
             self._process = subprocess.Popen(
                 ["sh", "-c", LAUNCHER, "sh", *self._command(distribution.binary, backend.parent)],
                 env=self._environment(distribution)
-                | {HEARTBEAT_VARIABLE: str(self._heartbeat), RESTARTS_VARIABLE: str(restarts)},
+                | {HEARTBEAT_VARIABLE: str(self._heartbeats), RESTARTS_VARIABLE: str(restarts)},
                 # The stub's Python ignores PYTHONPATH and looks into its current folder first: it
                 # finds this melodyflow there, and nothing that lies where the user happens to be.
                 cwd=PACKAGES,

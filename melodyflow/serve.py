@@ -19,9 +19,11 @@ from types import FrameType
 from melodyflow.distribution import EmbeddedError
 from melodyflow.embedded import DEMO_CHECKPOINT, EXIT_TIMEOUT, EmbeddedServer
 
-# Deaths within so many seconds of being ready count as one row; after so many in a row it gives up.
-QUICK_SECONDS, DEATHS = 60.0, 5
-LONGEST_DELAY = 8.0  # seconds before a restart; the first is at once, the second after one second
+# Seconds before each restart in a row; who dies once more after the last is given up. A server that
+# was ready for a minute begins a new row, and so does one that has taken a request: what kills it
+# may be a client's doing, and is no reason to leave the others alone.
+DELAYS = (0.0, 1.0, 2.0, 4.0)
+ROW_SECONDS = 60.0
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -101,32 +103,32 @@ class Keeper:
 
     def __init__(self, server: EmbeddedServer, start_timeout: float) -> None:
         self._server, self._start_timeout = server, start_timeout
-        self._restarts = self._deaths = 0
+        self._restarts = self._row = 0
         self._kept = Path(tempfile.gettempdir()) / f"melodyflow-crashes-{os.getpid()}.log"
 
     def run(self, ended: Callable[[], bool] = lambda: False) -> None:
         """Returns when `ended` says so. Raises EmbeddedError after too many deaths in a row."""
         while True:
-            ready = time.monotonic()
-            reason = self._server.watch().wait(ended)
+            ready, watch = time.monotonic(), self._server.watch()
+            reason = watch.wait(ended)
             if reason is None:
                 return
-            if time.monotonic() - ready >= QUICK_SECONDS:
-                self._deaths = 0
+            if watch.took_a_request or time.monotonic() - ready >= ROW_SECONDS:
+                self._row = 0
             self._restart(reason)
 
     def _restart(self, reason: str) -> None:
         """Returns when the server is ready again."""
         while True:
-            self._deaths += 1
             tail, log = self._server.log_tail(), self._server.keep_log(self._kept)
             self._server.stop(at_once=True)
-            if self._deaths >= DEATHS:
+            if self._row == len(DELAYS):
                 raise EmbeddedError(
-                    f"{reason}; gave up after {DEATHS} deaths in a row. Its log ends:\n{tail}\n"
-                    f"(the whole log: {log})"
+                    f"{reason}; gave up after {self._row + 1} deaths in a row. "
+                    f"Its log ends:\n{tail}\n(the whole log: {log})"
                 )
-            delay = min(self._deaths - 1, 1) * min(LONGEST_DELAY, 2.0 ** (self._deaths - 2))
+            delay = DELAYS[self._row]
+            self._row += 1
             say(
                 f"serve: {reason}; restarting{f' in {delay:g} s' if delay else ''}. "
                 f"Its log ({log}) ends:\n{tail}"

@@ -27,7 +27,9 @@ from typing import NamedTuple
 
 from melodyflow.probe import answers_http, answers_stream
 
-HEARTBEAT_VARIABLE = "MELODYFLOW_HEARTBEAT"  # the file whose time of change the model keeps moving
+# The folder where each model's process has a file, named by its pid, whose time of change it keeps
+# moving. The file is empty until the first request.
+HEARTBEAT_VARIABLE = "MELODYFLOW_HEARTBEAT"
 RESTARTS_VARIABLE = "MELODYFLOW_RESTARTS"  # how often the server was started again before
 BEAT_SECONDS = 1.0
 
@@ -103,18 +105,18 @@ class Lasting:
 class Watch:
     """Looks after a tritonserver that is ready, and the processes of its models.
 
-    server: the tritonserver. http_port, grpc_port: on loopback. heartbeat: the file that its model
-    touches. What has never answered, or beaten, is not missed: it may be switched off.
+    server: the tritonserver. http_port, grpc_port: on loopback. heartbeats: the folder of its
+    models'. What has never answered, or beaten, is not missed: it may be switched off.
     """
 
     def __init__(
-        self, server: subprocess.Popen[bytes], http_port: int, grpc_port: int, heartbeat: Path
+        self, server: subprocess.Popen[bytes], http_port: int, grpc_port: int, heartbeats: Path
     ) -> None:
-        self._server, self._heartbeat = server, heartbeat
+        self._server, self._heartbeats = server, heartbeats
         self._models = models_of(server.pid)
         self._stopped = {pid: Lasting() for pid in (server.pid, *self._models)}
-        self._beat = self._last_beat()
-        self._mute = Lasting()
+        self._beats: dict[str, int] = {}
+        self._mute: dict[str, Lasting] = {}
         self._probes = [
             Probe("HTTP", lambda: answers_http(http_port, "/v2/health/live", PROBE_TIMEOUT)),
             Probe("gRPC", lambda: answers_stream(grpc_port, PROBE_TIMEOUT)),
@@ -135,7 +137,12 @@ class Watch:
         code = self._server.poll()
         if code is not None:
             return f"tritonserver has ended ({ending(code)})"
-        return self._look_at_processes() or self._listen_to_the_model() or self._ask()
+        return self._look_at_processes() or self._listen_to_the_models() or self._ask()
+
+    @property
+    def took_a_request(self) -> bool:
+        """Whether a model has seen a request; known beyond its death."""
+        return any(beat.st_size > 0 for beat in self._last_beats().values())
 
     def _look_at_processes(self) -> str | None:
         names = {self._server.pid: "tritonserver", **dict.fromkeys(self._models, "the model")}
@@ -150,18 +157,20 @@ class Watch:
                 return f"{who}'s process ({pid}) is stopped (SIGSTOP)"
         return None
 
-    def _listen_to_the_model(self) -> str | None:
-        before, self._beat = self._beat, self._last_beat()
-        mute = self._mute.see(self._beat is not None and self._beat == before)
-        if mute >= MUTE_SECONDS:
-            return f"the model's process gave no sign of life for {MUTE_SECONDS:g} s"
+    def _listen_to_the_models(self) -> str | None:
+        for pid, beat in self._last_beats().items():
+            moved = beat.st_mtime_ns != self._beats.get(pid)
+            self._beats[pid] = beat.st_mtime_ns
+            if self._mute.setdefault(pid, Lasting()).see(not moved) >= MUTE_SECONDS:
+                return f"the model's process ({pid}) gave no sign of life for {MUTE_SECONDS:g} s"
         return None
 
-    def _last_beat(self) -> int | None:
-        try:
-            return self._heartbeat.stat().st_mtime_ns
-        except OSError:
-            return None
+    def _last_beats(self) -> dict[str, os.stat_result]:
+        found = {}
+        for file in self._heartbeats.glob("*"):
+            with suppress(OSError):
+                found[file.name] = file.stat()
+        return found
 
     def _ask(self) -> str | None:
         if time.monotonic() < self._probe_due:
@@ -247,10 +256,9 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     with tempfile.TemporaryDirectory(prefix="melodyflow-") as folder:
-        heartbeat = Path(folder) / "heartbeat"
         server = subprocess.Popen(
             command,
-            env=os.environ | {HEARTBEAT_VARIABLE: str(heartbeat)},
+            env=os.environ | {HEARTBEAT_VARIABLE: folder},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -259,7 +267,7 @@ def main(command: list[str]) -> int:
             server.terminate()
         reason = None
         if _until_ready(server, http_port, told):
-            reason = Watch(server, http_port, grpc_port, heartbeat).wait(lambda: bool(told))
+            reason = Watch(server, http_port, grpc_port, Path(folder)).wait(lambda: bool(told))
         elif not told:
             reason = f"tritonserver has ended ({ending(server.wait())})"
         if reason is None or told:

@@ -1,7 +1,9 @@
 """The model's sign of life, for whoever watches its process; see melodyflow.watch."""
 
 import logging
+import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from melodyflow.watch import BEAT_SECONDS
@@ -10,17 +12,25 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Touches a file every second, from a thread of its own.
+    """Touches this process's file in a folder every second, from a thread of its own.
 
     The thread waits for nothing that an edit holds, so that it says one thing only: this process
-    still runs Python.
+    still runs Python. The file is empty until the first request.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / str(os.getpid())
         self._end = threading.Event()
+        self._took = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
+
+    def took_a_request(self) -> None:
+        """Says that there was one; once."""
+        if not self._took:
+            self._took = True
+            with suppress(OSError):
+                self._file.write_bytes(b"1")
 
     def close(self) -> None:
         """Ends the thread."""

@@ -112,6 +112,8 @@ class Service:
         `read` gives the input tensors and the parameters. Blocks while all slots are taken, which
         keeps Triton's own queue, its priorities, timeouts and rejections true.
         """
+        if self._heartbeat:
+            self._heartbeat.took_a_request()
         call = Call(self._server, responder)
         try:
             tensors, parameters = read()

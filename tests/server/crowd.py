@@ -106,7 +106,7 @@ def _hear(event: Progress | Result, heard: Heard, begun: bool) -> bool:
 
 
 class Sdk:
-    """The client package, synchronous."""
+    """The client package, synchronous, without a timeout: as long as its own patience lasts."""
 
     def __init__(self, grpc_url: str, name: str = "SDK") -> None:
         self.name = name
@@ -114,8 +114,7 @@ class Sdk:
 
     def ask(self, edit: Edit, heard: Heard) -> None:
         begun = False
-        options = edit.options()
-        with closing(self._client.stream(edit.audio, timeout=EDIT_SECONDS, **options)) as events:
+        with closing(self._client.stream(edit.audio, **edit.options())) as events:
             for event in events:
                 begun = _hear(event, heard, begun)
 
@@ -124,7 +123,7 @@ class Sdk:
 
 
 class AsyncSdk:
-    """The client package, asyncio."""
+    """The client package, asyncio, with a timeout."""
 
     def __init__(self, grpc_url: str, name: str = "SDK asyncio") -> None:
         self.name = name
@@ -284,6 +283,7 @@ class Crowd:
         self.deliveries: list[Delivery] = []
         made = [make() for make in clients]
         self.names = {client.name for client in made}
+        self._begun: dict[str, float] = {}  # edits that have not ended: client -> when it began
         self._edits = edits
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -301,10 +301,18 @@ class Crowd:
         self.stop()
 
     def stop(self) -> None:
-        """Every client ends the edit it has begun."""
+        """Every client ends the edit it has begun; what does not end is lost."""
         self._stopping.set()
+        until = time.monotonic() + EDIT_SECONDS + 20
         for thread in self._threads:
-            thread.join(2 * EDIT_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
+        with self._lock:
+            for name, began in self._begun.items():
+                seconds = time.monotonic() - began
+                self.deliveries.append(
+                    Delivery(name, "failed", "it has not ended", began, seconds, 0, Heard())
+                )
+            self._begun.clear()
 
     def home_since(self, moment: float) -> set[str]:
         """The clients that have got an edit which they began after a moment."""
@@ -319,9 +327,12 @@ class Crowd:
     def _work(self, client: Client, rng: random.Random) -> None:
         try:
             while not self._stopping.is_set():
+                with self._lock:
+                    self._begun[client.name] = time.monotonic()
                 delivery = deliver(client, rng.choice(self._edits))
                 with self._lock:
-                    self.deliveries.append(delivery)
+                    if self._begun.pop(client.name, None) is not None:
+                        self.deliveries.append(delivery)
                 self._stopping.wait(rng.uniform(*PAUSE) + (0 if delivery.home else 0.5))
         finally:
             client.close()

@@ -126,7 +126,7 @@ class Report:
         return len(self.watch.seen[TRITON]) - 1 - len(self.kills)
 
     def broken(self) -> list[str]:
-        wrong = [f"{k.kind}: not ready after {BACK:.0f} s" for k in self.kills if k.ready is None]
+        wrong = [f"{k.kind}: the service did not come back" for k in self.kills if k.ready is None]
         wrong += [
             f"{k.kind}: not every client got an edit within {HOME:.0f} s"
             for k in self.kills

@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import melodyflow
 from melodyflow.distribution import EmbeddedError
 from melodyflow.embedded import HOST, MALLOC, EmbeddedServer
+
+from . import raw
 
 # A model of a few lines: these tests are about processes, not about music.
 CONFIG = """
@@ -226,15 +230,6 @@ def test_what_dies_or_stops_is_replaced_on_the_same_ports(
         assert leftovers(process) == []
 
 
-def test_restarts_are_counted_by_the_real_model(checkpoint: Path, tmp_path: Path) -> None:
-    with serving(command(checkpoint, "--log", str(tmp_path / "log"))) as (process, said):
-        metrics = addresses(said)["metrics"]
-        assert "\nmelodyflow_restarts_total 0\n" in body(metrics)
-        killed_model(process)
-        said_until(process, "ready again")
-        assert "\nmelodyflow_restarts_total 1\n" in body(metrics)
-
-
 def body(address: str) -> str:
     connection = http.client.HTTPConnection(address, timeout=10)
     connection.request("GET", "/metrics")
@@ -271,6 +266,19 @@ def test_five_quick_deaths_in_a_row_end_it(checkpoint: Path, bare: Path) -> None
         assert log.read_text().count("Started HTTPService") == 5, "the crashes' logs are kept"
         log.unlink()
         assert leftovers(process) == []
+
+
+def test_deaths_among_requests_are_no_row_and_are_counted(checkpoint: Path, tmp_path: Path) -> None:
+    """A client that brings the server down again and again does not end the service."""
+    with serving(command(checkpoint, "--log", str(tmp_path / "log"))) as (process, said):
+        urls = addresses(said)
+        server: Any = SimpleNamespace(grpc_url=urls["gRPC"])
+        for restarts in range(5):
+            assert f"\nmelodyflow_restarts_total {restarts}\n" in body(urls["metrics"])
+            with pytest.raises(raw.Refused, match="prompt: "):
+                raw.transform(server, {"prompt": ""})
+            killed_tritonserver(process)
+            assert "restarting. " in said_until(process, "ready again"), "without a delay"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

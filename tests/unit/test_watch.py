@@ -16,6 +16,7 @@ import pytest
 
 from melodyflow import watch
 from melodyflow.probe import answers_http, answers_stream
+from melodyflow.serving.heartbeat import Heartbeat
 from melodyflow.watch import Lasting, Probe, Watch, end_group, models_of, port_of
 
 # Stands for tritonserver: starts the model's process and waits for nothing.
@@ -42,8 +43,8 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def watching(server: subprocess.Popen[bytes], heartbeat: Path) -> Watch:
-    return Watch(server, FREE, FREE, heartbeat)
+def watching(server: subprocess.Popen[bytes], heartbeats: Path) -> Watch:
+    return Watch(server, FREE, FREE, heartbeats)
 
 
 def reason(watched: Watch, seconds: float = 20.0) -> str:
@@ -60,7 +61,7 @@ def quiet(watched: Watch, seconds: float) -> bool:
 
 
 def test_a_server_that_has_ended(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    watched = watching(server, tmp_path / "beat")
+    watched = watching(server, tmp_path / "none")
     assert quiet(watched, 0.6)
     server.kill()
     assert reason(watched) == "tritonserver has ended (killed by SIGKILL)"
@@ -69,7 +70,7 @@ def test_a_server_that_has_ended(server: subprocess.Popen[bytes], tmp_path: Path
 def test_a_model_that_has_ended_is_a_zombie(
     server: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    watched = watching(server, tmp_path / "beat")
+    watched = watching(server, tmp_path / "none")
     (model,) = models_of(server.pid)
     os.kill(model, signal.SIGKILL)
     assert reason(watched) == f"the model's process ({model}) has ended"
@@ -80,14 +81,14 @@ def test_a_model_that_ends_before_the_watch_begins(
 ) -> None:
     (model,) = models_of(server.pid)
     os.kill(model, signal.SIGKILL)
-    assert reason(watching(server, tmp_path / "beat")) == f"the model's process ({model}) has ended"
+    assert reason(watching(server, tmp_path / "none")) == f"the model's process ({model}) has ended"
 
 
 @pytest.mark.parametrize("whose", ["the model's", "tritonserver's"])
 def test_who_is_stopped_for_long(
     server: subprocess.Popen[bytes], tmp_path: Path, whose: str
 ) -> None:
-    watched = watching(server, tmp_path / "beat")
+    watched = watching(server, tmp_path / "none")
     pid = server.pid if whose == "tritonserver's" else next(iter(models_of(server.pid)))
     os.kill(pid, signal.SIGSTOP)
     assert quiet(watched, 0.5)
@@ -98,17 +99,37 @@ def test_a_heart_that_stops(
     server: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "MUTE_SECONDS", 1.0)
-    heart = tmp_path / "beat"
-    heart.touch()
-    watched = watching(server, heart)
+    heart, other = tmp_path / "beats" / "17", tmp_path / "beats" / "18"
+    heart.parent.mkdir()
+    watched = watching(server, heart.parent)
     deadline = time.monotonic() + 2.0
 
-    def beat() -> bool:
-        os.utime(heart, ns=(0, time.monotonic_ns()))  # whatever the clock says: it moves
+    def beat(*hearts: Path) -> bool:
+        for one in hearts:
+            one.touch()
+            os.utime(one, ns=(0, time.monotonic_ns()))  # whatever the clock says: it moves
         return time.monotonic() > deadline
 
-    assert watched.wait(beat) is None
-    assert reason(watched) == "the model's process gave no sign of life for 1 s"
+    assert watched.wait(lambda: beat(heart, other)) is None
+    deadline = time.monotonic() + 20.0
+    # Another model's heart is no excuse.
+    found = watched.wait(lambda: beat(other))
+    assert found == "the model's process (17) gave no sign of life for 1 s"
+    assert not watched.took_a_request
+
+
+def test_a_request_is_known_beyond_the_models_death(
+    server: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    folder = tmp_path / "beats"
+    folder.mkdir()
+    watched = watching(server, folder)
+    heart = Heartbeat(folder)
+    until(lambda: (folder / str(os.getpid())).exists())
+    assert not watched.took_a_request
+    heart.took_a_request()
+    heart.close()
+    assert watched.took_a_request
 
 
 def test_a_model_without_a_heart_is_not_missed(
