@@ -18,6 +18,7 @@ from melodyflow.model.checkpoint import Checkpoint
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import EditRequest
+from melodyflow.serving.shared_memory import is_ample
 from melodyflow.serving.sound import Result, Sound
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,11 @@ class Responder(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the client went away."""
 
-    def send(self, outputs: dict[str, Any]) -> None:
-        """A response that others follow."""
+    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
+        """One response. Where one that is not the last raises, an error still can be sent."""
 
-    def send_result(self, outputs: dict[str, Any]) -> None:
-        """The last response. Where it raises, nothing was sent, and an error still can be."""
+    def finish(self) -> None:
+        """Says that the response before was the last one."""
 
     def send_error(self, error: EditError) -> None:
         """The last response of a call that failed."""
@@ -125,47 +126,59 @@ class Call:
             "stage": stage,
             "step": (done, total),
         }
-        self._server.outbox.post(lambda: self._responder.send(outputs))
+        self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
 
     def finished(self, waveform: Tensor, job: Job) -> None:
         request = self._request
         result = self._sound.finish(waveform, self._comments())
         total = request.parameters.evaluations
+        file = audio.wrap(result.file, request.encoding)
         outputs = {
             "progress": 1.0,
             "stage": "done",
             "step": (total, total),
-            "audio": audio.wrap(result.file, request.encoding),
+            "audio": file,
             "sample_rate": result.sample_rate,
             "seed": request.parameters.seed,
             "gain_db": result.gain_db,
             "info": json.dumps(self._info(result, job), ensure_ascii=False),
         }
-        if self._end():
-            self._server.outbox.post(lambda: self._hand_over(outputs))
+        if not self._end():
+            return
+        # With the flag of the last response Triton's sender closes before it copies the response
+        # into shared memory, and leaves no way to say that it did not fit. Apart the two are sent
+        # only where that can happen: Triton 2.51 may crash when a client leaves between them.
+        if is_ample(len(file)):
+            self._count("done", self._sound.seconds)
+            self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
+        else:
+            self._server.outbox.post(lambda: self._try_to_send(outputs))
 
     def failed(self, error: EditError) -> None:
         """The one way in which a call ends without a result, from whatever place."""
         if self._end():
-            self._count(error.code, reason=str(error))
-            self._server.outbox.post(lambda: self._responder.send_error(error))
+            self._answer_with(error)
         # It is not raised again. Its frames hold the request, and where the call keeps the error,
         # as the reason to stop, they would make a cycle with it; see _end.
         error.__traceback__ = None
 
     # Details.
 
-    def _hand_over(self, outputs: dict[str, Any]) -> None:
-        """On the outbox's thread: the result, or an error where there is no room to send it."""
+    def _try_to_send(self, outputs: dict[str, Any]) -> None:
+        """On the outbox's thread: the result, or an error where it finds no room."""
         try:
-            self._responder.send_result(outputs)
+            self._responder.send(outputs, final=False)
         except Exception as error:
             log.exception("a result could not be sent")
             unsent = EditError(Code.INTERNAL, f"the result could not be sent: {error}")
-            self._count(unsent.code, reason=str(unsent))
-            self._responder.send_error(unsent)
+            self._answer_with(unsent)
         else:
             self._count("done", self._sound.seconds)
+            self._server.outbox.post(self._responder.finish)
+
+    def _answer_with(self, error: EditError) -> None:
+        self._count(error.code, reason=str(error))
+        self._server.outbox.post(lambda: self._responder.send_error(error))
 
     def _end(self) -> bool:
         """Whether the call ends with this; False when it has ended before."""

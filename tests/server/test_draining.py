@@ -18,7 +18,7 @@ from melodyflow.embedded import KILL_AFTER, SHARED_MEMORY, EmbeddedServer
 
 from . import raw
 from .conftest import read_metrics
-from .test_faults import runs, shared_memory_prefix, stub_of
+from .test_faults import ended, runs, shared_memory_prefix, stub_of
 from .test_serve import command, leftovers, serving
 
 PENDING = 'nv_inference_pending_request_count{model="melodyflow",version="1"}'
@@ -101,12 +101,12 @@ def test_what_runs_and_what_waits_is_answered_and_what_comes_is_refused(
             raw.transform(server, QUICK)
         for edit in edits:
             assert list(edit)[-1].outputs["stage"] == b"done"
-    with ThreadPoolExecutor(1) as pool:
-        ended = pool.submit(server.watch().wait)
-        try:
-            assert ended.result(SLACK) == "tritonserver has ended (exit code 0)"
-        finally:
-            server.stop(at_once=True)
+    try:
+        assert (
+            raw.eventually(lambda: ended(server), SLACK) == "tritonserver has ended (exit code 0)"
+        )
+    finally:
+        server.stop(at_once=True)
 
 
 @pytest.mark.parametrize("server", [IMPATIENT], indirect=True)

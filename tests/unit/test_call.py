@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ from melodyflow.engine import Code, EditError, Job
 from melodyflow.engine.admission import Admission
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import open_checkpoint
+from melodyflow.serving import call
 from melodyflow.serving.call import Call, Server
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import EditRequest
+from melodyflow.serving.shared_memory import RESERVE, is_ample
 
 ERROR = EditError(Code.INVALID_ARG, "steps: 0; 1 to 128 are allowed")
 
@@ -39,13 +42,13 @@ class Client:
             raise self.raises("Triton cannot be asked")
         return self.gone
 
-    def send(self, outputs: dict[str, Any]) -> None:
-        self.said.append("progress")
-
-    def send_result(self, outputs: dict[str, Any]) -> None:
+    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
         if self.raises:
             raise self.raises("no room in shared memory")
-        self.said.append("result")
+        self.said.append(f"{'result' if 'audio' in outputs else 'progress'}, final: {final}")
+
+    def finish(self) -> None:
+        self.said.append("final")
 
     def send_error(self, error: EditError) -> None:
         self.said.append(f"error {error.code}: {error}")
@@ -114,18 +117,35 @@ def text_to_music(timeout_s: float | None = None) -> EditRequest:
 
 def finish(server: Server, client: Client) -> None:
     """A call whose edit is done; what it says has been said after it."""
-    call = Call(server, client)
-    job = call.accept(text_to_music())
+    begun = Call(server, client)
+    job = begun.accept(text_to_music())
     codec = server.model.codec.config
-    call.finished(torch.zeros(codec.channels, job.frames * codec.hop), job)
+    begun.finished(torch.zeros(codec.channels, job.frames * codec.hop), job)
     server.outbox.close()
 
 
-def test_a_result_is_counted_once_it_was_sent(server: Server, said: list[str]) -> None:
+@pytest.fixture
+def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be no room in shared memory."""
+    monkeypatch.setattr(call, "is_ample", lambda size: False)
+
+
+def test_a_result_and_its_end_are_one_response_where_there_is_room(
+    server: Server, said: list[str]
+) -> None:
     finish(server, Client(said))
-    assert said == ["result", "counted done, 0.25 s"]
+    assert said == ["counted done, 0.25 s", "result, final: True"]
 
 
+@pytest.mark.usefixtures("scarce")
+def test_a_result_is_counted_once_it_was_sent_where_room_is_scarce(
+    server: Server, said: list[str]
+) -> None:
+    finish(server, Client(said))
+    assert said == ["result, final: False", "counted done, 0.25 s", "final"]
+
+
+@pytest.mark.usefixtures("scarce")
 @pytest.mark.parametrize("raises", [RuntimeError, MemoryError])
 def test_a_result_that_cannot_be_sent_is_an_error_and_counted_so(
     server: Server, said: list[str], caplog: pytest.LogCaptureFixture, raises: type[Exception]
@@ -133,13 +153,19 @@ def test_a_result_that_cannot_be_sent_is_an_error_and_counted_so(
     caplog.set_level(logging.INFO)
     finish(server, Client(said, raises))
     assert said == [
-        "error failed: the result could not be sent: no room in shared memory",
         "counted failed, 0 s",
+        "error failed: the result could not be sent: no room in shared memory",
     ]
     ends = [text for text in caplog.messages if text.startswith("edit id=")]
     assert len(ends) == 1
     assert ends[0].startswith("edit id='take-1' session='studio-3' failed after ")
     assert "the result could not be sent" in ends[0]
+
+
+def test_room_is_ample_or_not() -> None:
+    free = os.statvfs("/dev/shm")
+    assert is_ample(0) == (free.f_bavail * free.f_frsize > RESERVE)
+    assert not is_ample(free.f_blocks * free.f_frsize)
 
 
 def test_a_call_ends_once(server: Server, said: list[str]) -> None:

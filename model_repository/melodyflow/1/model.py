@@ -13,7 +13,6 @@ from melodyflow.model.checkpoint import CheckpointError
 from melodyflow.serving.request import INPUTS, request_parameters
 from melodyflow.serving.service import Service
 from melodyflow.serving.settings import SettingsError, read_settings
-from melodyflow.serving.shared_memory import is_ample
 
 # Names in pb_utils.TritonError, which Triton fills in only after this module is imported, and in
 # the error's text: a gRPC stream carries texts alone.
@@ -81,19 +80,13 @@ class Responder:
     def is_cancelled(self) -> bool:
         return bool(self._sender.is_cancelled())
 
-    def send(self, outputs: dict[str, Any]) -> None:
-        self._sender.send(response(outputs))
+    def send(self, outputs: dict[str, Any], *, final: bool) -> None:
+        response = pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])
+        flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
+        self._sender.send(response, flags=flags)
 
-    def send_result(self, outputs: dict[str, Any]) -> None:
-        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        if is_ample(len(outputs["audio"])):
-            self._sender.send(response(outputs), flags=final)
-            return
-        # With the flag the sender closes before it copies the response into shared memory, and
-        # leaves no way to say that it did not fit. Apart the two are sent only where that can
-        # happen: Triton 2.51 may crash when a client leaves between them.
-        self._sender.send(response(outputs))
-        self._sender.send(flags=final)
+    def finish(self) -> None:
+        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def send_error(self, error: EditError) -> None:
         code, status = CODES[error.code]
@@ -102,10 +95,6 @@ class Responder:
             pb_utils.InferenceResponse(error=failure),
             flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
         )
-
-
-def response(outputs: dict[str, Any]) -> Any:
-    return pb_utils.InferenceResponse([tensor(*output) for output in outputs.items()])
 
 
 def tensor(name: str, value: Any) -> Any:
