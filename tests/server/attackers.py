@@ -8,6 +8,7 @@ A process of its own that prints one line for each stream: its kind, whether it 
 
 import argparse
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -35,6 +36,7 @@ AT_ONCE = 4  # streams open at a time in a process
 BURST = 90  # streams at a time: more than queue and slots hold
 PATIENCE = 30.0  # seconds without an answer
 NO_SERVER = "no server"  # never reached it
+ANOTHERS = "another's answer"  # its id is none of the stream's requests'
 
 ENDED = (grpc.RpcError, asyncio.InvalidStateError)  # how reads and writes say it
 
@@ -78,6 +80,7 @@ class Attacker:
         self._good = request("good", GOOD)
         self._long = request("long", LONG)
         self._bad = [request("bad", {**GOOD, **wrong}) for wrong in BAD]
+        self._sent = itertools.count()
 
     def _channel(self) -> grpc.aio.Channel:
         # Else channels to one address would share a connection.
@@ -106,7 +109,7 @@ class Attacker:
     async def _refused(self) -> list[str]:
         """One request with one thing wrong."""
         call, header = self._open(self._shared)
-        end = await _sent_and_heard(call, [self.rng.choice(self._bad)])
+        end = await _sent_and_heard(call, [self._named(self.rng.choice(self._bad))])
         return [_say("refused", header, end)]
 
     async def _several(self) -> list[str]:
@@ -114,7 +117,7 @@ class Attacker:
         requests = [self._good] * self.rng.randint(1, 2)
         requests.insert(self.rng.randint(0, len(requests)), self.rng.choice(self._bad))
         call, header = self._open(self._shared, self.header * DEADLY)
-        end = await _sent_and_heard(call, requests)
+        end = await _sent_and_heard(call, [self._named(each) for each in requests])
         return [_say("several", header, end)]
 
     async def _cancelled(self) -> list[str]:
@@ -162,14 +165,21 @@ class Attacker:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return stub.ModelStreamInfer(metadata=STATUSES if header else None), header
 
+    def _named(self, like: Request) -> Request:
+        """A request with an id that no other has."""
+        made = service_pb2.ModelInferRequest()
+        made.CopyFrom(like)
+        made.id = f"{like.id}-{os.getpid()}-{next(self._sent)}"
+        return made
+
     async def _sent_and_left(self, call: Any, longest: float = 0.15) -> str:
         """Sends an edit and waits for a random moment, reading what comes."""
-        edit = self.rng.choice([self._good, self._long])
+        edit = self._named(self.rng.choice([self._good, self._long]))
         moment = self.rng.choice([0.0, self.rng.uniform(0, longest)])
         try:
             await asyncio.wait_for(call.write(edit), PATIENCE)
             async with asyncio.timeout(moment):
-                return await _heard(call, 1)
+                return await _heard(call, [edit])
         except TimeoutError:
             return "left"
         except ENDED:
@@ -182,7 +192,7 @@ async def _sent_and_heard(call: Any, requests: Sequence[Request]) -> str:
         async with asyncio.timeout(PATIENCE):
             for each in requests:
                 await call.write(each)
-            end = await _heard(call, len(requests))
+            end = await _heard(call, requests)
             if end == "answered":
                 await call.done_writing()
                 await call.read()
@@ -194,12 +204,15 @@ async def _sent_and_heard(call: Any, requests: Sequence[Request]) -> str:
         return await _status(call)
 
 
-async def _heard(call: Any, answers: int) -> str:
+async def _heard(call: Any, requests: Sequence[Request]) -> str:
     """Reads until all requests of a stream are answered, with a result or an error in band."""
+    answers, names = len(requests), {"", *(each.id for each in requests)}
     while answers:
         reply = await call.read()
         if reply is grpc.aio.EOF:
             return await _status(call)
+        if reply.infer_response.id not in names:
+            return ANOTHERS
         final = reply.infer_response.parameters["triton_final_response"].bool_param
         answers -= bool(reply.error_message) or final
     return "answered"

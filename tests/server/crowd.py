@@ -82,6 +82,7 @@ class Heard:
     """What a client has heard of one edit."""
 
     results: list[bytes] = field(default_factory=list)
+    request_id: str = ""  # as the server's log has it
     again: int = 0  # times that the client has sent it again by itself
 
 
@@ -100,7 +101,8 @@ def _hear(event: Progress | Result, heard: Heard, begun: bool) -> bool:
     """Whether the edit has been queued before."""
     if isinstance(event, Result):
         heard.results.append(event.audio)
-    elif event.stage == "queued" and begun:
+        heard.request_id = event.request_id
+    elif event.stage in ("queued", "warming") and begun:
         heard.again += 1
     return True
 
@@ -260,6 +262,7 @@ def deliver(client: Client, edit: Edit, patience: float = EDIT_SECONDS) -> Deliv
         break
     if outcome == "done" and any(file != edit.right for file in heard.results):
         outcome, reason = "wrong", _difference(heard.results[-1], edit.right)
+        reason = f"{heard.request_id}: {reason}"
     elif outcome == "done" and len(heard.results) != 1:
         outcome, reason = "wrong", f"{len(heard.results)} results"
     seconds = time.monotonic() - began
