@@ -27,16 +27,21 @@ from typing import Self
 from melodyflow.distribution import Distribution, EmbeddedError, find_distribution
 from melodyflow.manifest import CheckpointError, read_manifest
 from melodyflow.probe import HOST, answers_http
-from melodyflow.watch import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE, Watch, end_group, ending
+from melodyflow.watch import (
+    HEARTBEAT_VARIABLE,
+    KILL_AFTER,
+    RESTARTS_VARIABLE,
+    Stops,
+    Watch,
+    end_group,
+    ending,
+)
 
 SHARED_MEMORY = Path("/dev/shm")
 PACKAGES = Path(__file__).resolve().parent.parent  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
 DEMO_CHECKPOINT = PACKAGES / "checkpoints" / "demo"
 EXIT_TIMEOUT = 60  # seconds that edits in flight have to end
-# Seconds beyond the exit timeout after which Triton is killed: it may hang then while some client
-# keeps a stream open.
-KILL_AFTER = 5
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 # Port 0 is one of these. They lie below those that Linux gives to outgoing connections: between the
@@ -426,6 +431,7 @@ class EmbeddedServer:
     def _wait_until_ready(self, timeout: float) -> None:
         process = self._running()
         deadline = time.monotonic() + timeout
+        stops = Stops(process.pid)
         while not self._is_ready():
             code = process.poll()
             if code is not None:
@@ -433,6 +439,9 @@ class EmbeddedServer:
                     f"Triton did not start ({ending(code)}): {failure_reason(self._log_text())}"
                     f"{self._log_hint()}"
                 )
+            stopped = stops.look()
+            if stopped is not None:
+                raise EmbeddedError(f"Triton did not start: {stopped}")
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"Triton was not ready after {timeout:.0f} s; its log ends:\n{self.log_tail()}"

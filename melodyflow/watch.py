@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +41,13 @@ SILENT_SECONDS = 20.0  # without an answer
 PROBE_EVERY, PROBE_TIMEOUT = 2.0, 3.0  # seconds
 MOST_BETWEEN = PROBE_EVERY + 2 * PROBE_TIMEOUT + 1.0  # two looks, where this process runs
 
+# In a container.
+LOAD_SECONDS = 600.0
+GONE_SECONDS = 10.0  # between the end of the model's process and tritonserver's, when it drains
+# Seconds beyond the exit timeout after which Triton is killed: it may hang then while some client
+# keeps a stream open.
+KILL_AFTER = 5
+
 STUB = "triton_python_backend_stub"[:15]  # as the kernel keeps it
 
 
@@ -60,6 +68,12 @@ def read_process(pid: int) -> Process | None:
         return None
     fields = rest.split()
     return Process(name.partition("(")[2], fields[0], int(fields[1]), fields[19])
+
+
+def runs(pid: int, started: str) -> bool:
+    """Whether the process that started then still does; a zombie does not."""
+    process = read_process(pid)
+    return process is not None and process.started == started and process.state not in "ZX"
 
 
 def models_of(server: int) -> dict[int, str]:
@@ -102,6 +116,24 @@ class Lasting:
         return self.seconds
 
 
+class Stops:
+    """Looks for what somebody has stopped (SIGSTOP) and not let go on, in whatever phase it is."""
+
+    def __init__(self, server: int) -> None:
+        self._server = server
+        self._stopped: dict[int, Lasting] = {}
+
+    def look(self) -> str | None:
+        """Why the server must be replaced, if it must."""
+        models = dict.fromkeys(models_of(self._server), "the model")
+        for pid, who in {self._server: "tritonserver", **models}.items():
+            process = read_process(pid)
+            stopped = process is not None and process.state == "T"
+            if self._stopped.setdefault(pid, Lasting()).see(stopped) >= STOPPED_SECONDS:
+                return f"{who}'s process ({pid}) is stopped (SIGSTOP)"
+        return None
+
+
 class Watch:
     """Looks after a tritonserver that is ready, and the processes of its models.
 
@@ -114,7 +146,7 @@ class Watch:
     ) -> None:
         self._server, self._heartbeats = server, heartbeats
         self._models = models_of(server.pid)
-        self._stopped = {pid: Lasting() for pid in (server.pid, *self._models)}
+        self._stops = Stops(server.pid)
         self._beats: dict[str, int] = {}
         self._mute: dict[str, Lasting] = {}
         self._probes = [
@@ -122,6 +154,8 @@ class Watch:
             Probe("gRPC", lambda: answers_stream(grpc_port, PROBE_TIMEOUT)),
         ]
         self._probe_due = 0.0
+        self._asking: threading.Thread | None = None
+        self._unanswered: str | None = None
 
     def wait(self, ended: Callable[[], bool] = lambda: False) -> str | None:
         """Blocks until the server must be replaced, and says why; None: `ended` says so first."""
@@ -137,24 +171,22 @@ class Watch:
         code = self._server.poll()
         if code is not None:
             return f"tritonserver has ended ({ending(code)})"
-        return self._look_at_processes() or self._listen_to_the_models() or self._ask()
+        return (
+            self._look_at_the_models()
+            or self._stops.look()
+            or self._listen_to_the_models()
+            or self._ask()
+        )
 
     @property
     def took_a_request(self) -> bool:
         """Whether a model has seen a request; known beyond its death."""
         return any(beat.st_size > 0 for beat in self._last_beats().values())
 
-    def _look_at_processes(self) -> str | None:
-        names = {self._server.pid: "tritonserver", **dict.fromkeys(self._models, "the model")}
-        for pid, who in names.items():
-            process = read_process(pid)
-            known = self._models.get(pid)
-            if process is None or process.state in "ZX" or known not in (None, process.started):
-                # Of tritonserver the exit code is more than that it has gone; the next look has it.
-                if known is not None:
-                    return f"the model's process ({pid}) has ended"
-            elif self._stopped[pid].see(process.state == "T") >= STOPPED_SECONDS:
-                return f"{who}'s process ({pid}) is stopped (SIGSTOP)"
+    def _look_at_the_models(self) -> str | None:
+        for pid, started in self._models.items():
+            if not runs(pid, started):
+                return f"the model's process ({pid}) has ended"
         return None
 
     def _listen_to_the_models(self) -> str | None:
@@ -173,11 +205,16 @@ class Watch:
         return found
 
     def _ask(self) -> str | None:
-        if time.monotonic() < self._probe_due:
-            return None
-        reasons = [reason for probe in self._probes if (reason := probe.ask())]
-        self._probe_due = time.monotonic() + PROBE_EVERY
-        return reasons[0] if reasons else None
+        # Beside the looks: an answer that does not come must not delay them.
+        if time.monotonic() >= self._probe_due and not (self._asking and self._asking.is_alive()):
+            self._probe_due = time.monotonic() + PROBE_EVERY
+            self._asking = threading.Thread(target=self._probe, daemon=True)
+            self._asking.start()
+        return self._unanswered
+
+    def _probe(self) -> None:
+        for probe in self._probes:
+            self._unanswered = probe.ask() or self._unanswered
 
 
 class Probe:
@@ -227,15 +264,15 @@ def _group_runs(leader: int) -> bool:
 # --- in a container -------------------------------------------------------------------------------
 
 
-def port_of(name: str, command: list[str], default: int) -> int:
-    """The port of a front end that a tritonserver's command line asks for."""
-    port = default
+def number_of(flag: str, command: list[str], default: int) -> int:
+    """What a tritonserver's command line says for a flag such as "http-port"."""
+    number = default
     for word, after in zip(command, [*command[1:], ""], strict=True):
-        if word.startswith(f"--{name}-port="):
-            port = int(word.partition("=")[2])
-        elif word == f"--{name}-port":
-            port = int(after)
-    return port
+        if word.startswith(f"--{flag}="):
+            number = int(word.partition("=")[2])
+        elif word == f"--{flag}":
+            number = int(after)
+    return number
 
 
 def main(command: list[str]) -> int:
@@ -243,7 +280,10 @@ def main(command: list[str]) -> int:
     if not command:
         print("usage: python3 -m melodyflow.watch tritonserver [OPTION...]", file=sys.stderr)
         return 2
-    http_port, grpc_port = port_of("http", command, 8000), port_of("grpc", command, 8001)
+    http_port, grpc_port = (
+        number_of("http-port", command, 8000),
+        number_of("grpc-port", command, 8001),
+    )
     told: list[int] = []
     servers: list[subprocess.Popen[bytes]] = []
 
@@ -265,28 +305,57 @@ def main(command: list[str]) -> int:
         servers.append(server)
         if told:  # before it was known
             server.terminate()
-        reason = None
-        if _until_ready(server, http_port, told):
+        reason = _load(server, http_port, told)
+        if reason is None and not told:
             reason = Watch(server, http_port, grpc_port, Path(folder)).wait(lambda: bool(told))
-        elif not told:
-            reason = f"tritonserver has ended ({ending(server.wait())})"
-        if reason is None or told:
-            code = server.wait()
+        code = 1
+        if told:
+            code = _drain(server, number_of("exit-timeout-secs", command, 30) + KILL_AFTER)
         else:
             print(f"watch: {reason}; ending, to be restarted", file=sys.stderr, flush=True)
-            code = 1
         end_group(server.pid)
         server.wait()
-    return code if code >= 0 else 128 - code
+    return code
 
 
-def _until_ready(server: subprocess.Popen[bytes], port: int, told: list[int]) -> bool:
-    """Waits while the server loads; False: it has ended, or was told to."""
-    while server.poll() is None and not told:
+def _load(server: subprocess.Popen[bytes], port: int, told: list[int]) -> str | None:
+    """Waits until the server is ready, or told to end; why it must be replaced, if it must."""
+    until = time.monotonic() + LOAD_SECONDS
+    stops = Stops(server.pid)
+    while not told:
+        code = server.poll()
+        if code is not None:
+            return f"tritonserver has ended ({ending(code)})"
         if answers_http(port, "/v2/health/ready", PROBE_TIMEOUT):
-            return True
+            return None
+        reason = stops.look()
+        if reason is None and time.monotonic() > until:
+            reason = f"tritonserver was not ready after {LOAD_SECONDS:g} s"
+        if reason is not None:
+            return reason
         time.sleep(LOOK_SECONDS)
-    return False
+    return None
+
+
+def _drain(server: subprocess.Popen[bytes], seconds: float) -> int:
+    """Waits while the server ends the edits in flight; its exit code, or 1 where it hangs: beyond
+    its own timeout, or because its model's process, which ends first, has died."""
+    until = time.monotonic() + seconds
+    models, stops, gone = models_of(server.pid), Stops(server.pid), Lasting()
+    while True:
+        code = server.poll()
+        if code is not None:
+            return code if code >= 0 else 128 - code
+        reason = stops.look()
+        ended = bool(models) and not any(runs(*model) for model in models.items())
+        if gone.see(ended) >= GONE_SECONDS:
+            reason = f"its model has ended, and it has not, for {GONE_SECONDS:g} s"
+        elif time.monotonic() > until:
+            reason = "the exit timeout has passed"
+        if reason is not None:
+            print(f"watch: {reason}; killing tritonserver", file=sys.stderr, flush=True)
+            return 1
+        time.sleep(LOOK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -360,6 +360,10 @@ class AsyncMelodyFlowClient:
                     self._outage.said(error)
                     await _let_end(call)
                     raise error
+                if answer.get_response().id != request_id:
+                    # Triton 2.51 does so before a stranger's stream crashes it.
+                    self._outage.known = True
+                    raise self._cut("the server answered with another request's response")
                 self._outage.answered()
                 outputs = {
                     name: values
@@ -400,8 +404,9 @@ class AsyncMelodyFlowClient:
         return self._cut(details or status, status) if is_cut(status, details) else known
 
     def _cut(self, message: str, status: str | None = None) -> MelodyFlowError:
-        """What an edit without an end is: Unavailable, if the server has ever answered."""
-        if self._outage.known:
+        """What an edit without an end is: Unavailable, if there has been a server."""
+        # What was broken off was there, though it has not said a word.
+        if self._outage.known or status in ("UNKNOWN", "INTERNAL"):
             return Unavailable(message, status=status)
         return from_status(status, message) if status else ServerError(message)
 

@@ -86,6 +86,8 @@ _BY_TEXT = {
     "has no available versions": "UNAVAILABLE",
     "Server is stopping": "UNAVAILABLE",
     "is not healthy": "UNAVAILABLE",  # the model's process has died
+    # Triton 2.51 mixes requests up before a stranger's stream crashes it: this client sends one.
+    "unexpected number of string elements": "UNAVAILABLE",
     "unexpected inference input": "INVALID_ARGUMENT",
     "data-type": "INVALID_ARGUMENT",
     "unexpected shape": "INVALID_ARGUMENT",
@@ -111,7 +113,14 @@ _FROM_BEFORE = {
 _RESTARTING = "; the server restarts"  # by itself: its step loop has died
 
 # How gRPC says, beside UNAVAILABLE, that a connection is gone.
-_CUT = ("Stream removed", "RST_STREAM", "Connection reset", "Socket closed", "GOAWAY")
+_CUT = (
+    "Stream removed",
+    "RST_STREAM",
+    "Connection reset",
+    "Socket closed",
+    "GOAWAY",
+    "Internal error from Core",  # the stream ended while the request was being written
+)
 
 
 def is_full(error: MelodyFlowError) -> bool:

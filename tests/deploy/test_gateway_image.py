@@ -1,4 +1,4 @@
-"""Dockerfile.gateway and its service in docker-compose.yml, as far as it shows unbuilt."""
+"""Dockerfile.gateway and its service in docker-compose.yml, as far as the text shows."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Dockerfile.triton and docker-compose.yml: what they promise, as far as it shows unbuilt."""
+"""Dockerfile.triton and docker-compose.yml: what they promise, as far as their text shows."""
 
 import re
 import shutil

@@ -7,9 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -100,3 +103,48 @@ def test_sigterm_lets_tritonserver_end(started: tuple[list[str], dict[str, str],
         said = ended(process, server, model)
         assert "watch:" not in said
         assert process.returncode == 0
+
+
+def test_a_stop_while_loading_ends_everything(
+    started: tuple[list[str], dict[str, str], int],
+) -> None:
+    command, environment, _ = started
+    with subprocess.Popen(
+        [sys.executable, "-m", "melodyflow.watch", *command],
+        env=environment,
+        cwd=Path(__file__).resolve().parents[2],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        assert raw.eventually(children.read_text)
+        server = int(children.read_text())
+        assert raw.eventually(lambda: models_of(server))
+        (model,) = models_of(server)
+        os.kill(model, signal.SIGSTOP)
+        said = ended(process, server, model)
+        assert "is stopped (SIGSTOP); ending, to be restarted" in said
+        assert process.returncode == 1
+
+
+def test_a_death_while_it_drains_is_seen(
+    started: tuple[list[str], dict[str, str], int],
+) -> None:
+    """Triton would wait for its exit timeout, 60 s here, and longer."""
+    command, _, _ = started
+    port = next(word for word in command if word.startswith("--grpc-port=")).partition("=")[2]
+    with entry(started) as (process, server):
+        (model,) = models_of(server)
+        endless = {"prompt": "a harp", "duration": 30.0, "steps": 128, "stream": True}
+        address: Any = SimpleNamespace(grpc_url=f"127.0.0.1:{port}")
+        with raw.Stream(address, endless) as stream:
+            assert stream.next().outputs["stage"]
+            process.terminate()
+            time.sleep(1.0)
+            os.kill(model, signal.SIGKILL)
+            begun = time.monotonic()
+            said = ended(process, server, model)
+        assert time.monotonic() - begun < 40
+        assert "its model has ended, and it has not, for 10 s; killing tritonserver" in said
+        assert process.returncode == 1

@@ -56,7 +56,10 @@ class Peer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
         script = self.scripts[min(len(self.requests), len(self.scripts)) - 1]
         ended = threading.Event()
         context.add_callback(lambda: ended.is_set() or self.cancelled.set())
-        yield from script(request, context)
+        for response in script(request, context):
+            # As Triton does; a script may answer with another request's.
+            response.infer_response.id = response.infer_response.id or request.id
+            yield response
         ended.set()
 
 

@@ -63,6 +63,19 @@ def out(status: str, text: str) -> Callable[[float | None], Script]:
     return lambda after: refuse(grpc.StatusCode[status], text, after)
 
 
+def of_another(after: float | None) -> Script:
+    """The right kind of response, and another request's."""
+
+    def script(request: Request, context: Context) -> Iterator[Any]:
+        if after is not None and after < 0.9:
+            yield progress(after)
+        *_, response = edit(request, context)
+        response.infer_response.id = "a stranger's"
+        yield response
+
+    return script
+
+
 def inside(text: str) -> Callable[[float | None], Script]:
     return lambda after: say(text, after)
 
@@ -80,6 +93,11 @@ FORMS: dict[str, Callable[[float | None], Script]] = {
     "unloaded": inside("Request for unknown model: 'melodyflow' has no available versions"),
     "stopping": inside("Server is stopping, scheduler for model has stopped accepting"),
     "without its model": inside("Stub process 'melodyflow_0_0' is not healthy."),
+    "mixed up": of_another,
+    "mixed up on the way": inside(
+        "unexpected number of string elements 2 for inference input 'audio', expecting 1"
+    ),
+    "in mid-request": out("INTERNAL", "Internal error from Core"),
     "without its loop": inside("the server's step loop died; the server restarts [INTERNAL]"),
 }
 MOMENTS = {"before a response": None, "in mid-edit": 0.5, "on the result": 0.99}
@@ -129,8 +147,8 @@ def test_an_edit_goes_on_when_its_server_is_back(
     [
         ("closed", Unavailable, 3),
         ("refused", Unavailable, 3),
-        ("removed", ServerError, 1),
-        ("internal", ServerError, 1),
+        ("removed", Unavailable, 3),
+        ("internal", Unavailable, 3),
         ("cancelled", Cancelled, 1),
         ("ended", ServerError, 1),
     ],

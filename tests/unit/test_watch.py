@@ -17,7 +17,7 @@ import pytest
 from melodyflow import watch
 from melodyflow.probe import answers_http, answers_stream
 from melodyflow.serving.heartbeat import Heartbeat
-from melodyflow.watch import Lasting, Probe, Watch, end_group, models_of, port_of
+from melodyflow.watch import Lasting, Probe, Watch, end_group, models_of, number_of
 
 # Stands for tritonserver: starts the model's process and waits for nothing.
 PARENT = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"
@@ -223,7 +223,7 @@ def test_what_is_no_answer(answer: Callable[[socket.socket], None], ask: str) ->
     assert not answers_stream(port, 1.0)  # nobody is there
 
 
-def test_ports_of_a_command_line() -> None:
+def test_numbers_of_a_command_line() -> None:
     line = ["tritonserver", "--http-port=9000", "--grpc-port", "9001", "--http-port", "9002"]
-    assert (port_of("http", line, 8000), port_of("grpc", line, 8001)) == (9002, 9001)
-    assert port_of("metrics", line, 8002) == 8002
+    assert (number_of("http-port", line, 8000), number_of("grpc-port", line, 8001)) == (9002, 9001)
+    assert number_of("metrics-port", line, 8002) == 8002

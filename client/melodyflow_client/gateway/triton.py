@@ -40,13 +40,20 @@ class Triton:
 
     async def _ask(self) -> None:
         try:
-            url = self._client.metrics_url
             self._status, self._metrics = await asyncio.gather(
-                self._client.status(timeout=2.0),
-                asyncio.to_thread(read_metrics, url or "", 2.0),
+                self._client.status(timeout=2.0), self._read_metrics()
             )
         finally:
             self._asked, self._asking = time.monotonic(), None
+
+    async def _read_metrics(self) -> str:
+        url = self._client.metrics_url or ""
+        try:
+            # The look-up of a name has no time limit of its own: 8 s where Docker's resolver asks
+            # in vain after a container that is down.
+            return await asyncio.wait_for(asyncio.to_thread(read_metrics, url, 2.0), 2.5)
+        except TimeoutError:
+            return ""
 
     @property
     def checkpoint(self) -> Checkpoint | None:
