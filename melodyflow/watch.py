@@ -306,6 +306,8 @@ def main(command: list[str]) -> int:
         if told:  # before it was known
             server.terminate()
         reason = _load(server, http_port, told)
+        if server.poll() == 0:
+            return 0  # it had only something to say, such as --help
         if reason is None and not told:
             reason = Watch(server, http_port, grpc_port, Path(folder)).wait(lambda: bool(told))
         code = 1
