@@ -35,6 +35,7 @@ from melodyflow.watch import (
     Watch,
     end_group,
     ending,
+    models_of,
 )
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -439,7 +440,7 @@ class EmbeddedServer:
                     f"Triton did not start ({ending(code)}): {failure_reason(self._log_text())}"
                     f"{self._log_hint()}"
                 )
-            stopped = stops.look()
+            stopped = stops.look(models_of(process.pid))
             if stopped is not None:
                 raise EmbeddedError(f"Triton did not start: {stopped}")
             if time.monotonic() > deadline:

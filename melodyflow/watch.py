@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -123,10 +123,12 @@ class Stops:
         self._server = server
         self._stopped: dict[int, Lasting] = {}
 
-    def look(self) -> str | None:
-        """Why the server must be replaced, if it must."""
-        models = dict.fromkeys(models_of(self._server), "the model")
-        for pid, who in {self._server: "tritonserver", **models}.items():
+    def look(self, models: Iterable[int]) -> str | None:
+        """Why the server must be replaced, if it must; `models` are its models' processes."""
+        for pid, who in {
+            self._server: "tritonserver",
+            **dict.fromkeys(models, "the model"),
+        }.items():
             process = read_process(pid)
             stopped = process is not None and process.state == "T"
             if self._stopped.setdefault(pid, Lasting()).see(stopped) >= STOPPED_SECONDS:
@@ -173,7 +175,7 @@ class Watch:
             return f"tritonserver has ended ({ending(code)})"
         return (
             self._look_at_the_models()
-            or self._stops.look()
+            or self._stops.look(self._models)
             or self._listen_to_the_models()
             or self._ask()
         )
@@ -330,7 +332,7 @@ def _load(server: subprocess.Popen[bytes], port: int, told: list[int]) -> str | 
             return f"tritonserver has ended ({ending(code)})"
         if answers_http(port, "/v2/health/ready", PROBE_TIMEOUT):
             return None
-        reason = stops.look()
+        reason = stops.look(models_of(server.pid))
         if reason is None and time.monotonic() > until:
             reason = f"tritonserver was not ready after {LOAD_SECONDS:g} s"
         if reason is not None:
@@ -348,7 +350,7 @@ def _drain(server: subprocess.Popen[bytes], seconds: float) -> int:
         code = server.poll()
         if code is not None:
             return code if code >= 0 else 128 - code
-        reason = stops.look()
+        reason = stops.look(models)
         ended = bool(models) and not any(runs(*model) for model in models.items())
         if gone.see(ended) >= GONE_SECONDS:
             reason = f"its model has ended, and it has not, for {GONE_SECONDS:g} s"
