@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from .errors import AudioError
+from .errors import AudioError, shown
 
 # gRPC cannot carry 2 GiB; servers allow far less (docs/contract.md).
 MAX_BYTES = 2**31 - 2**20
@@ -133,7 +133,7 @@ def _array_to_wav(source: tuple[Any, ...]) -> bytes:
         raise AudioError(f"audio: must be (array, sample_rate), not a tuple of {len(source)}")
     array, rate = np.asarray(source[0]), source[1]
     if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or rate <= 0:
-        raise AudioError(f"audio: the rate must be a whole number of Hz, not {rate!r}")
+        raise AudioError(f"audio: the rate must be a whole number of Hz, not {shown(rate)}")
     if array.ndim == 1:
         array = array[np.newaxis]
     if array.ndim != 2 or array.size == 0:

@@ -11,6 +11,17 @@ from collections.abc import Iterable
 _DEADLINE_PARAMETER = "timeout_s"
 
 
+_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """What an error quotes of a value: its beginning, cut before anything is made of it."""
+    if isinstance(value, str | bytes) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}..."
+    text = repr(value)
+    return text if len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."
+
+
 class MelodyFlowError(Exception):
     """Base of all errors.
 
@@ -36,13 +47,14 @@ class UnknownVariation(InvalidRequest):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
-        self.nearest = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.4)
+        beginning = name[:_SHOWN].lower()
+        self.nearest = difflib.get_close_matches(beginning, list(known), n=3, cutoff=0.4)
         hint = (
             f"did you mean {', '.join(self.nearest)}?"
             if self.nearest
             else "`melodyflow variations` lists them"
         )
-        super().__init__(f"variation: no variation is called {name!r}; {hint}")
+        super().__init__(f"variation: no variation is called {shown(name)}; {hint}")
 
 
 class AudioError(InvalidRequest):

@@ -14,6 +14,7 @@ from .errors import (
     MelodyFlowError,
     Unavailable,
     is_full,
+    shown,
 )
 from .events import Progress, Result
 from .protocol import EditOptions
@@ -35,7 +36,7 @@ def apart(outcome: Outcome) -> tuple[Result | None, MelodyFlowError | None]:
 def check_concurrency(value: object) -> None:
     """InvalidRequest for what is no number of edits at once."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequest(f"concurrency: must be a whole number, at least 1, not {value!r}")
+        raise InvalidRequest(f"concurrency: must be a whole number, at least 1, not {shown(value)}")
 
 
 def at_low_priority(options: EditOptions) -> EditOptions:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import PresetError, UnknownVariation
+from .errors import PresetError, UnknownVariation, shown
 
 CUSTOM = "custom"  # the name that stands for a prompt of the caller's own
 PRESETS_VARIABLE = "MELODYFLOW_PRESETS"
@@ -188,7 +188,7 @@ def _variation(name: str, entry: object) -> str | None:
         return f"{where}.prompt: must be a string of 1-1000 characters"
     category = entry.get("category", "own")
     if not isinstance(category, str) or not _NAME.fullmatch(category):
-        return f"{where}.category: must be a word of a-z, 0-9 and _, not {category!r}"
+        return f"{where}.category: must be a word of a-z, 0-9 and _, not {shown(category)}"
     return _settings(entry, f"{where}.")
 
 
@@ -207,7 +207,7 @@ def _solver(settings: dict[str, Any], where: str) -> str | None:
     solver = settings.get("solver", "euler")
     if isinstance(solver, str) and solver in SOLVER_STEPS:
         return None
-    return f"{where}solver: must be {' or '.join(SOLVER_STEPS)}, not {solver!r}"
+    return f"{where}solver: must be {' or '.join(SOLVER_STEPS)}, not {shown(solver)}"
 
 
 def _number(
@@ -218,7 +218,7 @@ def _number(
     if number and low <= value <= high and not (below and value == high):
         return None
     upper = f"less than {high}" if below else f"at most {high}"
-    return f"{where}{key}: must be a number, at least {low} and {upper}, not {value!r}"
+    return f"{where}{key}: must be a number, at least {low} and {upper}, not {shown(value)}"
 
 
 def _whole(
@@ -229,7 +229,7 @@ def _whole(
     if whole and low <= value <= high and value != without:
         return None
     exception = "" if without is None else f" and not {without}"
-    return f"{where}{key}: must be a whole number {low}-{high}{exception}, not {value!r}"
+    return f"{where}{key}: must be a whole number {low}-{high}{exception}, not {shown(value)}"
 
 
 def _unknown_keys(found: dict[str, Any], known: tuple[str, ...], where: str) -> str | None:

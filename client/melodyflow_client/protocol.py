@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidRequest, ServerError
+from .errors import InvalidRequest, ServerError, shown
 from .events import Progress, Result
 from .presets import CUSTOM, Presets
 
@@ -329,11 +329,11 @@ def _text(name: str, value: object) -> str:
 
 def _real(name: str, value: object) -> float:
     if isinstance(value, bool | str | bytes):
-        raise InvalidRequest(f"{name}: must be a number, not {value!r}")
+        raise InvalidRequest(f"{name}: must be a number, not {shown(value)}")
     try:
         return float(value)  # type: ignore[arg-type]  # numpy scalars and others with __float__
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"{name}: must be a number, not {value!r}") from error
+        raise InvalidRequest(f"{name}: must be a number, not {shown(value)}") from error
 
 
 def _whole(name: str, value: object, bits: int) -> int:
@@ -343,7 +343,7 @@ def _whole(name: str, value: object, bits: int) -> int:
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # refuses what is none
     except TypeError as error:
-        raise InvalidRequest(f"{name}: must be a whole number, not {value!r}") from error
+        raise InvalidRequest(f"{name}: must be a whole number, not {shown(value)}") from error
     if not -(2**bits) <= number < 2**bits:
         raise InvalidRequest(f"{name}: {number} is out of range")
     return number
@@ -370,7 +370,7 @@ def _whole_tensor(name: str, value: object) -> Tensor:
 
 def _loop_tensor(name: str, value: object) -> Tensor | None:
     if not isinstance(value, bool):
-        raise InvalidRequest(f"{name}: must be True or False, not {value!r}")
+        raise InvalidRequest(f"{name}: must be True or False, not {shown(value)}")
     return Tensor(name, "BOOL", np.array([[True]])) if value else None
 
 
@@ -382,7 +382,8 @@ def _loudness_tensor(name: str, value: object) -> Tensor | None:
             level = _real(name, float(value) if isinstance(value, str) else value)
         except ValueError as error:
             raise InvalidRequest(
-                f"{name}: must be 'source', 'none' or a number of LUFS such as -14, not {value!r}"
+                f"{name}: must be 'source', 'none' or a number of LUFS such as -14, "
+                f"not {shown(value)}"
             ) from error
         value = f"{level:.9g}"
     return _text_tensor(name, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .errors import InvalidRequest, MelodyFlowError
+from .errors import InvalidRequest, MelodyFlowError, shown
 from .events import Result
 from .many import at_low_priority, check_concurrency
 from .presets import Presets
@@ -40,7 +40,7 @@ def plan_sweep(
     if unknown:
         raise TypeError(f"a sweep has no option {sorted(unknown)[0]!r}")
     if isinstance(variations, str):
-        raise InvalidRequest(f"variations: must be a list of names, not {variations!r}")
+        raise InvalidRequest(f"variations: must be a list of names, not {shown(variations)}")
     check_concurrency(concurrency)
     edits = {}
     for name in presets if variations is None else variations:

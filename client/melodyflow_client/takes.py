@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import InvalidRequest, MelodyFlowError
+from .errors import InvalidRequest, MelodyFlowError, shown
 from .events import Result
 from .many import at_low_priority, check_concurrency
 from .presets import Presets
@@ -41,7 +41,7 @@ def plan_takes(count: int, concurrency: int, options: EditOptions, presets: Pres
     Raises InvalidRequest, UnknownVariation.
     """
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= SEEDS:
-        raise InvalidRequest(f"count: must be a whole number, at least 1, not {count!r}")
+        raise InvalidRequest(f"count: must be a whole number, at least 1, not {shown(count)}")
     check_concurrency(concurrency)
     edit = plan(at_low_priority(options), presets)
     if edit.seed is not None and not -1 <= edit.seed < SEEDS:

@@ -20,6 +20,7 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the inpu
 
 SEEDS = 2**31
 MOST_KEPT = math.nextafter(1, 0)  # the largest flowstep
+SHOWN = 80  # characters of a client's text that an error quotes or compares, at most
 QUIETEST = -70.0  # LUFS: what is below is silence to BS.1770
 INPUTS = (
     "audio",
@@ -60,13 +61,16 @@ TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
 
 def invalid(name: str, value: object, allowed: str) -> EditError:
     """The error of a bad input: its name, its value and what is allowed."""
-    return EditError(Code.INVALID_ARG, f"{_cut(name)}: {_cut(repr(value))}; {allowed}")
+    shown = value[: SHOWN + 1] if isinstance(value, str | bytes) else value
+    return EditError(Code.INVALID_ARG, f"{_cut(name)}: {_cut(repr(shown))}; {allowed}")
 
 
 def _cut(text: str) -> str:
-    """The beginning of a client's text, in one line: a gRPC status holds a few kilobytes."""
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    """The beginning of a client's text, in one line. It is cut before anything is made of it: it
+    can be as large as a request."""
+    beginning = text[: SHOWN + 1]
+    shown = beginning if beginning.isprintable() else repr(beginning)
+    return shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 3]}..."
 
 
 @dataclass(frozen=True)
@@ -330,7 +334,7 @@ def _read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, str, 
     for name, value in parameters.items():
         if name in PARAMETERS or name in TRITONS_OWN or name.startswith("triton_"):
             continue
-        near = difflib.get_close_matches(name, INPUTS + PARAMETERS, 1)
+        near = difflib.get_close_matches(name[:SHOWN], INPUTS + PARAMETERS, 1)
         hint = f"is {near[0]} meant?" if near else f"there are {', '.join(INPUTS + PARAMETERS)}"
         raise invalid(name, value, f"no such input or parameter; {hint}")
     return (

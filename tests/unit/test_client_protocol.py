@@ -1,5 +1,6 @@
 """The tensor contract: options -> tensors, response tensors -> events, statuses -> errors."""
 
+import difflib
 import json
 from typing import Any
 
@@ -526,3 +527,21 @@ def test_every_input_and_parameter_is_known_by_its_name() -> None:
     for name in (*INPUTS, *PARAMETERS):
         allowed = "a number of seconds above 0"
         assert isinstance(from_text(f"{name}: 'value'; {allowed}"), InvalidRequest)
+
+
+@pytest.mark.parametrize("huge", ["x" * 10**7, "celtic" * 10**6, "ü\n" * 10**6])
+@pytest.mark.parametrize(
+    "name", ["variation", "steps", "guidance", "loop", "loudness", "priority", "timeout", "seed"]
+)
+def test_what_is_huge_is_cut_before_it_is_compared_and_quoted(
+    name: str, huge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda name, *_, **__: compared.append(name) or []
+    )
+    options: dict[str, Any] = {"prompt": "x", name: huge}
+    with pytest.raises(InvalidRequest) as caught:
+        planned(**options)
+    assert len(str(caught.value)) < 400
+    assert all(len(name) <= 80 for name in compared)

@@ -1,5 +1,7 @@
 """The tensor contract's ranges, without a server: a bad value is refused by its input's name."""
 
+import difflib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -204,3 +206,38 @@ def test_a_long_value_is_not_echoed_whole() -> None:
     with pytest.raises(EditError) as caught:
         read(solver=b"x" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+HUGE = ["x" * 10**7, "promt" * 10**6, "\xff\x00" * 10**6, "ü\n" * 10**6]
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was compared with the names that exist: it takes time with every character."""
+    seen: list[str] = []
+
+    def compare(name: str, *_: object) -> list[str]:
+        seen.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", compare)
+    return seen
+
+
+@pytest.mark.parametrize("text", HUGE, ids=lambda text: text[:5])
+@pytest.mark.parametrize("where", ["name", "value", "timeout_s", "metadata", "solver", "format"])
+def test_what_is_huge_is_cut_before_it_is_compared_and_quoted(
+    where: str, text: str, compared: list[str]
+) -> None:
+    requests: dict[str, Callable[[], EditRequest]] = {
+        "name": lambda: read({text: 1}),
+        "value": lambda: read({"promt": text}),
+        "timeout_s": lambda: read({"timeout_s": text}),
+        "metadata": lambda: read({"metadata": text}),
+        "solver": lambda: read(solver=np.array([[text.encode()]], dtype=np.object_)),
+        "format": lambda: read(format=np.array([[text.encode()]], dtype=np.object_)),
+    }
+    with pytest.raises(EditError) as caught:
+        requests[where]()
+    assert len(str(caught.value)) < 700  # the longest names all that exist
+    assert all(len(name) <= 80 for name in compared)

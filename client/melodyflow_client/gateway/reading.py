@@ -132,7 +132,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
     if flaw["type"] == "missing":
         return f"{name}: is missing"
     if flaw["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(name, model.model_fields, n=1)
+        nearest = difflib.get_close_matches(name[:_SHOWN], model.model_fields, n=1)
         hint = f"; is {nearest[0]} meant?" if nearest else ""
         return f"{name[:_SHOWN]}: no such field{hint}"
     said = flaw["msg"].removeprefix("Value error, ")
