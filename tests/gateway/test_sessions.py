@@ -1,6 +1,7 @@
 """Both stores of sessions, in memory and in a real Redis, keep the same promises."""
 
 import asyncio
+import json
 import secrets
 import weakref
 from collections.abc import Awaitable, Callable
@@ -291,6 +292,27 @@ def test_what_redis_loses_under_a_running_job_is_written_anew(
         over = replace(state, status="completed")
         assert await store.finish(key, over, b"before", b"after")
         assert await store.poll(key) == (over, b"after")
+        await redis.aclose()
+        await store.close()
+
+    run(test())
+
+
+def test_a_newer_gateways_state_is_read_as_far_as_it_is_known(
+    redis_url: str, key: SessionKey
+) -> None:
+    """During an upgrade both have one Redis."""
+
+    async def test() -> None:
+        store, redis = RedisSessions(redis_url, 60), Redis.from_url(redis_url)
+        state = JobState("job", polled=True, seed=7)
+        await store.begin(key, state)
+        newer = {**state.as_dict(), "mood": "of a later version"}
+        name = redis_sessions._name(key)
+        assert json.loads(await redis.hget(name, "state")) == state.as_dict()
+        await redis.hset(name, "state", json.dumps(newer))
+        assert await store.poll(key) == (state, None)
+        assert await store.report(key, state)
         await redis.aclose()
         await store.close()
 

@@ -96,7 +96,7 @@ class RedisSessions:
         pipe.hset(_name(key), "polled", str(time.time()))
         pipe.expire(_name(key), self._seconds)
         await self._run(pipe.execute())
-        return JobState(**json.loads(state)), result
+        return JobState.read(json.loads(state)), result
 
     async def original(self, key: SessionKey) -> bytes | None:
         found = self._redis.hget(_name(key), "original")

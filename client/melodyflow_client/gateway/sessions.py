@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from ..seeds import SEEDS, draw_seed
 
@@ -61,8 +62,15 @@ class JobState:
         return self.status not in ("completed", "failed")
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can carry it; JobState(**...) is the way back."""
+        """As JSON can carry it; `read` is the way back."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """What a gateway has written, perhaps a newer one: fields that this one does not know are
+        left out. During an upgrade both share one Redis."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 class SessionStore(Protocol):
