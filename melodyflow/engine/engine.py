@@ -291,7 +291,7 @@ class Engine:
                 error.__traceback__ = None
             elif error is not None:
                 log.error("an edit failed", exc_info=error)
-                job.listener.failed(EditError(Code.INTERNAL, f"the edit failed: {error!r}"))
+                job.listener.failed(EditError(Code.INTERNAL, f"the edit failed: {error!r:.500}"))
                 self._probe()
             for stage, seconds in list(job.seconds.items()):
                 self._metrics.stage(stage, seconds)

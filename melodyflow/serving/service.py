@@ -132,7 +132,8 @@ class Service:
             call.failed(error)
         except Exception as error:
             log.exception("a request could not be taken")
-            call.failed(EditError(Code.INTERNAL, f"the request could not be taken: {error!r}"))
+            reason = f"the request could not be taken: {error!r:.200}"
+            call.failed(EditError(Code.INTERNAL, reason))
 
     def close(self) -> None:
         """Ends what is in flight within the drain time and joins all threads."""

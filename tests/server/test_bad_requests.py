@@ -334,6 +334,36 @@ def assert_explained(answer: Refused, case: Bad) -> None:
     assert len(answer.text) < 400
 
 
+# --- text that is no UTF-8, which only JSON's bytes can carry here ------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "field"),
+    [
+        ("id", b'"id": "\xff"'),
+        ("id", b'"id": "\xc3"'),
+        ("parameters", b'"session_id": "\xff\xfe"'),
+        ("parameters", b'"\xff": 1'),
+        ("parameters", b'"session_id": "%s"' % (b"\xff" * 2**20)),
+        ("prompt", b'"prompt": "\xff"'),
+        ("source_prompt", b'"source_prompt": "\xed\xa0\x80"'),
+        ("solver", b'"solver": "\xff"'),
+    ],
+    ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else value,
+)
+def test_text_that_is_no_utf_8(server: EmbeddedServer, named: str, field: bytes) -> None:
+    good = b'"duration": 0.2, "stream": false'
+    prompt = b"" if named == "prompt" else b'"prompt": "a harp", '
+    connection, reply = raw.post(server, "generate", b"{" + prompt + good + b", " + field + b"}")
+    said = json.loads(reply.read())["error"]
+    connection.close()
+    assert reply.status == 400
+    assert said.startswith(f"{named}: ")
+    assert said.endswith(" [INVALID_ARGUMENT]")
+    assert len(said) < 300
+    assert "model.py" not in said
+
+
 # --- what Triton refuses before the model sees it: its own text ---------------------------------
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from melodyflow.engine import Code, EditError
 from melodyflow.model.checkpoint import CheckpointError
-from melodyflow.serving.request import INPUTS, request_parameters
+from melodyflow.serving.request import INPUTS, invalid, request_parameters
 from melodyflow.serving.service import Service
 from melodyflow.serving.settings import SettingsError, read_settings
 
@@ -61,20 +62,32 @@ class TritonPythonModel:
 
 
 def read_tensors(request: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A request's inputs, copied (they die with execute()), and its parameters."""
+    """A request's inputs, copied (they die with execute()), and its parameters. Raises EditError
+    for text that is no UTF-8: Triton's own libraries decode it here."""
+    text_of(request.request_id, "id")
     tensors = {}
     for name in INPUTS:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is not None:
             tensors[name] = tensor.as_numpy().copy()
-    return tensors, request_parameters(request.parameters())
+    return tensors, request_parameters(text_of(request.parameters, "parameters"))
+
+
+def text_of(read: Callable[[], str], name: str) -> str:
+    try:
+        return read()
+    except UnicodeDecodeError as error:
+        raise invalid(name, error.object[error.start :], "text must be UTF-8") from None
 
 
 class Responder:
     """One request's way back. Only used on the service's outbox thread."""
 
     def __init__(self, request: Any) -> None:
-        self.request_id = request.request_id()
+        try:
+            self.request_id = request.request_id()
+        except UnicodeDecodeError:  # which is refused (read_tensors), by way of this responder
+            self.request_id = ""
         self._sender = request.get_response_sender()
 
     def is_cancelled(self) -> bool:
