@@ -128,6 +128,11 @@ class MemorySessions:
         self, key: SessionKey, session: _Session, original: bytes | None, result: bytes | None
     ) -> None:
         more = len(original or b"") + len(result or b"") - session.bytes
+        over = self._bytes + more - self._size
+        if over > 0:
+            idle = sum(s.bytes for k, s in self._sessions.items() if k != key and not s.running)
+            if idle < over:  # nobody is dropped for what does not fit even so
+                raise Problem(503, "no room for this session's audio", RETRY_SECONDS)
         while self._bytes + more > self._size:
             self._drop_one(key)
         session.original, session.result = original, result
