@@ -97,6 +97,10 @@ FORMS: dict[str, Callable[[float | None], Script]] = {
     "mixed up on the way": inside(
         "unexpected number of string elements 2 for inference input 'audio', expecting 1"
     ),
+    "misread": inside(
+        "incomplete string data for inference input 'audio', expecting string of length 1009441136 "
+        "but only 6444 bytes available"
+    ),
     "in mid-request": out("INTERNAL", "Internal error from Core"),
     "without its loop": inside("the server's step loop died; the server restarts [INTERNAL]"),
 }
