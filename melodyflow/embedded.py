@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -319,14 +319,15 @@ class EmbeddedServer:
         lines = [line for line in self._log_text().splitlines() if line and line[0] not in "+|"]
         return "\n".join(lines[-20:])
 
-    def keep_log(self, file: Path) -> Path:
+    def keep_log(self, file: Callable[[], Path]) -> Path:
         """Appends what this tritonserver has written to a file that outlives it, unless there is a
         log that does; returns the one."""
         if self._log is not None:
             return self._log
-        with file.open("a") as kept:
-            kept.write(self._log_text())
-        return file
+        kept = file()
+        with kept.open("a") as output:
+            output.write(self._log_text())
+        return kept
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

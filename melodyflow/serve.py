@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 
@@ -104,7 +105,14 @@ class Keeper:
     def __init__(self, server: EmbeddedServer, start_timeout: float) -> None:
         self._server, self._start_timeout = server, start_timeout
         self._restarts = self._row = 0
-        self._kept = Path(tempfile.gettempdir()) / f"melodyflow-crashes-{os.getpid()}.log"
+
+    @cached_property
+    def _kept(self) -> Path:
+        """For the logs of those that died, if there is no --log. Nobody can have put a link under
+        its name."""
+        handle, name = tempfile.mkstemp(prefix=f"melodyflow-crashes-{os.getpid()}-", suffix=".log")
+        os.close(handle)
+        return Path(name)
 
     def run(self, ended: Callable[[], bool] = lambda: False) -> None:
         """Returns when `ended` says so. Raises EmbeddedError after too many deaths in a row."""
@@ -120,7 +128,7 @@ class Keeper:
     def _restart(self, reason: str) -> None:
         """Returns when the server is ready again."""
         while True:
-            tail, log = self._server.log_tail(), self._server.keep_log(self._kept)
+            tail, log = self._server.log_tail(), self._server.keep_log(lambda: self._kept)
             self._server.stop(at_once=True)
             if self._row == len(DELAYS):
                 raise EmbeddedError(

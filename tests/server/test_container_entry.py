@@ -45,9 +45,9 @@ def started(
 
 @contextmanager
 def entry(
-    started: tuple[list[str], dict[str, str], int],
+    started: tuple[list[str], dict[str, str], int], *, ready: bool = True
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The watcher and the pid of its tritonserver, which is ready."""
+    """The watcher and the pid of its tritonserver, which is ready, or has just begun."""
     command, environment, port = started
     with subprocess.Popen(
         [sys.executable, "-m", "melodyflow.watch", *command],
@@ -58,9 +58,11 @@ def entry(
         text=True,
     ) as process:
         try:
-            assert raw.eventually(lambda: answers_http(port, "/v2/health/ready", 3.0))
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-            yield process, int(children)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            assert raw.eventually(children.read_text)
+            if ready:
+                assert raw.eventually(lambda: answers_http(port, "/v2/health/ready", 3.0))
+            yield process, int(children.read_text())
         finally:
             process.kill()
 
@@ -108,18 +110,7 @@ def test_sigterm_lets_tritonserver_end(started: tuple[list[str], dict[str, str],
 def test_a_stop_while_loading_ends_everything(
     started: tuple[list[str], dict[str, str], int],
 ) -> None:
-    command, environment, _ = started
-    with subprocess.Popen(
-        [sys.executable, "-m", "melodyflow.watch", *command],
-        env=environment,
-        cwd=Path(__file__).resolve().parents[2],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        assert raw.eventually(children.read_text)
-        server = int(children.read_text())
+    with entry(started, ready=False) as (process, server):
         assert raw.eventually(lambda: models_of(server))
         (model,) = models_of(server)
         os.kill(model, signal.SIGSTOP)
