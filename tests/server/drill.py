@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from .conftest import read_metrics
 
@@ -223,3 +223,26 @@ def tail(file: Path, lines: int = 15) -> str:
         return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
     except OSError:
         return ""
+
+
+class Report(Protocol):
+    """What a drill has shown."""
+
+    log: str  # the end of Triton's
+
+    def table(self) -> str: ...
+
+    def broken(self) -> list[str]: ...
+
+
+def told(report: Report, service: Service, gateway: Gateway) -> int:
+    """Prints a report, and what explains a broken promise; the exit code."""
+    print(report.table())
+    broken = report.broken()
+    for promise in broken:
+        print(f"BROKEN: {promise}")
+    if broken:
+        print(f"\nmelodyflow.serve said:\n{service.said()}")
+        print(f"\nthe gateway said:\n{gateway.complaints()}")
+        print(f"\nthe log ends:\n{report.log}")
+    return 1 if broken else 0

@@ -31,6 +31,7 @@ from .drill import (
     busy_cores,
     checkpoint_or_tiny,
     tail,
+    told,
 )
 
 STREAMS = 20000
@@ -263,15 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except NotStarted as error:
             print(f"not started: {error}", file=sys.stderr)
             return 1
-    print(report.table())
-    broken = report.broken()
-    for promise in broken:
-        print(f"BROKEN: {promise}")
-    if broken:
-        print(f"\nmelodyflow.serve said:\n{service.said()}")
-        print(f"\nthe gateway said:\n{gateway.complaints()}")
-        print(f"\nthe log ends:\n{report.log}")
-    return 1 if broken else 0
+    return told(report, service, gateway)
 
 
 if __name__ == "__main__":
