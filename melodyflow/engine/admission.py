@@ -36,6 +36,11 @@ class Admission:
                 raise SHUTTING_DOWN
             self._change(1, frames)
 
+    def wait_for_a_slot(self) -> None:
+        """Returns once an edit could be admitted, if it is not too long, or once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._edits < self._slots)
+
     def release(self, frames: int) -> None:
         """Gives a slot back."""
         with self._changed:

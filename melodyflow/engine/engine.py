@@ -107,6 +107,10 @@ class Engine:
         """Waits for a slot for an edit of `frames` and takes it; see `Admission.acquire`."""
         self._admission.acquire(frames, give_up)
 
+    def wait_for_a_slot(self) -> None:
+        """Waits while all slots are taken, and takes none."""
+        self._admission.wait_for_a_slot()
+
     def submit(self, job: Job) -> None:
         """Starts a job on the slot that was acquired for it."""
         with self._changed:

@@ -13,8 +13,14 @@ class Metrics:
     """Counts what happens. Every change is posted to the outbox, since each is a message to the
     server process."""
 
-    def __init__(self, pb_utils: Any, post: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, pb_utils: Any, instance: str, post: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """instance: the model's, as a label of every series. Triton has one series for all
+        processes that use the same labels: their gauges would overwrite each other. Prometheus has
+        a label `instance` of its own."""
         self._pb_utils = pb_utils
+        self._instance = {"model_instance": instance}
         self._post = post
         self._families: list[Any] = []  # a metric dies with its family
         self._edits = self._counter("edits_total", "Edits ended, by outcome", "outcome", OUTCOMES)
@@ -46,14 +52,14 @@ class Metrics:
         )
         family = self._family("stage_seconds", "Seconds a stage of an edit", "HISTOGRAM")
         self._stages = {
-            stage: family.Metric(labels={"stage": stage}, buckets=SECONDS)
+            stage: self._metric(family, {"stage": stage}, SECONDS)
             for stage in ("encoding", "inverting", "generating", "decoding")
         }
 
     def checkpoint(self, name: str, sha256: str, licence: str, precision: str) -> None:
         """What the server runs, as labels of a gauge that is 1."""
         labels = {"name": name, "sha256": sha256, "licence": licence, "precision": precision}
-        self._checkpoint_info = self._checkpoint.Metric(labels=labels)
+        self._checkpoint_info = self._metric(self._checkpoint, labels)
         self._post(lambda: self._checkpoint_info.set(1))
 
     def restarts(self, restarts: int) -> None:
@@ -110,6 +116,12 @@ class Metrics:
         self._families.append(family)
         return family
 
+    def _metric(
+        self, family: Any, labels: dict[str, str], buckets: list[float] | None = None
+    ) -> Any:
+        of_histogram = {} if buckets is None else {"buckets": buckets}
+        return family.Metric(labels=labels | self._instance, **of_histogram)
+
     def _counter(
         self,
         name: str,
@@ -119,11 +131,11 @@ class Metrics:
     ) -> dict[str, Any]:
         family = self._family(name, description, "COUNTER")
         return {
-            value: family.Metric(labels={label: str(value)} if label else {}) for value in values
+            value: self._metric(family, {label: str(value)} if label else {}) for value in values
         }
 
     def _gauge(self, name: str, description: str) -> Any:
-        return self._family(name, description, "GAUGE").Metric(labels={})
+        return self._metric(self._family(name, description, "GAUGE"), {})
 
     def _histogram(self, name: str, description: str, buckets: list[float]) -> Any:
-        return self._family(name, description, "HISTOGRAM").Metric(labels={}, buckets=buckets)
+        return self._metric(self._family(name, description, "HISTOGRAM"), {}, buckets)

@@ -18,6 +18,7 @@ from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.serving.call import Call, Responder, Server
 from melodyflow.serving.heartbeat import Heartbeat
+from melodyflow.serving.instance import Instance
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import Tensors, read_request
@@ -32,20 +33,18 @@ KILL_SECONDS = 30.0  # between asking tritonserver to end and killing it
 
 
 class Service:
-    """One loaded checkpoint with its engine. Raises CheckpointError."""
+    """One loaded checkpoint with its engine. Raises CheckpointError and SettingsError."""
 
-    def __init__(self, settings: Settings, pb_utils: Any) -> None:
+    def __init__(self, settings: Settings, instance: Instance, pb_utils: Any) -> None:
         self._settings = settings
+        self._instance = instance
         beat = os.environ.get(HEARTBEAT_VARIABLE)
         self._heartbeat = Heartbeat(Path(beat)) if beat else None
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = instance.device(settings.device)
         precision = settings.precision
         if precision == "auto":
             precision = "bf16" if device.startswith("cuda") else "fp32"
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        torch.set_num_threads(instance.threads(settings.threads))
         checkpoint = open_checkpoint(settings.checkpoint, verify=settings.verify)
         model = load(
             checkpoint,
@@ -56,7 +55,7 @@ class Service:
         max_samples = round(settings.max_seconds * rate) or model.max_samples
         max_frames = model.codec.config.frames(max_samples) + settings.slots * model.max_frames
         self._outbox = Outbox()
-        metrics = Metrics(pb_utils, self._outbox.post)
+        metrics = Metrics(pb_utils, instance.name, self._outbox.post)
         metrics.restarts(int(os.environ.get(RESTARTS_VARIABLE) or 0))
         metrics.slots(settings.slots)
         metrics.checkpoint(checkpoint.name, checkpoint.sha256, checkpoint.licence, precision)
@@ -86,7 +85,8 @@ class Service:
             on_death=partial(end_server, os.getppid()),
         )
         log.info(
-            "checkpoint %s %s, licence %s, %d Hz, %d channels, %s on %s, %d slots",
+            "%s: checkpoint %s %s, licence %s, %d Hz, %d channels, %s on %s, %d slots",
+            instance.name,
             checkpoint.name,
             checkpoint.sha256[:12],
             checkpoint.licence,
@@ -110,7 +110,9 @@ class Service:
         """Takes one request: checks it, waits for a slot and hands it to the engine. Never raises.
 
         `read` gives the input tensors and the parameters. Blocks while all slots are taken, which
-        keeps Triton's own queue, its priorities, timeouts and rejections true.
+        keeps Triton's own queue, its priorities, timeouts and rejections true. Beside other
+        instances it does so afterwards: Triton gives a request to any instance that does not block,
+        and it would wait there while another has a free slot.
         """
         if self._heartbeat:
             self._heartbeat.took_a_request()
@@ -134,6 +136,8 @@ class Service:
             log.exception("a request could not be taken")
             reason = f"the request could not be taken: {error!r:.200}"
             call.failed(EditError(Code.INTERNAL, reason))
+        if self._instance.count > 1:
+            self._engine.wait_for_a_slot()
 
     def close(self) -> None:
         """Ends what is in flight within the drain time and joins all threads."""

@@ -2,6 +2,7 @@
 MELODYFLOW_<NAME>."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +29,9 @@ class Settings:
 
     checkpoint: str = ""  # folder of a converted checkpoint
     verify: bool = False  # check the files' sha256 at load
-    device: str = "auto"  # auto, cpu, cuda or cuda:N; auto is a GPU where there is one
+    device: str = "auto"  # auto, cpu, cuda or cuda:N; auto: the instance's GPU, or the first one
     precision: str = "auto"  # of the velocity network: auto, fp32 or bf16; auto is bf16 on a GPU
-    threads: int = 0  # CPU threads of the network; 0: as many as there are cores
+    threads: int = 0  # CPU threads of the network; 0: the cores, shared by the model's instances
     slots: int = 8  # edits in flight
     max_frames: int = 0  # latent frames in flight; 0: of the longest clip and a window a slot
     max_tokens: int = 0  # latent frames of one network call; 0: 1024 on a CPU, 12288 on a GPU
@@ -52,7 +53,7 @@ class Settings:
             )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise SettingsError(f"precision: {self.precision!r}; auto, fp32 or bf16")
-        if self.device not in ("auto", "cpu") and self.device.split(":")[0] != "cuda":
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", self.device):
             raise SettingsError(f"device: {self.device!r}; auto, cpu, cuda or cuda:N")
         for name in (
             "slots",

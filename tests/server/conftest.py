@@ -1,6 +1,8 @@
 """A real tritonserver with the real model, started once for all tests of this folder."""
 
 import http.client
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,11 +37,22 @@ def server(checkpoint: Path, server_log: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def metrics(server: EmbeddedServer) -> Metrics:
-    """Reads the server's metrics: `name{label="value",...}` as Prometheus prints it -> value."""
+    """Reads the server's metrics; see read_metrics."""
     return lambda: read_metrics(server.metrics_url)
 
 
 def read_metrics(url: str) -> dict[str, float]:
+    """`name{label="value",...}` as Prometheus prints it -> value, summed over the model's
+    instances."""
+    total: Counter[str] = Counter()
+    for name, value in read_series(url).items():
+        name = re.sub(r'model_instance="[^"]*",?', "", name)
+        total[name.replace(",}", "}").replace("{}", "")] += value
+    return dict(total)
+
+
+def read_series(url: str) -> dict[str, float]:
+    """Each instance's own series: `name{label="value",...}` -> value."""
     connection = http.client.HTTPConnection(url, timeout=10)
     try:
         connection.request("GET", "/metrics")

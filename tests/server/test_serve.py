@@ -22,6 +22,7 @@ from melodyflow.distribution import EmbeddedError
 from melodyflow.embedded import HOST, MALLOC, EmbeddedServer
 
 from . import raw
+from .conftest import read_metrics
 
 # A model of a few lines: these tests are about processes, not about music.
 CONFIG = """
@@ -230,12 +231,6 @@ def test_what_dies_or_stops_is_replaced_on_the_same_ports(
         assert leftovers(process) == []
 
 
-def body(address: str) -> str:
-    connection = http.client.HTTPConnection(address, timeout=10)
-    connection.request("GET", "/metrics")
-    return connection.getresponse().read().decode()
-
-
 def test_a_pause_of_the_model_is_no_death(checkpoint: Path, bare: Path) -> None:
     with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
         pid = member(process, "tritonserver")
@@ -274,7 +269,7 @@ def test_deaths_among_requests_are_no_row_and_are_counted(checkpoint: Path, tmp_
         urls = addresses(said)
         server: Any = SimpleNamespace(grpc_url=urls["gRPC"])
         for restarts in range(5):
-            assert f"\nmelodyflow_restarts_total {restarts}\n" in body(urls["metrics"])
+            assert read_metrics(urls["metrics"])["melodyflow_restarts_total"] == restarts
             with pytest.raises(raw.Refused, match="prompt: "):
                 raw.transform(server, {"prompt": ""})
             killed_tritonserver(process)

@@ -109,8 +109,10 @@ class PbUtils:
 
 def test_operations_has_every_metric_with_its_labels() -> None:
     pb_utils = PbUtils()
-    metrics = Metrics(pb_utils, lambda action: None)
+    metrics = Metrics(pb_utils, "melodyflow_0_0", lambda action: None)
     metrics.checkpoint(name="name", sha256="sha256", licence="licence", precision="precision")
+    for _, labels in pb_utils.made.values():
+        assert labels.pop("model_instance") == {"melodyflow_0_0"}  # which is said for all of them
     made = {
         name + (f"{{{','.join(labels)}}}" if labels else ""): kind
         for name, (kind, labels) in pb_utils.made.items()

@@ -11,6 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from melodyflow.engine import Code, EditError
 from melodyflow.model.checkpoint import CheckpointError
+from melodyflow.serving.instance import read_instance
 from melodyflow.serving.request import INPUTS, invalid, request_parameters
 from melodyflow.serving.service import Service
 from melodyflow.serving.settings import SettingsError, read_settings
@@ -44,7 +45,8 @@ class TritonPythonModel:
         logging.basicConfig(level=logging.INFO, handlers=[TritonLog()], force=True)
         config = json.loads(args["model_config"])
         try:
-            self.service = Service(read_settings(config, os.environ), pb_utils)
+            settings = read_settings(config, os.environ)
+            self.service = Service(settings, read_instance(args, config), pb_utils)
         except (SettingsError, CheckpointError) as error:
             raise pb_utils.TritonModelException(str(error)) from None
 
