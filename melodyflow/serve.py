@@ -90,7 +90,7 @@ def _arguments() -> argparse.Namespace:
         nargs="*",
         metavar="-- COMMAND",
         help="serve only while this runs, with the gRPC address in $MELODYFLOW_SERVER; its exit "
-        "code is this one's",
+        "code is this one's, and its end the server's, whatever is in flight",
     )
     return parser.parse_args()
 
@@ -200,7 +200,7 @@ def main() -> int:
         if arguments.command:
             say(ready)  # stdout is the command's
             code = _run(arguments.command, server, keeper)
-            server.stop()
+            server.stop(at_once=True)  # whom it was for has ended; Triton takes 3 s to end itself
             return code
         print(
             f"{ready}\n"
