@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from melodyflow.manifest import (
 )
 from melodyflow.model import MelodyFlow
 from melodyflow.model.codec import Codec
+from melodyflow.model.linear import Packable, can_pack
 from melodyflow.model.t5 import T5Encoder
 from melodyflow.model.text import TextEncoder, load_t5
 from melodyflow.model.tokenizer import Tokenize
@@ -64,32 +66,63 @@ def open_checkpoint(folder: str | os.PathLike[str], *, verify: bool = False) -> 
 
 
 def load(
-    checkpoint: Checkpoint, *, device: str = "cpu", precision: Precision = "fp32"
+    checkpoint: Checkpoint,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    pack: bool = True,
 ) -> MelodyFlow:
     """The checkpoint's model, ready to run. `precision` is the velocity network's; codec and text
-    stay fp32."""
+    stay fp32. `pack`: on a CPU, the network's weights are laid out for its kernels (`linear`)."""
     with torch.device("meta"):
         codec, flow = Codec(checkpoint.codec), FlowModel(checkpoint.flow)
     codec.load_state_dict(_load_fp32(checkpoint.folder / CODEC), assign=True)
-    tensors = _load_fp32(checkpoint.folder / FLOW)
-    projection = {
-        name.removeprefix(TEXT_PROJECTION): tensors.pop(name)
-        for name in list(tensors)
-        if name.startswith(TEXT_PROJECTION)
-    }
-    flow.load_state_dict(tensors, assign=True)
+    weights = checkpoint.folder / FLOW
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    _fill(flow, weights, device, dtype, pack=pack and device == "cpu" and can_pack(dtype))
     t5, tokenize = _load_t5(checkpoint)
     with torch.device("meta"):
         text = TextEncoder(t5, tokenize, checkpoint.flow.dim)
-    text.output_proj.load_state_dict(projection, assign=True)
-    if precision == "bf16":
-        # Statistics and rotary frequencies are buffers and stay as stored.
-        for parameter in flow.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16)
+    _fill(text.output_proj, weights, device, torch.float32, prefix=TEXT_PROJECTION.rstrip("."))
     parts: tuple[nn.Module, ...] = (codec, text, flow)
     for part in parts:
         part.to(device).eval().requires_grad_(False)
     return MelodyFlow(codec=codec, text=text, flow=flow)
+
+
+def _fill(
+    module: nn.Module,
+    path: Path,
+    device: str,
+    dtype: torch.dtype,
+    *,
+    prefix: str = "",
+    pack: bool = False,
+) -> None:
+    """Loads a module from a file, its parameters as `dtype`, and may pack its weights.
+
+    It goes part by part: what was read of a file stays in memory until the file is closed, and
+    there are never to be two copies of all of it. Statistics and rotary frequencies are buffers
+    and stay as stored.
+    """
+    for name, part in module.named_modules(prefix=prefix):
+        packs = pack and isinstance(part, Packable)
+        parameters = dict(part.named_parameters(recurse=False))
+        buffers = dict(part.named_buffers(recurse=False))
+        if not parameters and not buffers:
+            continue
+        with safe_open(path, framework="pt") as file:
+            stored = {
+                own: file.get_tensor(f"{name}.{own}" if name else own)
+                for own in (*parameters, *buffers)
+            }
+        for own in parameters:
+            value = stored.pop(own).to(device, dtype, copy=not packs)
+            setattr(part, own, nn.Parameter(value, requires_grad=False))
+        for own in buffers:
+            setattr(part, own, stored.pop(own).to(device, copy=True))
+        if packs:
+            part.pack()
 
 
 def expected_shapes(file: str, codec: CodecConfig, flow: FlowConfig) -> dict[str, tuple[int, ...]]:

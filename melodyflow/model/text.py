@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from melodyflow.model.linear import Linear
 from melodyflow.model.t5 import T5Config, T5Encoder
 from melodyflow.model.tokenizer import Tokenize, load_tokenizer
 
@@ -24,7 +25,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.t5 = t5
         self.tokenize = tokenize
-        self.output_proj = nn.Linear(t5.config.d_model, dim)
+        self.output_proj = Linear(t5.config.d_model, dim)
 
     def forward(self, prompt: str) -> Tensor:
         """Embedding [tokens, dim], fp32, of a prompt that is not empty. No truncation and no

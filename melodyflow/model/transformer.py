@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from melodyflow.manifest import FlowConfig as FlowConfig
+from melodyflow.model.linear import Linear, linear, packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,7 @@ class Row:
 class _Layout:
     """Where the sequences of a packed call lie: slices of equal sequences side by side."""
 
-    cosines: Tensor  # [tokens, 1, head_dim / 2]
-    sines: Tensor
+    rotations: Tensor  # [tokens, 1, 1, head_dim / 2], complex
     lengths: list[tuple[int, int]]  # (sequences, frames) of neighbours that are equally long
     texts: list[tuple[int, int, Text]]  # the same for neighbours that also share a text
     conditioned: int  # tokens of rows with a text; those rows come first
@@ -52,12 +52,11 @@ def _add_zero(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 1, 0))
 
 
-def _rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+def _rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotary positions on interleaved pairs, in fp32 whatever the network's precision. x: [tokens,
-    heads, head_dim]."""
-    even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
-    rotated = torch.stack((even * cosines - odd * sines, even * sines + odd * cosines), dim=-1)
-    return rotated.flatten(-2).to(x.dtype)
+    ..., head_dim]; in fp32 it is rotated in place."""
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs.mul_(rotations)).flatten(-2).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -68,23 +67,29 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
-        self.out_proj = nn.Linear(dim, dim, bias=False)
+        self.out_proj = Linear(dim, dim, bias=False)
 
     def _split(self, x: Tensor, sequences: int) -> Tensor:
         """[sequences*tokens, heads, head_dim] -> [sequences, heads, tokens, head_dim]."""
-        return x.reshape(sequences, -1, *x.shape[1:]).transpose(1, 2)
+        return x.view(sequences, -1, *x.shape[1:]).transpose(1, 2)
 
     def _project(self, parts: list[Tensor]) -> Tensor:
         """The attended sequences [sequences, heads, tokens, head_dim], packed and projected."""
         packed = [part.transpose(1, 2).flatten(2).flatten(0, 1) for part in parts]
         return cast(Tensor, self.out_proj(torch.cat(packed) if len(packed) > 1 else packed[0]))
 
-    def over_itself(self, x: Tensor, layout: _Layout) -> Tensor:
-        """Self-attention of packed tokens [tokens, dim], each within its own sequence."""
-        qkv = F.linear(x, self.in_proj_weight)
-        q, k, v = qkv.reshape(len(x), 3, self.heads, -1).unbind(1)
-        q = _rotate(q, layout.cosines, layout.sines)
-        k = _rotate(k, layout.cosines, layout.sines)
+
+class SelfAttention(Attention):
+    """Of packed tokens, each within its own sequence."""
+
+    def pack(self) -> None:
+        self.in_proj_weight = packed(self.in_proj_weight)
+
+    def forward(self, x: Tensor, layout: _Layout) -> Tensor:
+        """x: [tokens, dim]."""
+        qkv = linear(x, self.in_proj_weight).view(len(x), 3, self.heads, -1)
+        q, k = _rotate(qkv[:, :2], layout.rotations).unbind(1)
+        v = qkv[:, 2]
         parts = []
         start = 0
         for sequences, frames in layout.lengths:
@@ -96,11 +101,27 @@ class Attention(nn.Module):
             )
         return self._project(parts)
 
-    def over_texts(self, x: Tensor, layout: _Layout, layer: int) -> Tensor:
-        """Cross-attention of the conditioned tokens [tokens, dim], each with its own sequence's
-        text."""
-        dim = x.shape[-1]
-        q = F.linear(x, self.in_proj_weight[:dim]).reshape(len(x), self.heads, -1)
+
+class CrossAttention(Attention):
+    """Of packed tokens, each with its own sequence's text."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(dim, heads)
+        self._packed: tuple[Tensor, Tensor] | None = None
+
+    def pack(self) -> None:
+        self._packed = packed(self._weights[0]), packed(self._weights[1])
+        del self.in_proj_weight
+
+    @property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """Those of the queries, and those of keys and values."""
+        dim = self.out_proj.in_features
+        return self._packed or (self.in_proj_weight[:dim], self.in_proj_weight[dim:])
+
+    def forward(self, x: Tensor, layout: _Layout, layer: int) -> Tensor:
+        """x: the conditioned tokens [tokens, dim]."""
+        q = linear(x, self._weights[0]).view(len(x), self.heads, -1)
         parts = []
         start = 0
         for sequences, frames, text in layout.texts:
@@ -115,8 +136,7 @@ class Attention(nn.Module):
 
     def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [heads, 1 + tokens, head_dim] of a text [tokens, dim]."""
-        dim = text.shape[-1]
-        both = F.linear(text, self.in_proj_weight[dim:]).reshape(len(text), 2, self.heads, -1)
+        both = linear(text, self._weights[1]).view(len(text), 2, self.heads, -1)
         keys, values = both.permute(1, 2, 0, 3).unbind(0)
         return _add_zero(keys), _add_zero(values)
 
@@ -128,22 +148,23 @@ class Layer(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         dim, hidden = config.dim, config.hidden_scale * config.dim
-        self.self_attn = Attention(dim, config.num_heads)
-        self.cross_attention = Attention(dim, config.num_heads)
-        self.linear1 = nn.Linear(dim, hidden, bias=False)
-        self.linear2 = nn.Linear(hidden, dim, bias=False)
+        self.self_attn = SelfAttention(dim, config.num_heads)
+        self.cross_attention = CrossAttention(dim, config.num_heads)
+        self.linear1 = Linear(dim, hidden, bias=False)
+        self.linear2 = Linear(hidden, dim, bias=False)
         self.norm1 = nn.LayerNorm(dim)
         self.norm_cross = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, time: Tensor, layout: _Layout, index: int) -> Tensor:
-        x = x + self.self_attn.over_itself(self.norm1(x) + time, layout)
+        # Sums are made in place, of what nobody else holds.
+        x = self.self_attn(self.norm1(x).add_(time), layout).add_(x)
         if layout.conditioned:
             told, null = x[: layout.conditioned], x[layout.conditioned :]
-            heard = self.norm_cross(told) + time[: layout.conditioned]
-            told = told + self.cross_attention.over_texts(heard, layout, index)
+            heard = self.norm_cross(told).add_(time[: layout.conditioned])
+            told = self.cross_attention(heard, layout, index).add_(told)
             x = torch.cat((told, null)) if len(null) else told
-        return x + cast(Tensor, self.linear2(F.gelu(self.linear1(self.norm2(x)))))
+        return cast(Tensor, self.linear2(self.linear1(self.norm2(x), "gelu")).add_(x))
 
 
 class Rope(nn.Module):
@@ -164,7 +185,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.skip_projections = nn.ModuleList(
-            nn.Linear(2 * config.dim, config.dim, bias=False) for _ in range(config.skips)
+            Linear(2 * config.dim, config.dim, bias=False) for _ in range(config.skips)
         )
         self.rope = Rope(config.head_dim // 2)
 
@@ -189,7 +210,7 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.features = features
         self.mlp = nn.Sequential(
-            nn.Linear(features, dim, bias=False), nn.SiLU(), nn.Linear(dim, dim, bias=False)
+            Linear(features, dim, bias=False), nn.SiLU(), Linear(dim, dim, bias=False)
         )
 
     def forward(self, times: Tensor) -> Tensor:
@@ -212,10 +233,10 @@ class FlowModel(nn.Module):
         self.register_buffer("latent_mean", torch.empty(1, config.latent_dim, 1))
         self.register_buffer("latent_std", torch.empty(1, config.latent_dim, 1))
         self.timestep_embedder = TimeEmbedding(config.time_features, config.dim)
-        self.in_proj = nn.Linear(config.latent_dim, config.dim, bias=False)
+        self.in_proj = Linear(config.latent_dim, config.dim, bias=False)
         self.transformer = Transformer(config)
         self.out_norm = nn.LayerNorm(config.dim)
-        self.out_proj = nn.Linear(config.dim, config.latent_dim, bias=False)
+        self.out_proj = Linear(config.dim, config.latent_dim, bias=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -279,7 +300,7 @@ class FlowModel(nn.Module):
     def _layout(self, rows: list[Row], frames: list[int]) -> _Layout:
         positions = torch.arange(max(frames), dtype=torch.float32, device=self.device)
         angles = torch.outer(positions, self.transformer.rope.frequencies.float())
-        table = torch.cat([angles[:length] for length in frames])[:, None, :]
+        table = torch.cat([angles[:length] for length in frames])[:, None, None, :]
         texts = [
             (len(list(same)), length, text)
             for (length, _, text), same in groupby(
@@ -288,8 +309,7 @@ class FlowModel(nn.Module):
             if text is not None
         ]
         return _Layout(
-            cosines=table.cos(),
-            sines=table.sin(),
+            rotations=torch.polar(torch.ones_like(table), table),
             lengths=[(len(list(same)), length) for length, same in groupby(frames)],
             texts=texts,
             conditioned=sum(sequences * length for sequences, length, _ in texts),
