@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from melodyflow import containers
+from melodyflow import containers, contract
 from melodyflow.containers import INFO_TAGS, AudioError, Waveform, show
 
 __all__ = [
@@ -56,11 +56,11 @@ RESAMPLER_ROUNDING = 2  # samples a resampled length may differ from the exact o
 class Limits:
     """What is accepted as input, whatever the checkpoint."""
 
-    max_bytes: int = 256 * 2**20  # of the file, after base64
-    max_channels: int = 2
-    min_sample_rate: int = 8000  # Hz
-    max_sample_rate: int = 192000  # Hz
-    min_seconds: float = 0.1
+    max_bytes: int = contract.Limits.max_audio_bytes  # of the file, after base64
+    max_channels: int = contract.Limits.max_channels
+    min_sample_rate: int = contract.Limits.min_sample_rate  # Hz
+    max_sample_rate: int = contract.Limits.max_sample_rate  # Hz
+    min_seconds: float = contract.Limits.min_seconds
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from melodyflow import flow
+from melodyflow.contract import INPUTS, default_of, evaluations, inversion_evaluations
 from melodyflow.flow import Point, Solve
 from melodyflow.model import MelodyFlow
 from melodyflow.model.codec import posterior_sample
@@ -26,17 +27,17 @@ class Parameters:
 
     prompt: str
     seed: int  # of the CPU generator that all noise is drawn from
-    source_prompt: str = ""
-    flowstep: float = 0.12  # where the inversion stops, 0 <= flowstep < 1: 0 changes most
-    steps: int = 25  # of each of the two solves
-    solver: Solver = "euler"
-    guidance: float = 4.0
-    regularize_iters: int = 2  # R; 0: plain inversion
-    keep_last_k_iters: int = 1  # K
-    lambda_kl: float = 0.2
+    source_prompt: str = default_of("source_prompt")
+    flowstep: float = default_of("flowstep")  # where the inversion stops: 0 changes most
+    steps: int = default_of("steps")  # of each of the two solves
+    solver: Solver = default_of("solver")
+    guidance: float = 4.0  # the checkpoint's, where a request says nothing
+    regularize_iters: int = default_of("regularize_iters")  # R; 0: plain inversion
+    keep_last_k_iters: int = default_of("keep_last_k_iters")  # K
+    lambda_kl: float = default_of("lambda_kl")
     start: float | None = None  # seconds; the second solve changes what is between start and end
     end: float | None = None
-    loop: bool = False  # the clip is a ring: what follows its end is its start
+    loop: bool = default_of("loop")  # the clip is a ring: what follows its end is its start
     duration: float | None = None  # seconds; given: text-to-music, which inverts nothing
 
     @property
@@ -46,24 +47,24 @@ class Parameters:
 
     def in_effect(self) -> dict[str, Any]:
         """Those that matter to the result, by name."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
-        if self.duration is not None:
-            for name in ("source_prompt", "flowstep", "regularize_iters", "keep_last_k_iters"):
-                del values[name]
-            del values["lambda_kl"], values["loop"]
-        return values
+        what: Literal["edit", "music"] = "edit" if self.duration is None else "music"
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None and INPUTS[name].is_for(what)
+        }
 
     @property
     def inversion_evaluations(self) -> int:
         """Network evaluations of the inversion, which come first."""
         if self.duration is not None:
             return 0
-        return self.steps * max(self.regularize_iters, 1)
+        return inversion_evaluations(self.steps, self.regularize_iters)
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations in all: steps * (R + 1), or 2 * steps; text-to-music: steps."""
-        return self.inversion_evaluations + self.steps
+        """Network evaluations in all."""
+        return evaluations(self.steps, self.regularize_iters, music=self.duration is not None)
 
 
 def source_latents(model: MelodyFlow, mean_and_scale: Tensor, rng: torch.Generator) -> Tensor:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from melodyflow.audio import peak
 from melodyflow.containers import Waveform
+from melodyflow.contract import QUIETEST
 
-LOWEST = -70.0  # LUFS: the absolute gate, under which nothing counts
+LOWEST = QUIETEST  # LUFS: the absolute gate, under which nothing counts
 RELATIVE_GATE = -10.0  # LU
 MAX_TRUE_PEAK = -1.0  # dBTP, EBU R 128's
 OVERSAMPLING = 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.arrangements import ARRANGEMENTS
 
-PRESETS = Path(__file__).resolve().parent.parent / "presets.json"
+PRESETS = Path(__file__).resolve().parent.parent / "contract" / "presets.json"
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "nylon_guitar": ("nylon string guitar", "classical guitar", "acoustic guitar, plucked", "fingerpicked guitar",

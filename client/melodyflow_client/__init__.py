@@ -22,8 +22,8 @@ from .errors import (
     UnknownVariation,
 )
 from .events import Progress, Result
+from .options import EditOptions, GenerateOptions, SweepOptions
 from .presets import Preset, Presets, load_presets
-from .protocol import EditOptions, GenerateOptions, SweepOptions
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult

@@ -20,9 +20,11 @@ from tritonclient.utils import InferenceServerException
 
 from .audio import AudioSource, Clip, load
 from .channel import channel_options, metrics_address, server_address
+from .contract import DEFAULT_LIMITS, OUTPUTS, draw_seed, told
 from .errors import (
     Cancelled,
     DeadlineExceeded,
+    InvalidRequest,
     MelodyFlowError,
     ServerError,
     Unavailable,
@@ -33,14 +35,12 @@ from .errors import (
 )
 from .events import Progress, Result
 from .many import CONCURRENCY, Key, Outcome, apart, run_all
+from .options import EditOptions, GenerateOptions, SweepOptions
 from .outage import Outage, Tries
 from .presets import Presets, load_presets
 from .protocol import (
     MODEL,
     Edit,
-    EditOptions,
-    GenerateOptions,
-    SweepOptions,
     Tensor,
     decode_response,
     input_tensors,
@@ -48,14 +48,19 @@ from .protocol import (
     plan_generation,
 )
 from .retry import Retry
-from .seeds import SeedMemory, draw_seed
-from .status import Status, checkpoint_of, loaded_checkpoint, pending_of, read_metrics
+from .seeds import SeedMemory
+from .status import (
+    Status,
+    checkpoint_of,
+    loaded_checkpoint,
+    parameters_of,
+    pending_of,
+    read_metrics,
+)
 from .sweep import Sweep, SweepResult, plan_sweep
 from .takes import TAKES, TakeResult, Takes, plan_takes, take_seeds
 
 T = TypeVar("T")
-
-_OUTPUTS = ("progress", "stage", "step", "audio", "sample_rate", "seed", "gain_db", "info")
 
 _QUEUED = Progress("queued", 0.0, 0, 0)
 _WARMING = Progress("warming", 0.0, 0, 0)
@@ -95,6 +100,7 @@ class AsyncMelodyFlowClient:
         self.metrics_url = metrics_address(self.server, metrics_url)
         self.model = model
         self._seeds = SeedMemory()
+        self._shortest = DEFAULT_LIMITS["min_seconds"]  # of a region
         self._tls = {"ssl": ssl, "root_certificates": root_certificates}
         self._triton: InferenceServerClient | None = None
         self._outage = Outage(self.retry.patience)
@@ -231,7 +237,8 @@ class AsyncMelodyFlowClient:
                 config = await triton.get_model_config(
                     self.model, as_json=True, client_timeout=timeout
                 )
-                status = replace(status, checkpoint=checkpoint_of(config))
+                limits = told(parameters_of(config))
+                status = replace(status, checkpoint=checkpoint_of(config), limits=limits or None)
         except InferenceServerException as error:
             return replace(status, error=error.message())
         if self.metrics_url is None:
@@ -243,13 +250,23 @@ class AsyncMelodyFlowClient:
             checkpoint=loaded_checkpoint(metrics) or status.checkpoint,
         )
 
+    async def limits(self, timeout: float = 5.0) -> dict[str, float]:
+        """Asks the server for its limits, by the names of its settings; {}: it tells none."""
+        try:
+            config = await self._connected().get_model_config(
+                self.model, as_json=True, client_timeout=timeout
+            )
+        except InferenceServerException:
+            return {}
+        return told(parameters_of(config))
+
     async def run(
         self, audio: AudioSource | None, edit: Edit
     ) -> AsyncGenerator[Progress | Result, None]:
         """The events of an edit that is planned already; see stream(). No audio: text-to-music."""
         deadline = None if edit.timeout is None else time.monotonic() + edit.timeout
         yield _QUEUED
-        clip = None if audio is None else await _load(audio, edit)
+        clip = await self._load(audio, edit)
         async with aclosing(self._tries(clip, edit, self._seed(clip, edit), deadline)) as events:
             async for event in events:
                 yield event
@@ -261,7 +278,7 @@ class AsyncMelodyFlowClient:
         if not sweep.edits:
             return
         asked = next(iter(sweep.edits.values()))
-        clip = await _load(audio, asked)
+        clip = await self._load(audio, asked)
         seed = self._seed(clip, asked)
         jobs = {
             name: partial(self._run_one, clip, edit, seed) for name, edit in sweep.edits.items()
@@ -274,12 +291,26 @@ class AsyncMelodyFlowClient:
         self, audio: AudioSource, takes: Takes
     ) -> AsyncGenerator[tuple[int, Progress | Outcome], None]:
         """The events of takes that are planned already, by seed; see takes()."""
-        clip = await _load(audio, takes.edit)
+        clip = await self._load(audio, takes.edit)
         seeds = take_seeds(self._seed(clip, takes.edit), takes.count)
         jobs = {seed: partial(self._run_one, clip, takes.edit, seed) for seed in seeds}
         async with aclosing(run_all(jobs, takes.concurrency, self._is_gone)) as events:
             async for event in events:
                 yield event
+
+    async def _load(self, audio: AudioSource | None, edit: Edit) -> Clip | None:
+        """The clip, if there is one. A region is held to it, and to the server's shortest, before
+        it is sent: where that forbids it, the server is asked once more, which may have been
+        restarted with other limits."""
+        clip = None if audio is None else await asyncio.to_thread(load, audio)
+        if clip is not None and edit.region is not None:
+            seconds = clip.samples / clip.sample_rate
+            try:
+                edit.region.check(seconds, self._shortest)
+            except InvalidRequest:
+                self._shortest = (await self.limits()).get("min_seconds", 0.0)
+                edit.region.check(seconds, self._shortest)
+        return clip
 
     def _seed(self, clip: Clip | None, edit: Edit) -> int:
         if clip is not None:
@@ -287,7 +318,7 @@ class AsyncMelodyFlowClient:
         return draw_seed() if edit.seed in (None, -1) else edit.seed
 
     async def _run_one(
-        self, clip: Clip, edit: Edit, seed: int
+        self, clip: Clip | None, edit: Edit, seed: int
     ) -> AsyncGenerator[Progress | Result, None]:
         """The events of one of many edits; its timeout begins here."""
         deadline = None if edit.timeout is None else time.monotonic() + edit.timeout
@@ -367,7 +398,7 @@ class AsyncMelodyFlowClient:
                 self._outage.answered()
                 outputs = {
                     name: values
-                    for name in _OUTPUTS
+                    for name in OUTPUTS
                     if (values := answer.as_numpy(name)) is not None
                 }
                 event = decode_response(outputs, variation=edit.variation, request_id=request_id)
@@ -416,13 +447,6 @@ class AsyncMelodyFlowClient:
 
 def _is_past(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
-
-
-async def _load(audio: AudioSource, edit: Edit) -> Clip:
-    clip = await asyncio.to_thread(load, audio)
-    if edit.region is not None:
-        edit.region.check(clip.samples / clip.sample_rate)
-    return clip
 
 
 async def _last(

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any, cast
 
+from .contract import DEFAULT_LIMITS, OPTIONS, Parameter
+from .contract.parameters import Group
 from .many import CONCURRENCY
-from .protocol import CommonOptions, SweepOptions
+from .options import CommonOptions, SweepOptions
+
+NO_WORDS: Mapping[str, str] = {}
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="WAV or FLAC; MP3, M4A, OGG, video with PyAV")
 
 
+def add_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    group: Group,
+    words: Mapping[str, str] = NO_WORDS,
+    **more: Any,
+) -> None:
+    """The options of a group of the contract. words: that the help of some of them says besides,
+    by their name. more: settings of argparse for all."""
+    for row in OPTIONS.values():
+        if row.group == group:
+            parser.add_argument(row.flag, **_settings(row, words.get(row.name, "")), **more)
+
+
+def _settings(row: Parameter, words: str) -> dict[str, Any]:
+    """How argparse reads an option."""
+    default = words or f"default: {row.client_default or row.default_text}"
+    text = f"{row.meaning()}; {default}".format(**DEFAULT_LIMITS)
+    text = text.replace("`", "").replace("%", "%%")
+    if row.kind == "switch":
+        action = "store_false" if row.default else "store_true"
+        return {"dest": row.name, "action": action, "help": text.partition(";")[0]}
+    types = {"whole": (int, "N"), "number": (float, "X"), "choice": (str, "NAME")}
+    kind, metavar = types.get(row.kind, (str, "TEXT"))
+    units = {"s": "SECONDS", "Hz": "HZ", "LUFS": "LUFS"}
+    return {"type": kind, "metavar": units.get(row.unit, metavar), "help": text}
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what it becomes, one of them at least")
-    what.add_argument("--variation", metavar="NAME", help="see `melodyflow variations`")
-    what.add_argument("--prompt", metavar="TEXT", help="in words; overrides the variation's own")
+    add_options(parser.add_argument_group("what it becomes, one of them at least"), "target")
 
 
 def add_targets(parser: argparse.ArgumentParser) -> None:
@@ -31,84 +62,35 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_distance(parser: argparse.ArgumentParser) -> None:
-    how_far = parser.add_argument_group("how far it goes from the source, one of them at most")
-    how_far.add_argument(
-        "--strength", type=float, metavar="S", help="0 < S <= 1; 1 = most change; 1 - flowstep"
+def add_edit(parser: argparse.ArgumentParser, seed: str = "", *, new_take: bool = True) -> None:
+    """What is about a clip, and how it is solved. seed: its default, in words."""
+    add_options(
+        parser.add_argument_group("how far it goes from the source, one of them at most"),
+        "distance",
     )
-    how_far.add_argument(
-        "--flowstep",
-        type=float,
-        metavar="F",
-        help="0 <= F < 1; 0 = most change, towards 1 = the source is kept; default 0.12",
-    )
+    add_options(parser.add_argument_group("how much of it; default: all"), "part")
+    solve = parser.add_argument_group("how it is solved; default: as the variation says")
+    add_solve(solve, seed)
+    if new_take:
+        add_options(solve, "take")
+    add_options(solve, "inversion")
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
-    part = parser.add_argument_group("how much of it; default: all")
-    part.add_argument("--start", type=float, metavar="SECONDS", help="edit from here on only")
-    part.add_argument("--end", type=float, metavar="SECONDS", help="edit up to here only")
-    part.add_argument(
-        "--loop",
-        action="store_true",
-        help="it is a loop: all of it, and the result repeats without a seam",
-    )
-
-
-def add_solve(parser: argparse.ArgumentParser, defaults: str, seed: str) -> argparse._ArgumentGroup:
-    solve = parser.add_argument_group(f"how it is solved; default: {defaults}")
-    solve.add_argument("--seed", type=int, metavar="N", help=f"0 to 2147483647; {seed}")
-    solve.add_argument("--steps", type=int, metavar="N", help="1-128; euler 25, midpoint 64")
-    solve.add_argument("--solver", metavar="NAME", help="euler or midpoint")
-    solve.add_argument("--guidance", type=float, metavar="G", help="0-10, to follow the prompt")
-    return solve
-
-
-def add_new_take(solve: argparse._ArgumentGroup) -> None:
-    solve.add_argument(
-        "--new-take", action="store_true", help="a random seed, as when --seed is left out"
-    )
-
-
-def add_inversion(solve: argparse._ArgumentGroup) -> None:
-    solve.add_argument("--source-prompt", metavar="TEXT", help="what the input is")
-    solve.add_argument("--regularize-iters", type=int, metavar="R", help="euler only")
-    solve.add_argument("--keep-last-k-iters", type=int, metavar="K", help="at most R")
-    solve.add_argument("--lambda-kl", type=float, metavar="L", help="0-1")
+def add_solve(solve: argparse._ArgumentGroup, seed: str = "") -> None:
+    add_options(solve, "solve", {"seed": seed})
 
 
 def add_result(
-    parser: argparse.ArgumentParser,
-    metavar: str,
-    where: str,
-    default_format: str,
-    sample_rate: str = "the input's",
-    loudness: str = "source (the input's, the default), none (as the model makes it) or LUFS, -14",
+    parser: argparse.ArgumentParser, metavar: str, where: str, words: Mapping[str, str] = NO_WORDS
 ) -> None:
     result = parser.add_argument_group("the result")
     result.add_argument("-o", "--output", metavar=metavar, help=where)
-    result.add_argument(
-        "--format",
-        metavar="F",
-        help=f"wav (16 bit), wav24, wav32f or flac; default: {default_format}",
-    )
-    result.add_argument("--sample-rate", type=int, metavar="HZ", help=f"default: {sample_rate}")
-    result.add_argument("--loudness", metavar="L", help=loudness)
-    result.add_argument(
-        "--no-metadata",
-        dest="metadata",
-        action="store_false",
-        help="write nothing about the edit into the file",
-    )
+    add_options(result, "result", words)
 
 
 def add_request(parser: argparse.ArgumentParser, timeout: str) -> argparse._ArgumentGroup:
     request = parser.add_argument_group("the request")
-    request.add_argument(
-        "--priority", type=int, metavar="P", help="1 overtakes 2, the default, and 2 overtakes 3"
-    )
-    request.add_argument("--timeout", type=float, metavar="SECONDS", help=timeout)
-    request.add_argument("--session-id", metavar="NAME", help="for the server's log")
+    add_options(request, "request", {"timeout": timeout})
     return request
 
 
@@ -149,33 +131,13 @@ def add_presets(parser: argparse.ArgumentParser) -> None:
 
 def common_options(arguments: argparse.Namespace) -> CommonOptions:
     """The options that edits and text-to-music share."""
-    return {
-        "steps": arguments.steps,
-        "solver": arguments.solver,
-        "guidance": arguments.guidance,
-        "seed": arguments.seed,
-        "format": arguments.format,
-        "sample_rate": arguments.sample_rate,
-        "loudness": arguments.loudness,
-        "priority": arguments.priority,
-        "timeout": arguments.timeout,
-        "session_id": arguments.session_id,
-        "metadata": arguments.metadata,
-    }
+    return cast(CommonOptions, _options(arguments, CommonOptions.__annotations__))
 
 
 def edit_options(arguments: argparse.Namespace) -> SweepOptions:
     """The options that an edit, takes of it and a sweep share."""
-    return {
-        **common_options(arguments),
-        "source_prompt": arguments.source_prompt,
-        "flowstep": arguments.flowstep,
-        "strength": arguments.strength,
-        "regularize_iters": arguments.regularize_iters,
-        "keep_last_k_iters": arguments.keep_last_k_iters,
-        "lambda_kl": arguments.lambda_kl,
-        "new_take": arguments.new_take,
-        "start": arguments.start,
-        "end": arguments.end,
-        "loop": arguments.loop,
-    }
+    return cast(SweepOptions, _options(arguments, SweepOptions.__annotations__))
+
+
+def _options(arguments: argparse.Namespace, names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in names}

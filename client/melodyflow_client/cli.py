@@ -9,12 +9,10 @@ from collections.abc import Callable
 from . import __version__, commands, compare_command, many_commands
 from .arguments import (
     add_concurrency,
-    add_distance,
+    add_edit,
     add_input,
-    add_inversion,
     add_metrics,
-    add_new_take,
-    add_part,
+    add_options,
     add_presets,
     add_request,
     add_result,
@@ -177,16 +175,12 @@ def _parser() -> argparse.ArgumentParser:
     transform = command("transform", commands.transform, "edit an audio file", _TRANSFORM_EXAMPLES)
     add_input(transform)
     add_target(transform)
-    add_distance(transform)
-    add_part(transform)
-    solve = add_solve(transform, "as the variation says", "the same take again")
-    add_new_take(solve)
-    add_inversion(solve)
+    add_edit(transform)
     add_result(
         transform,
         "OUT",
         "file or folder; default: IN-NAME.wav in the current folder, counted up where taken",
-        "by OUT, wav",
+        {"format": "default: by OUT, wav"},
     )
     add_request(transform, "for all, with retries")
     common(transform, "facts")
@@ -199,16 +193,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_input(sweep)
     add_targets(sweep)
-    add_distance(sweep)
-    add_part(sweep)
-    solve = add_solve(sweep, "as the variation says", "the same takes again")
-    add_new_take(solve)
-    add_inversion(solve)
+    add_edit(sweep)
     add_result(
         sweep,
         "DIR",
         "folder for IN-NAME.wav of each variation, counted up where taken; default: the current",
-        "wav",
     )
     add_concurrency(add_request(sweep, "for each edit, with retries"))
     common(sweep, "table")
@@ -221,14 +210,11 @@ def _parser() -> argparse.ArgumentParser:
         "--count", type=int, default=TAKES, metavar="N", help=f"takes; default {TAKES}"
     )
     add_target(takes)
-    add_distance(takes)
-    add_part(takes)
-    add_inversion(add_solve(takes, "as the variation says", "of the first take; default: random"))
+    add_edit(takes, "of the first take; default: random", new_take=False)
     add_result(
         takes,
         "DIR",
         "folder for IN-NAME-SEED.wav of each take, counted up where taken; default: the current",
-        "wav",
     )
     add_concurrency(add_request(takes, "for each take, with retries"))
     common(takes, "table")
@@ -237,17 +223,13 @@ def _parser() -> argparse.ArgumentParser:
         "generate", commands.generate, "make music from text alone", _GENERATE_EXAMPLES
     )
     add_target(generate)
-    generate.add_argument(
-        "--duration", type=float, required=True, metavar="SECONDS", help="of the result"
-    )
-    add_solve(generate, "midpoint", "the same take again")
+    add_options(generate, "music", {"duration": "needed"}, required=True)
+    add_solve(generate.add_argument_group("how it is solved; default: midpoint"), "default: random")
     add_result(
         generate,
         "OUT",
         "file or folder; default: NAME.wav in the current folder, counted up where taken",
-        "by OUT, wav",
-        "the model's",
-        "none (as the model makes it, the default) or LUFS, -14",
+        {"format": "default: by OUT, wav"},
     )
     add_request(generate, "for all, with retries")
     common(generate, "facts")

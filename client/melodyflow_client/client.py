@@ -17,8 +17,9 @@ from .errors import Cancelled, MelodyFlowError, ServerError
 from .events import Progress, Result
 from .loop import background_loop
 from .many import CONCURRENCY, Key, Outcome, apart
+from .options import EditOptions, GenerateOptions, SweepOptions
 from .presets import Presets
-from .protocol import MODEL, EditOptions, GenerateOptions, SweepOptions, plan, plan_generation
+from .protocol import MODEL, plan, plan_generation
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult, plan_sweep
@@ -185,6 +186,10 @@ class MelodyFlowClient:
     def status(self, timeout: float = 5.0) -> Status:
         """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
         return self._wait(self._aio.status(timeout))
+
+    def limits(self, timeout: float = 5.0) -> dict[str, float]:
+        """Asks the server for its limits, by the names of its settings; {}: it tells none."""
+        return self._wait(self._aio.limits(timeout))
 
     def _events(self, begin: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
         """What an asynchronous generator yields, run on the background loop."""

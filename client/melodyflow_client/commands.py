@@ -112,10 +112,14 @@ def status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(dataclasses.asdict(answer), ensure_ascii=False, indent=2))
     else:
-        for name, value in dataclasses.asdict(answer).items():
+        facts = dataclasses.asdict(answer)
+        limits = facts.pop("limits") or {}
+        for name, value in facts.items():
             if value is not None:
                 shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
                 print(f"{name.replace('_', ' ') + ':':<13}{shown}")
+        for name, value in limits.items():
+            print(f"  {name.replace('_', ' ')}: {value}")
     return 0 if answer.model_ready else 3
 
 

@@ -17,10 +17,10 @@ from .errors import (
     shown,
 )
 from .events import Progress, Result
-from .protocol import EditOptions
+from .options import EditOptions
 
 CONCURRENCY = 4
-LOW_PRIORITY = 3  # under the default, 2
+LOW_PRIORITY = 3
 
 Key = TypeVar("Key")
 

@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from .arguments import edit_options
 from .client import MelodyFlowClient
+from .contract import draw_seed
 from .errors import MelodyFlowError
 from .events import Progress
 from .failures import common_exit_code, complain
 from .output import facts_of, prepare_output, suffix
 from .presets import CUSTOM, Presets, load_presets
 from .progress import display
-from .seeds import draw_seed
 from .sweep import SweepResult
 from .takes import TakeResult, take_seeds
 

@@ -1,9 +1,9 @@
 """The named variations: a prompt each, and how to solve for it.
 
-The shipped ones are presets.json at the root of the repository (in a wheel: beside this file).
-A file of one's own in the same form, named as an argument or by MELODYFLOW_PRESETS, is merged over
-it, name by name. presets.schema.json describes the form for editors; the same rules are checked
-here by hand, so that the client needs no schema library.
+The shipped ones are contract/presets.json. A file of one's own in the same form, named as an
+argument or by MELODYFLOW_PRESETS, is merged over it, name by name. presets.schema.json beside it
+describes the form for editors; the same rules are checked here by hand, so that the client needs no
+schema library.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .contract import PARAMETERS, PRESET_SETTINGS, SOLVER_BOUND, Parameter, default_of
 from .errors import PresetError, UnknownVariation, shown
 
 CUSTOM = "custom"  # the name that stands for a prompt of the caller's own
 PRESETS_VARIABLE = "MELODYFLOW_PRESETS"
 
-# The server's own numbers of steps (docs/contract.md), for variations that name a solver only.
-SOLVER_STEPS = {"euler": 25, "midpoint": 64}
-
+_SHIPPED = Path(__file__).resolve().parent / "contract" / "presets.json"
+_PROMPT = PARAMETERS["prompt"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
-_SOLVER_BOUND = ("steps", "regularize_iters", "keep_last_k_iters", "lambda_kl")
-_SETTINGS = ("flowstep", "solver", *_SOLVER_BOUND)
+_SETTINGS = tuple(PRESET_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -84,19 +83,12 @@ def load_presets(path: str | os.PathLike[str] | None = None) -> Presets:
 
     Raises PresetError, naming the file and the field.
     """
-    source = _shipped_path()
-    document = _read(source)
+    document = _read(_SHIPPED)
     presets = _complete(document, {}, "other")
     own = path if path is not None else os.environ.get(PRESETS_VARIABLE) or None
     if own is not None:
         presets |= _complete(_read(Path(own)), document.get("defaults", {}), "own")
     return Presets(presets)
-
-
-def _shipped_path() -> Path:
-    here = Path(__file__).resolve().parent
-    packaged = here / "presets.json"
-    return packaged if packaged.is_file() else here.parent.parent / "presets.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -119,9 +111,9 @@ def _complete(document: dict[str, Any], base: dict[str, Any], category: str) -> 
     presets = {}
     for name, entry in document["variations"].items():
         values = {"category": category, **entry, **_inherit(entry, defaults)}
-        values.setdefault("flowstep", 0.12)
-        values.setdefault("solver", "euler")
-        values.setdefault("steps", SOLVER_STEPS[values["solver"]])
+        values.setdefault("flowstep", default_of("flowstep"))
+        values.setdefault("solver", default_of("solver"))
+        values.setdefault("steps", default_of("steps", solver=values["solver"]))
         presets[name] = Preset(name=name, **values)
     return presets
 
@@ -129,7 +121,7 @@ def _complete(document: dict[str, Any], base: dict[str, Any], category: str) -> 
 def _inherit(own: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """Settings of `own`, completed from `base` as far as both mean the same solver."""
     same_solver = own.get("solver", base.get("solver")) == base.get("solver")
-    inherited = {k: v for k, v in base.items() if same_solver or k not in _SOLVER_BOUND}
+    inherited = {k: v for k, v in base.items() if same_solver or k not in SOLVER_BOUND}
     return inherited | {k: own[k] for k in _SETTINGS if k in own}
 
 
@@ -184,8 +176,9 @@ def _variation(name: str, entry: object) -> str | None:
     if "prompt" not in entry:
         return f"{where}.prompt: is missing"
     prompt = entry["prompt"]
-    if not isinstance(prompt, str) or not 1 <= len(prompt) <= 1000:
-        return f"{where}.prompt: must be a string of 1-1000 characters"
+    if not isinstance(prompt, str) or not _PROMPT.holds(len(prompt)):
+        low, high = _PROMPT.bounds()
+        return f"{where}.prompt: must be a string of {low}-{high} characters"
     category = entry.get("category", "own")
     if not isinstance(category, str) or not _NAME.fullmatch(category):
         return f"{where}.category: must be a word of a-z, 0-9 and _, not {shown(category)}"
@@ -193,43 +186,30 @@ def _variation(name: str, entry: object) -> str | None:
 
 
 def _settings(settings: dict[str, Any], where: str) -> str | None:
-    return (
-        _number(settings, "flowstep", where, 0, 1, below=True)
-        or _whole(settings, "steps", where, 1, 128)
-        or _solver(settings, where)
-        or _whole(settings, "regularize_iters", where, 0, 8, without=1)
-        or _whole(settings, "keep_last_k_iters", where, 1, 8)
-        or _number(settings, "lambda_kl", where, 0, 1)
+    problems = (
+        _problem(row, settings[name]) for name, row in PRESET_SETTINGS.items() if name in settings
     )
+    problem = next(filter(None, problems), None)
+    return f"{where}{problem}" if problem else None
 
 
-def _solver(settings: dict[str, Any], where: str) -> str | None:
-    solver = settings.get("solver", "euler")
-    if isinstance(solver, str) and solver in SOLVER_STEPS:
+def _problem(row: Parameter, value: object) -> str | None:
+    if row.kind == "choice":
+        good = isinstance(value, str) and value in row.choices
+        return (
+            None if good else f"{row.name}: must be {' or '.join(row.choices)}, not {shown(value)}"
+        )
+    whole = row.kind == "whole"
+    typed = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if typed and row.holds(value):  # type: ignore[arg-type]  # it is a number
         return None
-    return f"{where}solver: must be {' or '.join(SOLVER_STEPS)}, not {shown(solver)}"
-
-
-def _number(
-    settings: dict[str, Any], key: str, where: str, low: float, high: float, below: bool = False
-) -> str | None:
-    value = settings.get(key, low)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and low <= value <= high and not (below and value == high):
-        return None
-    upper = f"less than {high}" if below else f"at most {high}"
-    return f"{where}{key}: must be a number, at least {low} and {upper}, not {shown(value)}"
-
-
-def _whole(
-    settings: dict[str, Any], key: str, where: str, low: int, high: int, without: int | None = None
-) -> str | None:
-    value = settings.get(key, low)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if whole and low <= value <= high and value != without:
-        return None
-    exception = "" if without is None else f" and not {without}"
-    return f"{where}{key}: must be a whole number {low}-{high}{exception}, not {shown(value)}"
+    low, high = row.bounds()
+    if whole:
+        exception = "" if row.without is None else f" and not {row.without}"
+        wanted = f"a whole number {low}-{high}{exception}"
+    else:
+        wanted = f"a number, at least {low} and {'less than' if row.below else 'at most'} {high}"
+    return f"{row.name}: must be {wanted}, not {shown(value)}"
 
 
 def _unknown_keys(found: dict[str, Any], known: tuple[str, ...], where: str) -> str | None:

@@ -10,98 +10,25 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .contract import DEFAULT_LIMITS, INPUTS, OPTIONS, SOLVER_BOUND, Parameter, exclusion
 from .errors import InvalidRequest, ServerError, shown
 from .events import Progress, Result
+from .options import EditOptions, GenerateOptions
 from .presets import CUSTOM, Presets
 
 MODEL = "melodyflow"
-SHORTEST_REGION = 0.1  # seconds
+_SHORTEST = DEFAULT_LIMITS["min_seconds"]
 
 Array = npt.NDArray[Any]
 
-
-class CommonOptions(TypedDict, total=False):
-    """What edits and text-to-music can both be asked for; EditOptions says what it means."""
-
-    steps: int | None
-    solver: str | None
-    guidance: float | None
-    seed: int | None
-    format: str | None
-    sample_rate: int | None
-    loudness: float | str | None
-    priority: int | None
-    timeout: float | None
-    session_id: str | None
-    metadata: bool
-
-
-class SweepOptions(CommonOptions, total=False):
-    """What the edits of a sweep can be asked for: EditOptions but variation and prompt."""
-
-    source_prompt: str | None
-    flowstep: float | None
-    strength: float | None
-    regularize_iters: int | None
-    keep_last_k_iters: int | None
-    lambda_kl: float | None
-    new_take: bool
-    start: float | None
-    end: float | None
-    loop: bool
-
-
-class EditOptions(SweepOptions, total=False):
-    """What an edit can be asked for; all of it optional but one of variation and prompt.
-
-    variation: a name of `melodyflow variations`, or "custom" with a prompt.
-    prompt: what the clip should become, 1-1000 characters; overrides the variation's own.
-    source_prompt: what the clip is; conditions the inversion.
-    flowstep: 0 <= flowstep < 1; 0 = most change, towards 1 = the source is kept.
-    strength: 1 - flowstep, the other way to say it; 0 < strength <= 1, 1 = most change.
-    steps: solver steps, 1-128. solver: "euler" or "midpoint".
-    guidance: how strongly the prompt is followed, 0-10.
-    regularize_iters, keep_last_k_iters, lambda_kl: R, K and the weight of the regularised
-        inversion, euler only.
-    seed: 0 to 2^31 - 1; left out, the last one used for the same clip by this client, or a random
-        one. new_take: a random one even so.
-    start, end: the region to edit, in seconds of the clip, at least 0.1 s of it; what is outside
-        stays as it is. Left out: the clip's start and end. A clip whose peak is above full scale (a
-        hot MP3) needs the format "wav32f" then.
-    loop: the clip is a loop, and the result is to repeat without a seam; not with a region.
-    format: "wav" (PCM 16), "wav24", "wav32f" or "flac". sample_rate: of the result in Hz, 8000-
-        192000; left out, the clip's own.
-    loudness: "source" (the clip's own, the default), "none" (as the model makes it) or a number of
-        LUFS such as -14, but no further than to a peak of -1 dBTP; Result.loudness says what
-        came of it.
-    priority: 1 overtakes 2, the default, which overtakes 3 in the server's queue.
-    timeout: seconds for all of it, retries and a server's restart included.
-    session_id: a name for the server's log. metadata: False writes nothing about the edit into the
-        file.
-    """
-
-    variation: str | None
-    prompt: str | None
-
-
-class GenerateOptions(CommonOptions, total=False):
-    """What text-to-music can be asked for beside its prompt.
-
-    duration: of the result in seconds; needed.
-    variation: a name, for its prompt; the rest of a variation is made for edits.
-    solver: "midpoint" unless asked otherwise. loudness: a number of LUFS, or "none", the default:
-        there is no source. seed: left out, a random one. The others are as in EditOptions.
-    """
-
-    duration: float
-    variation: str | None
+_DTYPES = {"FP32": np.float32, "INT32": np.int32, "INT64": np.int64, "BOOL": np.bool_}
 
 
 class Tensor(NamedTuple):
@@ -118,17 +45,18 @@ class Region(NamedTuple):
     start: float
     end: float | None
 
-    def check(self, seconds: float = math.inf) -> None:
-        """InvalidRequest where it is no part of a clip of `seconds`."""
+    def check(self, seconds: float = math.inf, shortest: float = _SHORTEST) -> None:
+        """InvalidRequest where it is no part of a clip of `seconds`, or shorter than `shortest`."""
         # By a millisecond it may be late, as the server allows: lengths are often rounded.
         if self.end is not None and self.end > seconds + 0.001:
             raise InvalidRequest(f"end: {self.end:g} is beyond the clip's, {seconds:.6g} s")
         end = seconds if self.end is None else self.end
         # To the microsecond: 2.1 - 2 is a little less than 0.1.
-        if round(end - self.start, 6) < SHORTEST_REGION:
+        length = round(end - self.start, 6)
+        if length < shortest or length <= 0:
+            least = f"at least {shortest:g} s " if shortest else ""
             raise InvalidRequest(
-                f"start: {self.start:g} must be at least {SHORTEST_REGION} s before the end, "
-                f"{end:.6g} s"
+                f"start: {self.start:g} must be {least}before the end, {end:.6g} s"
             )
 
 
@@ -136,11 +64,12 @@ class Region(NamedTuple):
 class Edit:
     """One edit, or text-to-music, as it was asked for, before its audio and seed are known.
 
-    patience: seconds that a server which went away is waited for; None: until the timeout, or as
-    Retry says where there is none. even_unseen: one that has never answered is waited for, too.
+    values: of its inputs, by name. patience: seconds that a server which went away is waited for;
+    None: until the timeout, or as Retry says where there is none. even_unseen: one that has never
+    answered is waited for, too.
     """
 
-    tensors: tuple[Tensor, ...]
+    values: Mapping[str, Any]
     variation: str | None = None
     seed: int | None = None
     new_take: bool = False
@@ -151,23 +80,40 @@ class Edit:
     parameters: Mapping[str, str | bool] = field(default_factory=dict)
     region: Region | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Its inputs. Those at the server's own default are not sent, so that a server without the
+        input serves as well; audio, encoding and seed are added later."""
+        return tuple(
+            _tensor(INPUTS[name], value)
+            for name, value in self.values.items()
+            if not (_is_word(INPUTS[name]) and value == INPUTS[name].default)
+        )
+
+    def check(self, limits: Mapping[str, float], seconds: float = math.inf) -> None:
+        """InvalidRequest for what a server with these limits would refuse; one that is not known
+        forbids nothing. seconds: of the clip."""
+        for name, value in self.values.items():
+            row = INPUTS[name]
+            size = len(value) if isinstance(value, str) else value
+            if isinstance(row.highest, str) and not row.holds(size, limits):
+                told = f"{size} characters" if isinstance(value, str) else f"{size:g}"
+                raise InvalidRequest(f"{row.name}: {told}; {row.allowed(limits)}")
+        if self.region is not None:
+            self.region.check(seconds, limits.get("min_seconds", 0.0))
+
 
 def plan(options: EditOptions, presets: Presets) -> Edit:
     """Options -> an edit, its variation looked up. Raises InvalidRequest, UnknownVariation."""
-    if "duration" in options:
-        raise InvalidRequest("duration: is for text-to-music; an edit is as long as its clip")
-    asked = _asked("an edit", options, _EDIT)
+    asked = _asked("an edit", options, "edit")
     values = _from_preset(asked.get("variation"), asked, presets)
+    refused = exclusion({**asked, "seed": None} if asked.get("seed") == -1 else asked)
+    if refused is not None:
+        raise InvalidRequest(f"{refused.name}: {refused.because}")
     if "strength" in asked:
-        if "flowstep" in asked:
-            raise InvalidRequest("strength: is 1 - flowstep; give one of the two, not both")
         values["flowstep"] = _flowstep(asked["strength"])
     region = _region(asked)
-    if region and asked.get("loop"):
-        raise InvalidRequest("loop: is for the whole clip; give it or a region, not both")
     edit = _edit(values, {"loudness": "source", **asked})
-    if edit.seed not in (None, -1) and asked.get("new_take"):
-        raise InvalidRequest("new_take: draws a new seed; give it or a seed, not both")
     return replace(edit, new_take=bool(asked.get("new_take", False)), region=region)
 
 
@@ -176,7 +122,7 @@ def plan_generation(prompt: str | None, options: GenerateOptions, presets: Prese
 
     Raises InvalidRequest, UnknownVariation.
     """
-    asked = _asked("text-to-music", {**options, "prompt": prompt}, _GENERATE)
+    asked = _asked("text-to-music", {**options, "prompt": prompt}, "music")
     if "duration" not in asked:
         raise InvalidRequest("duration: text-to-music needs one, in seconds")
     if asked.get("loudness") == "source":
@@ -228,32 +174,37 @@ def decode_response(
         raise ServerError(f"the response does not follow the contract: {error!r}") from error
 
 
-def _asked(what: str, options: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+def _asked(
+    what: str, options: Mapping[str, Any], scope: Literal["edit", "music"]
+) -> dict[str, Any]:
     """Options but those left to their defaults. Raises TypeError for what is none."""
-    for name in sorted(options.keys() - set(known)):
-        if name in _EDIT:
-            raise InvalidRequest(f"{name}: is for edits; {what} has no clip")
-        raise TypeError(f"{what} has no option {name!r}")
+    for name in sorted(options):
+        if name not in OPTIONS:
+            raise TypeError(f"{what} has no option {name!r}")
+        if not OPTIONS[name].is_for(scope):
+            reason = "is for edits; text-to-music has no clip"
+            if scope == "edit":
+                reason = OPTIONS[name].because
+            raise InvalidRequest(f"{name}: {reason}")
     return {name: value for name, value in options.items() if value is not None}
 
 
 def _edit(values: dict[str, Any], asked: Mapping[str, Any]) -> Edit:
     """`values`, and over them what was asked for, as an edit."""
-    values = values | {name: asked[name] for name in _ENCODERS if name in asked}
+    values = values | {name: asked[name] for name in INPUTS if name in asked and name != "seed"}
     if "prompt" not in values:
         raise InvalidRequest(
             "prompt: variation 'custom' needs one"
             if asked.get("variation") == CUSTOM
             else "prompt: give a prompt or a variation"
         )
-    tensors = (_ENCODERS[name](name, value) for name, value in values.items())
     parameters: dict[str, str | bool] = {}
     if "session_id" in asked:
         parameters["session_id"] = _text("session_id", asked["session_id"])
     if asked.get("metadata", True) is False:
         parameters["metadata"] = False
     return Edit(
-        tensors=tuple(tensor for tensor in tensors if tensor is not None),
+        values={name: _value(INPUTS[name], value) for name, value in values.items()},
         variation=asked.get("variation"),
         seed=_whole("seed", asked["seed"], 63) if "seed" in asked else None,
         priority=_priority(asked.get("priority", 0)),
@@ -270,7 +221,7 @@ def _region(asked: Mapping[str, Any]) -> Region | None:
     if not given:
         return None
     region = Region(given.get("start", 0.0), given.get("end"))
-    region.check()
+    region.check(shortest=0.0)  # the server's limit is another matter
     return region
 
 
@@ -282,12 +233,8 @@ def _from_preset(variation: object, asked: Mapping[str, Any], presets: Presets) 
     if asked.get("solver", preset.solver) != preset.solver:
         # Steps, R, K and lambda belong to the preset's solver: another one has its own defaults.
         return values
-    values |= {"solver": preset.solver, "steps": preset.steps}
-    own = {
-        "regularize_iters": preset.regularize_iters,
-        "keep_last_k_iters": preset.keep_last_k_iters,
-        "lambda_kl": preset.lambda_kl,
-    }
+    values["solver"] = preset.solver
+    own = {name: getattr(preset, name) for name in SOLVER_BOUND}
     if "regularize_iters" in asked:
         del own["keep_last_k_iters"]  # K is at most R: the preset's K belongs to the preset's R
     return values | {name: value for name, value in own.items() if value is not None}
@@ -349,69 +296,48 @@ def _whole(name: str, value: object, bits: int) -> int:
     return number
 
 
+def _value(row: Parameter, value: object) -> Any:
+    """A value of the type that its input has. Raises InvalidRequest."""
+    if row.kind == "switch":
+        if not isinstance(value, bool):
+            raise InvalidRequest(f"{row.name}: must be True or False, not {shown(value)}")
+        return value
+    if row.kind == "whole":
+        return _whole(row.name, value, 31)
+    if row.kind == "number":
+        return _real(row.name, value)
+    if _is_word(row) and not (isinstance(value, str) and value in row.choices):
+        return _level(row.name, value)
+    return _text(row.name, value)
+
+
+def _is_word(row: Parameter) -> bool:
+    """Whether its values are true and false, or words beside numbers."""
+    return row.kind == "switch" or (row.kind == "text" and bool(row.choices))
+
+
+def _level(name: str, value: object) -> str:
+    """A number of LUFS as it is sent."""
+    try:
+        level = _real(name, float(value) if isinstance(value, str) else value)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{name}: must be 'source', 'none' or a number of LUFS such as -14, not {shown(value)}"
+        ) from error
+    return f"{level:.9g}"
+
+
+def _tensor(row: Parameter, value: Any) -> Tensor:
+    if row.wire == "BYTES":
+        return _bytes_tensor(row.name, value.encode() if isinstance(value, str) else value)
+    with np.errstate(over="ignore"):  # too large becomes infinite, which the server refuses
+        return Tensor(row.name, row.wire, np.array([[value]]).astype(_DTYPES[row.wire]))
+
+
 def _bytes_tensor(name: str, value: bytes) -> Tensor:
     values = np.empty((1, 1), dtype=np.object_)
     values[0, 0] = value
     return Tensor(name, "BYTES", values)
-
-
-def _text_tensor(name: str, value: object) -> Tensor:
-    return _bytes_tensor(name, _text(name, value).encode())
-
-
-def _real_tensor(name: str, value: object) -> Tensor:
-    with np.errstate(over="ignore"):  # too large becomes infinite, which the server refuses
-        return Tensor(name, "FP32", np.array([[_real(name, value)]]).astype(np.float32))
-
-
-def _whole_tensor(name: str, value: object) -> Tensor:
-    return Tensor(name, "INT32", np.array([[_whole(name, value, 31)]], dtype=np.int32))
-
-
-def _loop_tensor(name: str, value: object) -> Tensor | None:
-    if not isinstance(value, bool):
-        raise InvalidRequest(f"{name}: must be True or False, not {shown(value)}")
-    return Tensor(name, "BOOL", np.array([[True]])) if value else None
-
-
-def _loudness_tensor(name: str, value: object) -> Tensor | None:
-    if value == "none":
-        return None
-    if value != "source":
-        try:
-            level = _real(name, float(value) if isinstance(value, str) else value)
-        except ValueError as error:
-            raise InvalidRequest(
-                f"{name}: must be 'source', 'none' or a number of LUFS such as -14, "
-                f"not {shown(value)}"
-            ) from error
-        value = f"{level:.9g}"
-    return _text_tensor(name, value)
-
-
-_EDIT = EditOptions.__annotations__.keys()
-_GENERATE = {"prompt"} | GenerateOptions.__annotations__.keys()
-
-# Input by input, how its value becomes a tensor; None: the server's default, which is not sent, so
-# that a server without the input serves as well. Audio, encoding and seed are added later.
-_ENCODERS: dict[str, Callable[[str, object], Tensor | None]] = {
-    "prompt": _text_tensor,
-    "source_prompt": _text_tensor,
-    "flowstep": _real_tensor,
-    "steps": _whole_tensor,
-    "solver": _text_tensor,
-    "guidance": _real_tensor,
-    "regularize_iters": _whole_tensor,
-    "keep_last_k_iters": _whole_tensor,
-    "lambda_kl": _real_tensor,
-    "format": _text_tensor,
-    "sample_rate": _whole_tensor,
-    "start": _real_tensor,
-    "end": _real_tensor,
-    "loop": _loop_tensor,
-    "loudness": _loudness_tensor,
-    "duration": _real_tensor,
-}
 
 
 def _as_bytes(values: Array) -> bytes:

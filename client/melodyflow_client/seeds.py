@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import OrderedDict
 
-SEEDS = 2**31  # seeds are 0 to SEEDS - 1
-
-
-def draw_seed() -> int:
-    """A random seed, 0 to 2^31 - 1."""
-    return secrets.randbelow(SEEDS)
+from .contract import SEEDS, draw_seed, new_seed
 
 
 class SeedMemory:
@@ -27,11 +21,11 @@ class SeedMemory:
         self._lock = threading.Lock()
 
     def choose(self, digest: str, seed: int | None = None, new_take: bool = False) -> int:
-        """The seed for the clip of this digest, remembered as its last; -1 counts as a new take."""
+        """The seed for the clip of this digest, remembered as its last."""
         with self._lock:
-            if seed is None or seed == -1:
-                known = None if new_take or seed == -1 else self._seeds.get(digest)
-                seed = draw_seed() if known is None else known
+            seed = new_seed(seed, new_take)
+            if seed is None:
+                seed = self._seeds.get(digest, draw_seed())
             if not 0 <= seed < SEEDS:
                 return seed  # the server refuses it: not a seed to come back to
             self._seeds[digest] = seed

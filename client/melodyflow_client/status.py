@@ -25,6 +25,7 @@ class Status:
     version: Triton's. checkpoint: its name where the metrics say it, else its folder as in the
         model's configuration.
     pending: edits in the queue; None where the metrics cannot be reached.
+    limits: what it accepts, by the names of its settings; None where it does not say.
     error: why the server could not be asked.
     """
 
@@ -35,14 +36,19 @@ class Status:
     version: str | None = None
     checkpoint: str | None = None
     pending: int | None = None
+    limits: Mapping[str, float] | None = None
     error: str | None = None
 
 
 def checkpoint_of(config: Mapping[str, Any]) -> str | None:
     """The checkpoint's folder in a model configuration (JSON form of ModelConfigResponse)."""
+    return parameters_of(config).get("checkpoint") or None
+
+
+def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings in a model configuration (JSON form of ModelConfigResponse)."""
     parameters = config.get("config", {}).get("parameters", {})
-    value = parameters.get("checkpoint", {}).get("string_value", "")
-    return str(value) or None
+    return {name: str(value.get("string_value", "")) for name, value in parameters.items()}
 
 
 def pending_of(metrics: str, model: str) -> int | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from .errors import InvalidRequest, MelodyFlowError, shown
 from .events import Result
 from .many import at_low_priority, check_concurrency
+from .options import EditOptions, SweepOptions
 from .presets import Presets
-from .protocol import Edit, EditOptions, SweepOptions, plan
+from .protocol import Edit, plan
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .contract import SEEDS
 from .errors import InvalidRequest, MelodyFlowError, shown
 from .events import Result
 from .many import at_low_priority, check_concurrency
+from .options import EditOptions
 from .presets import Presets
-from .protocol import Edit, EditOptions, plan
-from .seeds import SEEDS
+from .protocol import Edit, plan
 
 TAKES = 4
 
@@ -50,5 +51,5 @@ def plan_takes(count: int, concurrency: int, options: EditOptions, presets: Pres
 
 
 def take_seeds(first: int, count: int) -> list[int]:
-    """The seeds of so many takes: the first one and those that follow it, 0 after 2^31 - 1."""
+    """The seeds of so many takes: the first one and those that follow it, 0 after the last."""
     return [(first + take) % SEEDS for take in range(count)]

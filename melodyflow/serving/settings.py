@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from melodyflow.contract import MOST_SECONDS, Limits
+
 PREFIX = "MELODYFLOW_"
-MOST_SECONDS = 1e9  # of any time: what is above cannot be waited for, nor counted in samples
 NOT_NEGATIVE = (
     "threads",
     "max_frames",
@@ -24,8 +25,8 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings of one server. Their names in config.pbtxt are the fields'."""
+class Settings(Limits):
+    """Settings of one server, beside its limits. Their names in config.pbtxt are the fields'."""
 
     checkpoint: str = ""  # folder of a converted checkpoint
     verify: bool = False  # check the files' sha256 at load
@@ -37,13 +38,6 @@ class Settings:
     max_tokens: int = 0  # latent frames of one network call; 0: 1024 on a CPU, 12288 on a GPU
     cache_bytes: int = 256 * 2**20  # of inversions, posteriors and texts that edits share
     drain_seconds: float = 600.0  # how long edits in flight may go on when the model is unloaded
-    max_audio_bytes: int = 256 * 2**20
-    max_channels: int = 2
-    min_sample_rate: int = 8000
-    max_sample_rate: int = 192000
-    min_seconds: float = 0.1
-    max_seconds: float = 600.0  # 0: the checkpoint's window
-    max_prompt_characters: int = 1000
 
     def __post_init__(self) -> None:
         if not self.checkpoint:

@@ -156,7 +156,7 @@ BAD = {
     "duration and clip": (CLIP, {"duration": 2}, "duration: is for text-to-music"),
     "neither": (MUSIC, {"duration": None}, "audio: is missing; give a clip, or a duration"),
     "duration 0": (MUSIC, {"duration": 0}, "duration: 0"),
-    "too long": (MUSIC, {"duration": 601}, "duration: 601; at most 600 s"),
+    "too long": (MUSIC, {"duration": 601}, "duration: 601; 0.1 to 200 s"),
     "no prompt": (MUSIC, {"custom_prompt": None}, "prompt: "),
     "music with strength": (MUSIC, {"strength": 0.9}, "strength: "),
     "music with flowstep 0": (MUSIC, {"flowstep": 0}, "flowstep: "),

@@ -26,7 +26,7 @@ BLOCKS = [
 def folder(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like the checkout, where all blocks have been run in their order."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("examples", "tests", "melodyflow", "client", "presets.json"):
+    for name in ("examples", "tests", "melodyflow", "client", "contract"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "scripts").mkdir()
     # The real one first looks after the environment that this test runs in.

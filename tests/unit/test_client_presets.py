@@ -77,10 +77,10 @@ def test_the_33_names_of_the_legacy_contract() -> None:
 
 
 def test_shipped_file_is_valid_against_the_schema() -> None:
-    schema = json.loads((ROOT / "presets.schema.json").read_text())
+    schema = json.loads((ROOT / "contract/presets.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(
-        json.loads((ROOT / "presets.json").read_text())
+        json.loads((ROOT / "contract/presets.json").read_text())
     )
 
 
@@ -118,7 +118,7 @@ def test_shipped_file_is_valid_against_the_schema() -> None:
 def test_bad_files_are_refused_naming_the_field_as_the_schema_does(
     document: object, problem: str
 ) -> None:
-    schema = json.loads((ROOT / "presets.schema.json").read_text())
+    schema = json.loads((ROOT / "contract/presets.schema.json").read_text())
     assert not jsonschema.Draft202012Validator(schema).is_valid(document)
     assert problem in (find_problem(document) or "")
 
@@ -187,11 +187,11 @@ def test_wheel_carries_the_variations_and_no_torch(tmp_path: Path) -> None:
     subprocess.run([*pip, "-w", tmp_path, ROOT / "client"], check=True, timeout=120)
     [wheel] = tmp_path.glob("melodyflow_client-*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        shipped = archive.read("melodyflow_client/presets.json")
+        shipped = archive.read("melodyflow_client/contract/presets.json")
         names = archive.namelist()
         metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt")))
-    assert shipped == (ROOT / "presets.json").read_bytes()
+    assert shipped == (ROOT / "contract/presets.json").read_bytes()
     assert "melodyflow_client/py.typed" in names
     assert b"melodyflow = melodyflow_client.cli:main" in entry_points
     assert "torch" not in metadata.split("\n\n")[0]

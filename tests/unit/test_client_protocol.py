@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, strategies
 
-from melodyflow.serving.request import INPUTS, PARAMETERS
+from melodyflow.contract import DEFAULT_LIMITS, INPUTS, REQUEST
 from melodyflow_client import (
     Cancelled,
     DeadlineExceeded,
@@ -37,7 +37,9 @@ PRESETS = load_presets()
 
 
 def planned(**options: Any) -> Edit:
-    return plan(options, PRESETS)  # type: ignore[arg-type]  # also what is none of them
+    edit = plan(options, PRESETS)  # type: ignore[arg-type]  # also what is none of them
+    edit.check(DEFAULT_LIMITS)
+    return edit
 
 
 def generated(prompt: str | None = None, **options: Any) -> Edit:
@@ -270,7 +272,7 @@ def test_strength_is_one_minus_flowstep_exactly(flowstep: float) -> None:
         ({"prompt": "x", "end": float("nan")}, "end: must be a number of seconds"),
         ({"prompt": "x", "end": float("inf")}, "end: must be a number of seconds"),
         ({"prompt": "x", "start": "2"}, "start: must be a number"),
-        ({"prompt": "x", "start": 6, "end": 2}, "start: 6 must be at least 0.1 s before the end"),
+        ({"prompt": "x", "start": 6, "end": 2}, "start: 6 must be before the end, 2 s"),
         ({"prompt": "x", "start": 2, "end": 2.05}, "start: 2 must be at least 0.1 s before the"),
         ({"prompt": "x", "end": 0.05}, "start: 0 must be at least 0.1 s before the end, 0.05 s"),
         ({"prompt": "x", "start": 2, "loop": True}, "loop: is for the whole clip"),
@@ -524,7 +526,7 @@ def test_texts_of_servers_that_send_no_code(text: str, kind: type[Exception], st
 
 
 def test_every_input_and_parameter_is_known_by_its_name() -> None:
-    for name in (*INPUTS, *PARAMETERS):
+    for name in (*INPUTS, *REQUEST):
         allowed = "a number of seconds above 0"
         assert isinstance(from_text(f"{name}: 'value'; {allowed}"), InvalidRequest)
 

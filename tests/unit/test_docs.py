@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from melodyflow.contract import INPUTS, REQUEST, TRITONS_OWN
 from melodyflow.serving.metrics import OUTCOMES, Metrics
-from melodyflow.serving.request import INPUTS, PARAMETERS, TRITONS_OWN
 from melodyflow.serving.settings import PREFIX, Settings
 from melodyflow_client import EditOptions, GenerateOptions
 
@@ -64,9 +64,9 @@ def test_the_contract_has_the_models_tensors(title: str, kind: str) -> None:
 
 
 def test_the_contract_has_the_inputs_and_parameters_that_are_read() -> None:
-    assert tuple(row[0] for row in rows(section(CONTRACT, "Inputs"))) == INPUTS
+    assert tuple(row[0] for row in rows(section(CONTRACT, "Inputs"))) == tuple(INPUTS)
     parameters = section(CONTRACT, "Parameters")
-    assert tuple(row[0] for row in rows(parameters)) == PARAMETERS
+    assert tuple(row[0] for row in rows(parameters)) == REQUEST
     assert re.findall(r"^- `(\w+)`", parameters, re.MULTILINE) == ["id", "priority", "timeout"]
     assert set(TRITONS_OWN) == {"id", "priority", "timeout"}
 
@@ -135,7 +135,7 @@ def test_the_readme_has_every_option_of_an_edit() -> None:
         names = re.findall(r"\w+", row[0])
         written |= dict(zip(names, re.findall(r"[\w-]+", row[1]), strict=True))
     assert written.keys() == options.keys()
-    assert INPUTS[2:-1] == tuple(name for name in INPUTS if name in options)
+    assert [*INPUTS][2:-1] == [name for name in INPUTS if name in options]
     for name, option in written.items():
         value = [] if name in ("new_take", "metadata", "loop") else ["1"]
         generate = ["generate", "--duration", "1"]

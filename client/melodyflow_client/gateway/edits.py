@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from ..aio import AsyncMelodyFlowClient
 from ..audio import Clip, load
+from ..contract import DEFAULT_LIMITS, OPTIONS, new_seed
+from ..errors import InvalidRequest
 from ..events import Progress, Result
 from ..protocol import Edit, plan, plan_generation
 from .metrics import Metrics
 from .problems import Problem, outcome_of, problem_of
 from .reading import Asked
-from .sessions import SessionKey, SessionStore, wanted_seed
+from .sessions import SessionKey, SessionStore
 from .ticking import ticking
 from .triton import Triton
 
@@ -86,36 +89,40 @@ class Edits:
         key: the session whose seeds count; None: of none.
         """
         fields = asked.fields
-        new_take = bool(fields.new_take)
         clip = None
         try:
-            if new_take and fields.seed is not None and fields.seed >= 0:
-                raise Problem(400, "new_take: draws a new seed; give it or a seed, not both")
             # Before the audio is looked at: it costs nothing.
             edit = self._plan(asked)
             log.debug("edit", extra={"variation": edit.variation, "prompt": fields.custom_prompt})
+            limits = await self.limits()
             if asked.audio is not None:
-                clip = await asyncio.to_thread(load, asked.audio, max_seconds=self._max_seconds)
-                if edit.region is not None:
-                    edit.region.check(clip.samples / clip.sample_rate)
+                longest = limits.get("max_seconds", DEFAULT_LIMITS["max_seconds"])
+                clip = await asyncio.to_thread(load, asked.audio, max_seconds=longest)
+            _check(edit, clip, limits)
         except Exception as error:
             raise problem_of(error) from error
         if key is None or clip is None:  # a session keeps the seeds of clips
-            seed = wanted_seed(fields.seed, True)
+            seed = new_seed(fields.seed, True)
             assert seed is not None
         else:
+            new_take = bool(fields.new_take)
             seed = await self._sessions.seed(key, clip.digest, fields.seed, new_take)
         if key is not None:
             edit = replace(edit, parameters={**edit.parameters, "session_id": key.name})
         return Prepared(clip, replace(edit, seed=seed), seed, asked)
+
+    async def limits(self) -> dict[str, float]:
+        """What is accepted here, as far as it is known: the server's limits, and this gateway's."""
+        known = dict((await self._triton.status()).limits or {})
+        if "max_seconds" in known or math.isfinite(self._max_seconds):
+            known["max_seconds"] = min(known.get("max_seconds", math.inf), self._max_seconds)
+        return known
 
     def _plan(self, asked: Asked) -> Edit:
         fields = asked.fields
         timeout = min(fields.timeout_s or self._edit_seconds, self._edit_seconds)
         if asked.duration is None:
             return plan({**fields.options(), "timeout": timeout}, self._client.presets)
-        if asked.duration > self._max_seconds:
-            raise Problem(400, f"duration: {asked.duration:g}; at most {self._max_seconds:g} s")
         options = fields.music_options(asked.duration)
         return plan_generation(
             fields.custom_prompt, {**options, "timeout": timeout}, self._client.presets
@@ -178,7 +185,7 @@ class Edits:
 
     def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
         position = self._line.index(ticket)
-        seconds = self._triton.estimate(prepared.asked, position + len(self._working))
+        seconds = self._triton.estimate(prepared.edit, position + len(self._working))
         return Waiting(position, len(self._line), seconds, warming)
 
     def _wait(self, ticket: object) -> None:
@@ -202,3 +209,13 @@ class Edits:
     def _count(self) -> None:
         self._metrics.waiting.set(len(self._line))
         self._metrics.running.set(len(self._working))
+
+
+def _check(edit: Edit, clip: Clip | None, limits: Mapping[str, float]) -> None:
+    """Refuses what the limits forbid, by the field's name."""
+    try:
+        edit.check(limits, math.inf if clip is None else clip.samples / clip.sample_rate)
+    except InvalidRequest as error:
+        name, _, rest = error.message.partition(": ")
+        field = OPTIONS[name].field_name if name in OPTIONS else name
+        raise Problem(400, f"{field}: {rest}") from error

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..contract import DEFAULT_LIMITS, OPTIONS, default_of
+
 # A fifth of a second of silence, 44.1 kHz, mono: a whole FLAC file in base64.
 SOUND = (
     "ZkxhQwAAACIQABAAAAALAAANCsRA8AAAInSILHAppQl3abhb0Xb1dSaEhAAAKCAAAAByZWZlcmVuY2UgbGliRkxBQyAx"
     "LjQuMyAyMDIzMDYyMwAAAAD/+MkIAJUAAAAhvf/4yQgBkgAAAE3F//h5CAICc8MAAACfEg=="
 )
 
-_EDIT = {"variation": "strings_quartet", "flowstep": 0.12, "session_id": "test_session"}
+_EDIT = {
+    "variation": "strings_quartet",
+    "flowstep": default_of("flowstep"),
+    "session_id": "test_session",
+}
 
 # By the name of the model, of JSON bodies and answers.
 OF_MODEL: dict[str, dict[str, Any]] = {
@@ -23,11 +29,18 @@ OF_MODEL: dict[str, dict[str, Any]] = {
         "variations": {
             "celtic": {
                 "prompt": "Celtic folk with harp and tin whistle, for a journey on foot.",
-                "flowstep": 0.12,
-                "steps": 25,
+                "flowstep": default_of("flowstep"),
+                "steps": default_of("steps"),
                 "category": "acoustic",
             }
         }
+    },
+    "LimitsAnswer": {
+        "limits": dict(DEFAULT_LIMITS),
+        "fields": {
+            row.field_name: dict(zip(("lowest", "highest"), row.bounds(), strict=True))
+            for row in OPTIONS.values()
+        },
     },
     "Health": {
         "status": "healthy",

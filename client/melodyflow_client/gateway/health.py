@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from .. import __version__
-from .models import Health, Queue
+from ..contract import LIMIT_NAMES, OPTIONS
+from .models import Health, LimitsAnswer, Queue, Range
 from .openapi import errors
 from .state import Owner, Shared
 
@@ -47,6 +48,22 @@ async def health(gateway: Shared) -> Response:
     )
     headers = {} if error is None else {"Retry-After": "5"}
     return JSONResponse(answer.model_dump(), 200 if error is None else 503, headers)
+
+
+@router.get(
+    "/limits",
+    summary="What is accepted",
+    description="The limits that the server tells, about a second old at most.",
+    response_model=LimitsAnswer,
+    responses=errors(401),
+)
+async def limits(gateway: Shared, owner: Owner) -> LimitsAnswer:
+    known = await gateway.edits.limits()
+    bounds = {row.field_name: row.bounds(known) for row in OPTIONS.values()}
+    return LimitsAnswer(
+        limits={name: known.get(name) for name in LIMIT_NAMES},
+        fields={name: Range(lowest=low, highest=high) for name, (low, high) in bounds.items()},
+    )
 
 
 _METRICS_ANSWER: dict[int | str, dict[str, Any]] = {

@@ -7,14 +7,14 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from ..seeds import draw_seed
+from ..seeds import SeedMemory
 from .problems import RETRY_SECONDS, Problem
-from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey, wanted_seed
+from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 
 
 @dataclass
 class _Session:
-    seeds: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    seeds: SeedMemory = field(default_factory=lambda: SeedMemory(SEEDS_KEPT))
     state: JobState | None = None
     original: bytes | None = None
     result: bytes | None = None
@@ -40,15 +40,7 @@ class MemorySessions:
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
-        seeds = self._session(key).seeds
-        chosen = wanted_seed(seed, new_take)
-        if chosen is None:
-            chosen = seeds.get(clip)
-        seeds[clip] = draw_seed() if chosen is None else chosen
-        seeds.move_to_end(clip)
-        while len(seeds) > SEEDS_KEPT:
-            seeds.popitem(last=False)
-        return seeds[clip]
+        return self._session(key).seeds.choose(clip, seed, new_take)
 
     async def begin(self, key: SessionKey, state: JobState) -> None:
         session = self._session(key)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
-from ..protocol import EditOptions, GenerateOptions
+from ..contract import DEFAULT_LIMITS, OPTIONS, Parameter, default_of
+from ..options import EditOptions, GenerateOptions
+from ..presets import CUSTOM
 
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"
@@ -26,113 +35,46 @@ SourceAudio = Annotated[
         "Needed unless there is a `duration`."
     ),
 ]
-# The client and the server check it, and say what is allowed.
-Loudness = Annotated[
-    float | str,
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["none", "source"]},
-                {"type": "number", "minimum": -70, "maximum": 0},
-            ]
-        }
-    ),
-]
-_SWITCHES = ("new_take", "loop")  # where a truth value is expected
 
 
-class EditFields(BaseModel):
+def _fields(scope: Literal["edit", "music"]) -> Any:
+    """A model with the contract's options for edits, or those for text-to-music alone."""
+    rows = [row for row in OPTIONS.values() if row.is_for("edit") == (scope == "edit")]
+    return create_model("Fields", **{row.field_name: _field(row) for row in rows})
+
+
+def _field(row: Parameter) -> Any:
+    """The type of an option, with what does not depend on the server's limits: those are looked up
+    with each edit. All are optional."""
+    text = f"{row.meaning()}. Default: {row.client_default or row.default_text}."
+    field: dict[str, Any] = {"description": text[0].upper() + text[1:].format(**DEFAULT_LIMITS)}
+    if row.example is not None:
+        field["examples"] = [row.example]
+    if row.name == "session_id":
+        return SessionId | None, Field(None, description=field["description"])
+    if row.name == "variation":
+        field["max_length"] = 200
+    if row.kind == "choice":
+        return Literal[tuple(row.choices)] | None, Field(None, **field)
+    if row.choices:  # the client and the server check it, and say what is allowed
+        low, high = row.bounds()
+        numbers = {"type": "number", "minimum": low, "maximum": high}
+        schema = WithJsonSchema({"anyOf": [{"enum": list(row.choices)}, numbers]})
+        return Annotated[float | str, schema] | None, Field(None, **field)
+    if row.kind != "text":
+        low, high = (None if isinstance(end, str) else end for end in (row.lowest, row.highest))
+        field |= {"gt" if row.above else "ge": low, "lt" if row.below else "le": high}
+    types = {"switch": bool, "whole": int, "number": float}
+    return types.get(row.kind, str) | None, Field(None, **field)
+
+
+_SWITCHES = {row.field_name for row in OPTIONS.values() if row.kind == "switch"}
+
+
+class EditFields(_fields("edit")):  # type: ignore[misc]  # made from the contract's table
     """What an edit can be asked for. Blank and null count as left out."""
 
     model_config = ConfigDict(allow_inf_nan=False)
-
-    variation: Annotated[
-        str | None,
-        Field(
-            max_length=200,
-            description="A name of GET /variations, or `custom` with `custom_prompt`.",
-            examples=["strings_quartet"],
-        ),
-    ] = None
-    custom_prompt: Annotated[
-        str | None,
-        Field(
-            max_length=1000,
-            description="What it should become, 1 to 1000 characters; replaces the variation's "
-            "own prompt.",
-            examples=["808 bass"],
-        ),
-    ] = None
-    flowstep: Annotated[
-        float | None,
-        Field(ge=0, lt=1, description="0 = most change, towards 1 = the source is kept."),
-    ] = None
-    strength: Annotated[
-        float | None,
-        Field(gt=0, le=1, description="1 - flowstep: 1 = most change. Give one of the two."),
-    ] = None
-    solver: Annotated[
-        Literal["euler", "midpoint"] | None,
-        Field(description="Another solver than the variation's has its own number of steps."),
-    ] = None
-    steps: Annotated[int | None, Field(ge=1, le=128, description="Solver steps.")] = None
-    guidance: Annotated[
-        float | None, Field(ge=0, le=10, description="How strongly the prompt is followed.")
-    ] = None
-    seed: Annotated[
-        int | None,
-        Field(
-            ge=-1,
-            le=2**31 - 1,
-            description="Left out: the last one of this session and clip, else a random one. "
-            "-1: a random one.",
-        ),
-    ] = None
-    new_take: Annotated[bool | None, Field(description="Draws a new seed.")] = None
-    session_id: Annotated[
-        SessionId | None,
-        Field(description="1 to 128 of A-Z, a-z, 0-9 and _.:@+=~-; generated where left out."),
-    ] = None
-    start: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="Seconds: edit from here on only, every sample before it stays.",
-            examples=[2.5],
-        ),
-    ] = None
-    end: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            description="Seconds: edit up to here only; at least 0.1 s after `start`.",
-            examples=[5],
-        ),
-    ] = None
-    loop: Annotated[
-        bool | None,
-        Field(description="The clip is a loop, and so is the result; not with a region."),
-    ] = None
-    loudness: Annotated[
-        Loudness | None,
-        Field(
-            description="Of the result: `none` (as the model makes it), `source` (as loud as the "
-            "clip) or a number of LUFS, no further than to a peak of -1 dBTP. Default: none.",
-            examples=["source", -14],
-        ),
-    ] = None
-    format: Annotated[
-        Literal["wav", "wav24", "wav32f", "flac"] | None,
-        Field(description="Of the result; 16, 24, float 32 and 24 bit. Default: wav."),
-    ] = None
-    priority: Annotated[
-        int | None,
-        Field(ge=1, le=3, description="1 overtakes 2 in the queue, 2 overtakes 3. Default: 2."),
-    ] = None
-    timeout_s: Annotated[
-        float | None,
-        Field(gt=0, description="Seconds for all of it; the gateway's own bound is the most."),
-    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -153,46 +95,32 @@ class EditFields(BaseModel):
         }
 
     def options(self) -> EditOptions:
-        """The same for the client; audio, seed and session are dealt with elsewhere."""
-        return {
-            "variation": self.variation or ("custom" if self.custom_prompt else None),
-            "prompt": self.custom_prompt,
-            "flowstep": self.flowstep,
-            "strength": self.strength,
-            "solver": self.solver,
-            "steps": self.steps,
-            "guidance": self.guidance,
-            "start": self.start,
-            "end": self.end,
-            "loop": bool(self.loop),
-            # Who does not know the field hears what the old service's clients have always heard.
-            "loudness": "none" if self.loudness is None else self.loudness,
-            "format": self.format,
-            "priority": self.priority,
+        """The same for the client; session and timeout are dealt with elsewhere."""
+        given = {
+            row.name: getattr(self, row.field_name, None)
+            for row in OPTIONS.values()
+            if row.is_for("edit") and row.name not in ("session_id", "timeout")
         }
+        given["variation"] = self.variation or (CUSTOM if self.custom_prompt else None)
+        # Who does not know the field hears what the old service's clients have always heard.
+        given["loudness"] = default_of("loudness") if self.loudness is None else self.loudness
+        return cast(
+            EditOptions, {name: value for name, value in given.items() if value is not None}
+        )
 
     def music_options(self, duration: float) -> GenerateOptions:
         """The same for text-to-music, which refuses what is about a clip; the prompt is apart."""
-        asked = {**self.options(), "prompt": None, "duration": duration}
+        asked = {**self.options(), "duration": duration}
         given = {
-            name: value for name, value in asked.items() if value is not None and value is not False
+            name: value
+            for name, value in asked.items()
+            if value is not False and name not in ("prompt", "new_take")
         }
         return cast(GenerateOptions, given)
 
 
-class MusicFields(EditFields):
+class MusicFields(EditFields, _fields("music")):  # type: ignore[misc]  # as above
     """The same for an edit, or with a `duration` for music from the prompt alone."""
-
-    duration: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            description="Seconds of music to make from nothing but the prompt: text-to-music. "
-            "Instead of `audio`, and without what is about a clip (flowstep, strength, start, end, "
-            "loop).",
-            examples=[10],
-        ),
-    ] = None
 
 
 class StrictFields(MusicFields):
@@ -262,6 +190,21 @@ class Variations(BaseModel):
     """All of them, in order."""
 
     variations: dict[str, Variation]
+
+
+class Range(BaseModel):
+    """Of a number, or of a text's length; null: not bounded, or by a limit that is not known."""
+
+    lowest: float | None
+    highest: float | None
+
+
+class LimitsAnswer(BaseModel):
+    """What is accepted: the limits by the names of the server's settings, and the ranges of the
+    fields under them."""
+
+    limits: dict[str, float | None] = Field(description="null: the server does not say")
+    fields: dict[str, Range]
 
 
 class Checkpoint(BaseModel):

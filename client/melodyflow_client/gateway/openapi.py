@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from ..contract import SEEDS
 from . import examples
 from .models import EditFields, ErrorBody
 
@@ -91,6 +92,6 @@ def complete(api: FastAPI) -> None:
 SEED_HEADER_DOC = {
     "X-Melodyflow-Seed": {
         "description": "The seed that was used.",
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+        "schema": {"type": "integer", "minimum": 0, "maximum": SEEDS - 1},
     }
 }

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from ..contract import exclusion
 from .models import EditFields
 from .problems import Problem
 
@@ -97,8 +98,9 @@ def _asked(fields: EditFields, audio: bytes | None) -> Asked:
     duration: float | None = getattr(fields, "duration", None)
     if audio is None and duration is None:
         raise Problem(400, "audio: is missing; give a clip, or a duration for text-to-music")
-    if audio is not None and duration is not None:
-        raise Problem(400, "duration: is for text-to-music; an edit is as long as its clip")
+    refused = exclusion({"audio": audio, "duration": duration})
+    if refused is not None:
+        raise Problem(400, f"{refused.name}: {refused.because}")
     return Asked(fields, audio, duration)
 
 

@@ -17,9 +17,9 @@ from typing import Any, TypeVar, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ..seeds import draw_seed
+from ..contract import draw_seed, new_seed
 from .problems import RETRY_SECONDS, Problem
-from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey, wanted_seed
+from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class RedisSessions:
         self._seconds = math.ceil(seconds)
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
-        chosen = wanted_seed(seed, new_take)
+        chosen = new_seed(seed, new_take)
         arguments = (clip, draw_seed(), "" if chosen is None else chosen, self._seconds, SEEDS_KEPT)
         return int(await self._run(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
 

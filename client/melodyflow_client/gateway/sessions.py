@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from ..seeds import SEEDS, draw_seed
-
 SEEDS_KEPT = 256  # clips of one session whose seed is known
 # Nobody has asked after a polled job for so long: its client is gone.
 POLL_SECONDS = 60.0
@@ -77,8 +75,7 @@ class SessionStore(Protocol):
     """Where sessions are kept. Raises Problem: 503 where it is full or gone."""
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
-        """The seed for a clip (its digest), kept as its last: the one asked for; else, unless a
-        new take or -1 is, the clip's last; else a random one."""
+        """The seed for a clip (its digest), kept as its last: as contract.new_seed says."""
 
     async def begin(self, key: SessionKey, state: JobState) -> None:
         """A job begins, takes the place of the one before, and its result is forgotten."""
@@ -112,10 +109,3 @@ class SessionStore(Protocol):
 
     async def close(self) -> None:
         """Lets go of connections."""
-
-
-def wanted_seed(seed: int | None, new_take: bool) -> int | None:
-    """The seed that replaces a clip's last one, -1 as a new take; None: the last one stays."""
-    if seed is not None and seed >= 0:
-        return seed % SEEDS
-    return draw_seed() if new_take or seed == -1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Settings:
     hosts: str = ""  # names beside loopback's that a request's Host may have
     origins: str = ""  # origins of other sites that may use the gateway (CORS)
     max_body_bytes: int = 64 * 2**20  # of a request's body and of a Socket.IO message
-    max_seconds: float = 600.0  # of a clip, once decoded
+    max_seconds: float = math.inf  # of a clip, once decoded; inf: the server's limit alone
     edit_seconds: float = 600.0  # longest time for one edit, its wait in the queue included
     edits_per_minute: int = 120  # of one token
     concurrent_edits: int = 32  # of one token
@@ -66,7 +67,9 @@ class Settings:
         ):
             if getattr(self, name) < 1:
                 raise InvalidRequest(f"{name}: {getattr(self, name)}; at least 1")
-        for name in ("max_seconds", "edit_seconds", "session_seconds"):
+        if not self.max_seconds > 0:
+            raise InvalidRequest(f"max_seconds: {self.max_seconds}; a number above 0")
+        for name in ("edit_seconds", "session_seconds"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InvalidRequest(f"{name}: {getattr(self, name)}; a number above 0")
         if self.log_level not in _LOG_LEVELS:

@@ -6,10 +6,10 @@ import asyncio
 import time
 
 from ..aio import AsyncMelodyFlowClient
-from ..presets import SOLVER_STEPS, Presets
+from ..contract import complete, evaluations
+from ..protocol import Edit
 from ..status import Status, read_metrics, samples
 from .models import Checkpoint, Resources
-from .reading import Asked
 
 # An answer is not asked for again so soon: when a client wants to know, and for an estimate.
 _FRESH_SECONDS, _ROUGHLY_FRESH_SECONDS = 1.0, 3.0
@@ -81,7 +81,7 @@ class Triton:
             gpu_memory_total=None if gpu_total is None else int(gpu_total),
         )
 
-    def estimate(self, asked: Asked, ahead: int) -> float | None:
+    def estimate(self, edit: Edit, ahead: int) -> float | None:
         """About how many seconds an edit takes that has `ahead` others before it.
 
         From the mean time of a network call so far, whatever its size; None where not known yet.
@@ -92,24 +92,15 @@ class Triton:
         if not calls or seconds is None:
             return None
         rounds = 1 + ahead // (self._value("melodyflow_slots") or 1)
-        return round(rounds * seconds / calls * _evaluations(asked, self._client.presets), 1)
+        return round(rounds * seconds / calls * _evaluations(edit), 1)
 
     def _value(self, name: str) -> float | None:
         values = [value for _, value in samples(self._metrics, name)]
         return sum(values) if values else None
 
 
-def _evaluations(asked: Asked, presets: Presets) -> int:
-    """Network calls of an edit: steps * (R + 1), or 2 * steps without regularisation; of
-    text-to-music: steps."""
-    fields = asked.fields
-    if asked.duration is not None:
-        return fields.steps or SOLVER_STEPS[fields.solver or "midpoint"]
-    preset = presets.get(fields.variation or "")
-    solver = fields.solver or (preset.solver if preset else "euler")
-    own = preset if preset and preset.solver == solver else None
-    steps = fields.steps or (own.steps if own else SOLVER_STEPS[solver])
-    iterations = own.regularize_iters if own else None
-    if iterations is None:
-        iterations = 2 if solver == "euler" else 0
-    return steps * (iterations + 1) if iterations else 2 * steps
+def _evaluations(edit: Edit) -> int:
+    """Network calls of an edit that nobody shares."""
+    values = complete(edit.values)
+    music = "duration" in values
+    return evaluations(values["steps"], values.get("regularize_iters", 0), music=music)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from melodyflow.contract import INPUTS, OUTPUTS
 from melodyflow.engine import Code, EditError
 from melodyflow.model.checkpoint import CheckpointError
 from melodyflow.serving.instance import read_instance
-from melodyflow.serving.request import INPUTS, invalid, request_parameters
+from melodyflow.serving.request import invalid, request_parameters
 from melodyflow.serving.service import Service
 from melodyflow.serving.settings import SettingsError, read_settings
 
@@ -26,16 +27,6 @@ CODES = {
     Code.INTERNAL: ("INTERNAL", "INTERNAL"),
 }
 DTYPES = {"FP32": np.float32, "INT32": np.int32, "INT64": np.int64, "BYTES": np.object_}
-OUTPUTS = {
-    "progress": "FP32",
-    "stage": "BYTES",
-    "step": "INT32",
-    "audio": "BYTES",
-    "sample_rate": "INT32",
-    "seed": "INT64",
-    "gain_db": "FP32",
-    "info": "BYTES",
-}
 
 
 class TritonPythonModel:
@@ -116,7 +107,7 @@ def tensor(name: str, value: Any) -> Any:
     """An output tensor, with the batch dimension that is always 1."""
     values = value if isinstance(value, tuple) else (value,)
     values = [v.encode() if isinstance(v, str) else v for v in values]
-    return pb_utils.Tensor(name, np.array([values], dtype=DTYPES[OUTPUTS[name]]))
+    return pb_utils.Tensor(name, np.array([values], dtype=DTYPES[OUTPUTS[name].wire]))
 
 
 class TritonLog(logging.Handler):

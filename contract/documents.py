@@ -1,0 +1,262 @@
+"""scripts/contract: writes what is made of the contract in this checkout. Not in the wheels."""
+
+import argparse
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .limits import DEFAULT_LIMITS
+from .parameters import (
+    INPUTS,
+    OPTIONS,
+    OUTPUTS,
+    PARAMETERS,
+    PRESET_SETTINGS,
+    REQUEST,
+    Output,
+    Parameter,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = "model_repository/melodyflow/config.pbtxt"
+SCHEMA = "contract/presets.schema.json"
+CLIENT_OPTIONS = "client/melodyflow_client/options.py"
+
+
+def main(arguments: list[str]) -> int:
+    """Writes what does not follow the contract; with --check it is named, and the exit code 1."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/contract",
+        description="Writes the tables of the documents, config.pbtxt's tensors, the schema of "
+        "variations and the client's typed options, as contract/ says.",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
+    check = parser.parse_args(arguments).check
+    stale = {
+        name: text
+        for name, text in documents().items()
+        if not (ROOT / name).exists() or (ROOT / name).read_text() != text
+    }
+    for name, text in stale.items():
+        if check:
+            print(f"{name}: does not follow contract/; run scripts/contract")
+        else:
+            (ROOT / name).write_text(text)
+            print(f"wrote {name}")
+    return 1 if check and stale else 0
+
+
+def documents() -> dict[str, str]:
+    """All that is made of the contract, by file."""
+    tables = {
+        "docs/contract.md": [
+            ("inputs", inputs_table()),
+            ("request", request_table()),
+            ("outputs", outputs_table()),
+            ("edits alone", edits_alone()),
+        ],
+        "docs/gateway.md": [("fields", fields_table())],
+        "README.md": [("options", options_table())],
+    }
+    made = {CONFIG: config(), SCHEMA: schema(), CLIENT_OPTIONS: client_options()}
+    for name, parts in tables.items():
+        made[name] = (ROOT / name).read_text()
+        for part, table in parts:
+            made[name] = put(made[name], f"<!-- contract: {part} -->", "<!-- end -->", table)
+    return made
+
+
+def put(text: str, begin: str, end: str, lines: str) -> str:
+    """`text` with other lines between two that are there."""
+    pattern = rf"^({re.escape(begin)}\n).*?^({re.escape(end)})$"
+    made, count = re.subn(
+        pattern,
+        lambda found: f"{found[1]}{lines}{found[2]}",
+        text,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    if count != 1:
+        raise SystemExit(f"{begin!r} and {end!r} after it: {count} times, not once")
+    return made
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def lines_of(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [" | ".join(row) for row in [head, *rows]]
+    lines = [f"| {line} |" for line in lines]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], ""])
+
+
+def meaning(row: Parameter, page: str, note: str = "") -> str:
+    """What a parameter does, what is allowed, and a link to where `page` tells more."""
+    more = f"[more]({page}#{row.section})" if row.section else ""
+    return "; ".join(word for word in (row.meaning(), note, more) if word).format(**DEFAULT_LIMITS)
+
+
+def inputs_table() -> str:
+    rows = (
+        (f"`{row.name}`", row.wire, "[1,1]", meaning(row, "", row.note), row.default_text)
+        for row in INPUTS.values()
+    )
+    return lines_of(("name", "type", "shape", "meaning and range", "default"), rows)
+
+
+def request_table() -> str:
+    chosen = (PARAMETERS[name] for name in REQUEST)
+    rows = ((f"`{row.name}`", row.sentence, row.default_text) for row in chosen)
+    return lines_of(("name", "meaning", "default"), rows)
+
+
+def outputs_table() -> str:
+    def cells(row: Output) -> tuple[str, ...]:
+        where = "result" if row.last else "all"
+        return f"`{row.name}`", row.wire, f"[1,{row.size}]", row.sentence, where
+
+    return lines_of(("name", "type", "shape", "meaning", "in"), map(cells, OUTPUTS.values()))
+
+
+def edits_alone() -> str:
+    """The inputs that text-to-music refuses, beside audio."""
+    names = [row.name for row in INPUTS.values() if row.scope == "edit" and row.group]
+    return f"{', '.join(f'`{name}`' for name in names)}.\n"
+
+
+def options_table() -> str:
+    rows = (
+        (
+            f"`{row.name}`",
+            f"`{row.flag}`",
+            meaning(row, "docs/contract.md"),
+            row.client_default or row.default_text,
+        )
+        for row in OPTIONS.values()
+    )
+    return lines_of(("name", "command", "meaning and range", "default"), rows)
+
+
+def fields_table() -> str:
+    def cells(row: Parameter) -> tuple[str, ...]:
+        # Who asks for no loudness and no priority gets the server's, unlike from the clients.
+        own = row.name not in ("loudness", "priority") and row.client_default
+        return f"`{row.field_name}`", meaning(row, "contract.md"), own or row.default_text
+
+    return lines_of(("field", "meaning and range", "default"), map(cells, OPTIONS.values()))
+
+
+# --- config.pbtxt and the schema ------------------------------------------------------------------
+
+
+def config() -> str:
+    """config.pbtxt with the contract's tensors."""
+
+    def tensor(name: str, wire: str, size: int, more: str = "") -> str:
+        quoted, kind = f'"{name}"', "TYPE_" + ("STRING" if wire == "BYTES" else wire)
+        return f"  {{ name: {quoted:<19} data_type: {kind:<11} dims: [ {size} ]{more} }}"
+
+    inputs = [
+        tensor(row.name, row.wire, 1, "" if row.name == "prompt" else " optional: true")
+        for row in INPUTS.values()
+    ]
+    outputs = [tensor(row.name, row.wire, row.size) for row in OUTPUTS.values()]
+    text = (ROOT / CONFIG).read_text()
+    for kind, tensors in (("input", inputs), ("output", outputs)):
+        text = put(text, f"{kind} [", "]", ",\n".join(tensors) + "\n")
+    return text
+
+
+def schema() -> str:
+    """The schema of variations with the contract's settings and ranges."""
+    document = json.loads((ROOT / SCHEMA).read_text())
+    definitions = document["$defs"]
+    for name, row in PRESET_SETTINGS.items():
+        definitions[name] = {"description": row.sentence, **bounds(row)}
+    references = {name: {"$ref": f"#/$defs/{name}"} for name in PRESET_SETTINGS}
+    document["properties"]["defaults"]["properties"] = references
+    own = definitions["variation"]["properties"]
+    prompt = PARAMETERS["prompt"].bounds()
+    lengths = {"minLength": prompt[0], "maxLength": prompt[1]}
+    definitions["variation"]["properties"] = {
+        "category": own["category"],
+        "prompt": {"type": "string", **lengths},
+        **references,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def bounds(row: Parameter) -> dict[str, Any]:
+    """A number's or a choice's range as JSON Schema has it."""
+    if row.kind == "choice":
+        return {"enum": list(row.choices)}
+    low, high = row.bounds()
+    found: dict[str, Any] = {
+        "type": "integer" if row.kind == "whole" else "number",
+        "minimum": low,
+        "exclusiveMaximum" if row.below else "maximum": high,
+    }
+    return found if row.without is None else {**found, "not": {"const": row.without}}
+
+
+# --- the client's options -------------------------------------------------------------------------
+
+HEAD = '''"""What the client can be asked for, typed. Written by scripts/contract."""
+
+from typing import TypedDict
+'''
+
+
+def client_options() -> str:
+    """The options of an edit and of text-to-music as typed dictionaries."""
+    both = [row for row in OPTIONS.values() if row.scope == "both"]
+    targets = [row for row in OPTIONS.values() if row.group == "target"]
+    common = [row for row in both if row not in targets]
+    edits = [row for row in OPTIONS.values() if row.scope == "edit"]
+    music = [row for row in OPTIONS.values() if row.scope == "music"]
+    parts = [
+        HEAD,
+        typed("CommonOptions", "TypedDict", "What edits and text-to-music share.", common),
+        typed(
+            "SweepOptions",
+            "CommonOptions",
+            "Of each edit of a sweep: an edit's but variation and prompt.",
+            edits,
+        ),
+        typed(
+            "EditOptions",
+            "SweepOptions",
+            "Of an edit. All are optional but one of variation and prompt.",
+            targets,
+        ),
+        typed(
+            "GenerateOptions",
+            "CommonOptions",
+            "Of text-to-music, beside its prompt. A duration is needed; of a variation only the "
+            "prompt is used.",
+            [*music, *(row for row in targets if row.name != "prompt")],
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+def typed(name: str, base: str, says: str, rows: list[Parameter]) -> str:
+    lines = [f"class {name}({base}, total=False):", *wrapped(f'"""{says}"""')]
+    for row in rows:
+        default = row.client_default or row.default_text
+        text = row.meaning()
+        lines += ["", *wrapped(f"{text[0].upper()}{text[1:]}. Default: {default}.", "# ")]
+        lines.append(f"    {row.name}: {row.python_type}")
+    return "\n".join(lines) + "\n"
+
+
+def wrapped(text: str, sign: str = "") -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="    " + sign, subsequent_indent="    " + sign)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

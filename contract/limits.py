@@ -1,0 +1,43 @@
+"""What a server accepts. Each limit is one of its settings; these are the defaults."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+MOST_SECONDS = 1e9  # of any time: what is above cannot be waited for, nor counted in samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of one server, named as its settings."""
+
+    max_audio_bytes: int = 256 * 2**20  # of a file, after base64
+    max_channels: int = 2
+    min_sample_rate: int = 8000  # Hz, of input and result
+    max_sample_rate: int = 192000
+    min_seconds: float = 0.1  # of a clip, a region and text-to-music
+    max_seconds: float = 600.0  # of a clip and of text-to-music; 0: the checkpoint's window
+    max_prompt_characters: int = 1000  # of `prompt` and of `source_prompt`
+
+
+LIMIT_NAMES = tuple(field.name for field in fields(Limits))
+DEFAULT_LIMITS: Mapping[str, float] = asdict(Limits())
+
+
+def told(parameters: Mapping[str, str]) -> dict[str, float]:
+    """The limits that a server tells, by name, from the `parameters` of its model configuration.
+
+    A configuration without a checkpoint is not the one in force: whatever started that server did
+    not write its settings into it. A limit of 0 is one that only the checkpoint knows.
+    """
+    if not parameters.get("checkpoint"):
+        return {}
+    limits = {}
+    for name in LIMIT_NAMES:
+        try:
+            limit = float(parameters.get(name, ""))
+        except ValueError:
+            continue
+        if 0 < limit < math.inf:
+            limits[name] = int(limit) if limit.is_integer() else limit
+    return limits

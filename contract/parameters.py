@@ -1,0 +1,574 @@
+"""The table of parameters: one row each, from which readers, forms, help and documents are made.
+
+Sentences may name limits in braces: `{min_seconds:g}` is the one of the server, or its default.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from .limits import DEFAULT_LIMITS, MOST_SECONDS
+
+Kind = Literal["switch", "choice", "text", "whole", "number"]
+Scope = Literal["both", "edit", "music"]  # music: text-to-music, which has no clip
+# Parameters that belong together in a form. What has none is for those who speak to Triton
+# themselves, and no option of the clients.
+Group = Literal[
+    "", "target", "distance", "part", "solve", "take", "inversion", "music", "result", "request"
+]
+
+SEEDS = 2**31  # seeds are 0 to SEEDS - 1
+FLOWSTEP = 0.12
+QUIETEST = -70.0  # LUFS: what is below is silence to ITU-R BS.1770
+
+_KINDS: dict[str, Kind] = {
+    "BYTES": "text",
+    "BOOL": "switch",
+    "FP32": "number",
+    "INT32": "whole",
+    "INT64": "whole",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter.
+
+    sentence, note: what it does, and what the contract's page says besides. section: the anchor
+        there that tells more.
+    wire: the type of its input tensor; "": it has none. own_kind: its value's, without `wire`.
+    group: "": it is no option of the clients. field: its name at the gateway, where it differs.
+    lowest, highest: of a number, or of a text's length; a name is a limit's. above, below: they
+        are not allowed themselves. without: a number between them that is not.
+    choices: what is allowed, beside numbers where there is a range, and what it means.
+    range_words, allowed_words: what is allowed as documents and errors say it, where it cannot be
+        told from these.
+    default: a value, one by solver, or None where it is only known with the request. music_default:
+        that of text-to-music. default_words, client_default: as documents say it, of the server and
+        of the clients.
+    excludes: what it cannot be given with. because, not_with: as a client and the server say so.
+    """
+
+    name: str
+    sentence: str
+    note: str = ""
+    section: str = ""
+    wire: str = ""
+    own_kind: Kind = "text"
+    scope: Scope = "both"
+    group: Group = ""
+    lowest: float | str | None = None
+    highest: float | str | None = None
+    above: bool = False
+    below: bool = False
+    without: float | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
+    range_words: str = ""
+    allowed_words: str = ""
+    default: Any = None
+    music_default: Any = None
+    default_words: str = ""
+    client_default: str = ""
+    excludes: tuple[str, ...] = ()
+    because: str = ""
+    not_with: str = ""
+    field: str = ""
+    example: Any = None
+
+    @property
+    def kind(self) -> Kind:
+        """Of its value."""
+        if self.choices and self.lowest is None:
+            return "choice"
+        return _KINDS[self.wire] if self.wire else self.own_kind
+
+    @property
+    def flag(self) -> str:
+        """Its option on a command line."""
+        return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
+
+    @property
+    def field_name(self) -> str:
+        """Its name at the gateway."""
+        return self.field or self.name
+
+    @property
+    def python_type(self) -> str:
+        """Of its value in Python; None: left to its default."""
+        if self.scope == "music":
+            return "float"
+        if self.choices and self.kind != "choice":
+            return "float | str | None"
+        types = {"switch": "bool", "whole": "int | None", "number": "float | None"}
+        return types.get(self.kind, "str | None")
+
+    def is_for(self, what: Literal["edit", "music"]) -> bool:
+        """Whether it has a meaning for edits, or for text-to-music."""
+        return self.scope in ("both", what)
+
+    def bounds(
+        self, limits: Mapping[str, float] = DEFAULT_LIMITS
+    ) -> tuple[float | None, float | None]:
+        """The lowest and the highest value; None: not bounded, or by a limit that is not known."""
+        low, high = (
+            limits.get(bound) if isinstance(bound, str) else bound
+            for bound in (self.lowest, self.highest)
+        )
+        return low, high
+
+    def holds(self, value: float, limits: Mapping[str, float] = DEFAULT_LIMITS) -> bool:
+        """Whether a number, or a text's length, is in the range. NaN is in none."""
+        low, high = self.bounds(limits)
+        above = low is None or (value > low if self.above else value >= low)
+        beneath = high is None or (value < high if self.below else value <= high)
+        return above and beneath and value == value and value != self.without
+
+    def allowed(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
+        """What is allowed, as errors say it."""
+        if self.allowed_words:
+            return self.allowed_words
+        if self.kind == "choice":
+            return f"{' or '.join(self.choices)} are allowed"
+        if self.kind == "switch":
+            return "true or false"
+        return f"{self._range(limits)} are allowed"
+
+    def range(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
+        """What is allowed, as documents say it; "" where anything is."""
+        if self.range_words:
+            return self.range_words
+        if self.choices:
+            choices = [
+                f"`{name}`" + (f" ({means})" if means else "")
+                for name, means in self.choices.items()
+            ]
+            return f"{', '.join(choices[:-1])} or {choices[-1]}"
+        if self.kind == "switch" or (self.lowest is None and self.highest is None):
+            return ""
+        if self.above or self.below:
+            low, high = self.bounds(limits)
+            return (
+                f"{number(low)} {'<' if self.above else '<='} {self.name} "
+                f"{'<' if self.below else '<='} {number(high)}"
+            )
+        return self._range(limits)
+
+    def _range(self, limits: Mapping[str, float]) -> str:
+        low, high = self.bounds(limits)
+        unit = "characters of UTF-8" if self.kind == "text" else self.unit
+        words = f"{number(low)} to {number(high)}"
+        if low is None or high is None:
+            words = f"at least {number(low)}" if high is None else f"at most {number(high)}"
+        return f"{words} {unit}".rstrip()
+
+    def meaning(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
+        """What it does and what is allowed."""
+        allowed = self.range(limits)
+        return f"{self.sentence}: {allowed}" if allowed else self.sentence
+
+    @property
+    def default_text(self) -> str:
+        """Its default, as documents say it."""
+        if self.default_words:
+            return self.default_words
+        if isinstance(self.default, dict):
+            return ", ".join(f"{solver} {value}" for solver, value in self.default.items())
+        if isinstance(self.default, bool):
+            return f"`{str(self.default).lower()}`"
+        text = f"`{self.default}`" if isinstance(self.default, str) else number(self.default)
+        return text + (f"; text-to-music `{self.music_default}`" if self.music_default else "")
+
+
+def number(value: float | None) -> str:
+    """A number as people write it."""
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:g}"
+
+
+_TABLE = (
+    Parameter(
+        name="audio",
+        sentence="an audio file's bytes, WAV or FLAC, raw or in base64",
+        section="audio-that-goes-in",
+        wire="BYTES",
+        scope="edit",
+        default_words="none: text-to-music",
+    ),
+    Parameter(
+        name="encoding",
+        sentence="how `audio` is written, in the request and in the result",
+        wire="BYTES",
+        choices={"raw": "", "base64": ""},
+        default_words="told by content: what begins with `RIFF`, `RF64` or `fLaC` is raw, anything "
+        "else must be base64; without `audio`: base64",
+    ),
+    Parameter(
+        name="variation",
+        sentence="a name from `melodyflow variations`, or `custom` with a prompt",
+        group="target",
+        default_words="none",
+        example="strings_quartet",
+    ),
+    Parameter(
+        name="prompt",
+        sentence="what it should become, in words",
+        note="not white space alone",
+        wire="BYTES",
+        group="target",
+        lowest=1,
+        highest="max_prompt_characters",
+        default_words="needed",
+        client_default="the variation's",
+        field="custom_prompt",
+        example="808 bass",
+    ),
+    Parameter(
+        name="source_prompt",
+        sentence="what the clip is, in words; conditions the inversion",
+        wire="BYTES",
+        scope="edit",
+        group="inversion",
+        lowest=0,
+        highest="max_prompt_characters",
+        default="",
+        default_words="empty",
+    ),
+    Parameter(
+        name="flowstep",
+        sentence="0 = most change, towards 1 = the source is kept",
+        note="where the inversion stops",
+        wire="FP32",
+        scope="edit",
+        group="distance",
+        lowest=0,
+        highest=1,
+        below=True,
+        allowed_words="0 <= flowstep < 1 is allowed; 0 changes most",
+        default=FLOWSTEP,
+    ),
+    Parameter(
+        name="strength",
+        sentence="1 - flowstep, so that 1 = most change; give one of the two",
+        own_kind="number",
+        scope="edit",
+        group="distance",
+        lowest=0,
+        highest=1,
+        above=True,
+        default=round(1 - FLOWSTEP, 7),
+        excludes=("flowstep",),
+        because="is 1 - flowstep; give one of the two, not both",
+    ),
+    Parameter(
+        name="steps",
+        sentence="solver steps of each solve; more is slower and closer to the method's limit",
+        note="even with `midpoint`",
+        wire="INT32",
+        group="solve",
+        lowest=1,
+        highest=128,
+        default={"euler": 25, "midpoint": 64},
+    ),
+    Parameter(
+        name="solver",
+        sentence="how it is solved; a variation's steps go with its own solver",
+        wire="BYTES",
+        group="solve",
+        choices={"euler": "", "midpoint": ""},
+        default="euler",
+        music_default="midpoint",
+    ),
+    Parameter(
+        name="guidance",
+        sentence="how strongly the prompt is followed (classifier-free guidance)",
+        wire="FP32",
+        group="solve",
+        lowest=0,
+        highest=10,
+        default_words="the checkpoint's; 4.0 for the released one",
+    ),
+    Parameter(
+        name="regularize_iters",
+        sentence="R, the inner iterations of the regularised inversion",
+        note="0 with `midpoint`",
+        wire="INT32",
+        scope="edit",
+        group="inversion",
+        lowest=0,
+        highest=8,
+        without=1,  # R = K = 1 would divide 0 by 0, and there is no other K for R = 1
+        range_words="0 (none) or 2 to 8",
+        default={"euler": 2, "midpoint": 0},
+    ),
+    Parameter(
+        name="keep_last_k_iters",
+        sentence="K, how many of the last of them count",
+        wire="INT32",
+        scope="edit",
+        group="inversion",
+        lowest=0,
+        highest=8,
+        range_words="1 to R; 0 where R is 0",
+        default={"euler": 1, "midpoint": 0},
+        default_words="1 where R > 0, else 0",
+    ),
+    Parameter(
+        name="lambda_kl",
+        sentence="weight of the regularisation",
+        wire="FP32",
+        scope="edit",
+        group="inversion",
+        lowest=0,
+        highest=1,
+        default=0.2,
+    ),
+    Parameter(
+        name="seed",
+        sentence="what all noise is drawn from; the same one makes the same take again",
+        wire="INT64",
+        group="solve",
+        lowest=-1,
+        highest=SEEDS - 1,
+        range_words=f"0 to {SEEDS - 1}; -1: random",
+        default_words="random; always answered",
+        client_default="the last one used for the clip, else random",
+    ),
+    Parameter(
+        name="new_take",
+        sentence="draws a new seed for a clip that has one",
+        own_kind="switch",
+        scope="edit",
+        group="take",
+        default=False,
+        excludes=("seed",),
+        because="draws a new seed; give it or a seed, not both",
+    ),
+    Parameter(
+        name="format",
+        sentence="the result's file",
+        wire="BYTES",
+        group="result",
+        choices={"wav": "PCM 16", "wav24": "PCM 24", "wav32f": "float 32", "flac": "24 bit"},
+        default="wav",
+    ),
+    Parameter(
+        name="sample_rate",
+        sentence="the result's",
+        note="with `flac` above 65535 Hz multiples of 10",
+        wire="INT32",
+        group="result",
+        lowest="min_sample_rate",
+        highest="max_sample_rate",
+        unit="Hz",
+        default_words="the input's own; text-to-music the checkpoint's",
+    ),
+    Parameter(
+        name="start",
+        sentence="edit from here on only; every sample before it stays",
+        section="a-region",
+        wire="FP32",
+        scope="edit",
+        group="part",
+        lowest=0,
+        highest=MOST_SECONDS,
+        unit="s",
+        range_words="seconds from the clip's start",
+        allowed_words="seconds from the clip's start are allowed",
+        default_words="the clip's start",
+        example=2.5,
+    ),
+    Parameter(
+        name="end",
+        sentence="edit up to here only; every sample after it stays",
+        note="at least {min_seconds:g} s after `start`",
+        wire="FP32",
+        scope="edit",
+        group="part",
+        lowest=0,
+        highest=MOST_SECONDS,
+        unit="s",
+        range_words="seconds from the clip's start",
+        allowed_words="seconds from the clip's start are allowed",
+        default_words="the clip's end",
+        example=5,
+    ),
+    Parameter(
+        name="loop",
+        sentence="the clip is a loop, and the result repeats without a seam; not with a region",
+        section="loops",
+        wire="BOOL",
+        scope="edit",
+        group="part",
+        default=False,
+        excludes=("start", "end"),
+        because="is for the whole clip; give it or a region, not both",
+        not_with="a region (start, end)",
+    ),
+    Parameter(
+        name="loudness",
+        sentence="the result's, whose peak stays at -1 dBTP or below",
+        section="levels",
+        wire="BYTES",
+        group="result",
+        lowest=QUIETEST,
+        highest=0,
+        choices={"none": "as the model makes it", "source": "as loud as the clip"},
+        unit="LUFS",
+        range_words=f"`none` (as the model makes it), `source` (as loud as the clip) or a number "
+        f"of LUFS from {QUIETEST:g} to 0",
+        allowed_words=f"none, source or a number from {QUIETEST:g} to 0 (LUFS) is allowed",
+        default="none",
+        client_default="`source`; text-to-music `none`",
+        example=-14,
+    ),
+    Parameter(
+        name="duration",
+        sentence="the length of text-to-music, which has no clip",
+        section="text-to-music",
+        wire="FP32",
+        scope="music",
+        group="music",
+        lowest="min_seconds",
+        highest="max_seconds",
+        unit="s",
+        default_words="none: an edit",
+        excludes=("audio",),
+        because="is for text-to-music; an edit is as long as its clip",
+        not_with="audio: an edit is as long as its source",
+        example=10,
+    ),
+    Parameter(
+        name="stream",
+        sentence="`false`: no progress, one single response, as HTTP `/generate` needs",
+        wire="BOOL",
+        default=True,
+    ),
+    Parameter(
+        name="timeout_s",
+        sentence="deadline in seconds, a number above 0. Its clock starts when the model first "
+        "sees the request, so time in Triton's queue does not count",
+        own_kind="number",
+        allowed_words="a number of seconds above 0",
+        default_words="none",
+    ),
+    Parameter(
+        name="session_id",
+        sentence="a name for the server's log, of which 200 characters are kept",
+        group="request",
+        default="",
+        default_words="empty",
+    ),
+    Parameter(
+        name="metadata",
+        sentence="`false` writes nothing about the edit into the file",
+        own_kind="switch",
+        group="result",
+        default=True,
+    ),
+    Parameter(
+        name="priority",
+        sentence="1 overtakes 2 in the queue, and 2 overtakes 3",
+        own_kind="whole",
+        group="request",
+        lowest=1,
+        highest=3,
+        default=2,
+        client_default="2; sweeps and takes 3",
+    ),
+    Parameter(
+        name="timeout",
+        sentence="for all of it, the queue and restarts of the server included",
+        own_kind="number",
+        group="request",
+        lowest=0,
+        above=True,
+        unit="s",
+        range_words="seconds above 0",
+        default_words="none",
+        field="timeout_s",
+    ),
+)
+
+PARAMETERS: Mapping[str, Parameter] = {row.name: row for row in _TABLE}
+# What Triton takes as tensors, in the order of config.pbtxt; and what it is sent beside them.
+INPUTS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.wire}
+REQUEST = ("timeout_s", "session_id", "metadata")
+TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
+# What the clients can be asked for.
+OPTIONS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.group}
+
+# What belongs to a solver: another one has defaults of its own.
+SOLVER_BOUND = ("steps", "regularize_iters", "keep_last_k_iters", "lambda_kl")
+# What a variation can set. One without R has no K either.
+PRESET_SETTINGS: Mapping[str, Parameter] = {
+    name: PARAMETERS[name]
+    for name in (
+        "flowstep",
+        "solver",
+        "steps",
+        "regularize_iters",
+        "keep_last_k_iters",
+        "lambda_kl",
+    )
+} | {"keep_last_k_iters": replace(PARAMETERS["keep_last_k_iters"], lowest=1)}
+# What belongs to a solver: another one has defaults of its own.
+SOLVER_BOUND = ("steps", "regularize_iters", "keep_last_k_iters", "lambda_kl")
+
+
+def default_of(name: str, *, solver: str = "euler", music: bool = False) -> Any:
+    """A parameter's default; None where it is only known with the request."""
+    row = PARAMETERS[name]
+    if music and row.music_default is not None:
+        return row.music_default
+    return row.default[solver] if isinstance(row.default, dict) else row.default
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor. last: it comes with the result alone."""
+
+    name: str
+    wire: str
+    sentence: str
+    last: bool = True
+    size: int = 1
+
+
+OUTPUTS: Mapping[str, Output] = {
+    output.name: output
+    for output in (
+        Output("progress", "FP32", "0 to 1; never falls; 1 only with the result", last=False),
+        Output(
+            "stage",
+            "BYTES",
+            "`encoding`, `inverting`, `generating`, `decoding`; `done` only with the result",
+            last=False,
+        ),
+        Output(
+            "step",
+            "INT32",
+            "evaluations done and in total. The total is `steps` * (R + 1), or 2 * `steps` where "
+            "R is 0; of text-to-music `steps`",
+            last=False,
+            size=2,
+        ),
+        Output("audio", "BYTES", "the edited file, in the encoding that `audio` had"),
+        Output("sample_rate", "INT32", "of the file, in Hz"),
+        Output("seed", "INT64", "the seed that was used, also where it was random"),
+        Output(
+            "gain_db",
+            "FP32",
+            "by how much, in all, what was edited was turned up (positive) or down: for its "
+            "`loudness`, and so that it does not clip; 0: untouched",
+        ),
+        Output(
+            "info",
+            "BYTES",
+            "JSON: `parameters` (what was in effect; what has no effect is not there), "
+            "`checkpoint` (`name`, `sha256`, `licence`), `precision`, `device`, `loudness` (where "
+            "one was asked for, see [Levels](#levels)), `shared` (what was there from other "
+            "edits: `encoding`, `inversion`, `text`), `seconds` (of each stage), `version`, "
+            "`ai_generated`",
+        ),
+    )
+}

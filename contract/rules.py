@@ -1,0 +1,55 @@
+"""The rules that more than one side goes by."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from .parameters import OPTIONS, PARAMETERS, SEEDS, Parameter, default_of
+
+
+def draw_seed() -> int:
+    """A random seed."""
+    return secrets.randbelow(SEEDS)
+
+
+def new_seed(seed: int | None, new_take: bool) -> int | None:
+    """The seed that takes the place of a clip's last one: the one asked for, or a random one for a
+    new take or -1. None: the last one stays, or a random one becomes the first."""
+    if seed is not None and seed >= 0:
+        return seed
+    return draw_seed() if new_take or seed is not None else None
+
+
+def exclusion(asked: Mapping[str, Any]) -> Parameter | None:
+    """The parameter that cannot be given beside another one of those asked for, if there is one."""
+    given = {name for name, value in asked.items() if value is not None and value is not False}
+    for parameter in PARAMETERS.values():
+        if parameter.name in given and given.intersection(parameter.excludes):
+            return parameter
+    return None
+
+
+def complete(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with what is left out added, as far as it has a default that is known beforehand."""
+    music = values.get("duration") is not None
+    solver = values.get("solver") or default_of("solver", music=music)
+    defaults = {
+        name: default_of(name, solver=solver, music=music)
+        for name, parameter in OPTIONS.items()
+        if parameter.wire and parameter.is_for("music" if music else "edit")
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    completed = {**defaults, **given}
+    if not music and not completed["regularize_iters"]:
+        completed["keep_last_k_iters"] = given.get("keep_last_k_iters", 0)
+    return completed
+
+
+def inversion_evaluations(steps: int, regularize_iters: int) -> int:
+    """Evaluations of an edit's first solve."""
+    return steps * max(regularize_iters, 1)
+
+
+def evaluations(steps: int, regularize_iters: int, *, music: bool) -> int:
+    """Evaluations of an edit, steps * (R + 1) or 2 * steps; of text-to-music, steps."""
+    return steps if music else inversion_evaluations(steps, regularize_iters) + steps
