@@ -27,6 +27,7 @@ from typing import Self
 from melodyflow.distribution import Distribution, EmbeddedError, find_distribution
 from melodyflow.manifest import CheckpointError, read_manifest
 from melodyflow.probe import HOST, answers_http
+from melodyflow.repository import write_repository
 from melodyflow.watch import (
     HEARTBEAT_VARIABLE,
     KILL_AFTER,
@@ -359,11 +360,14 @@ class EmbeddedServer:
             raise EmbeddedError(
                 f"--log {log}: {error.strerror}; name a file in a folder that is there"
             ) from None
+        environment = self._environment(distribution)
+        models = write_repository(self._repository, self._folder / "models", environment)
+        command = self._command(distribution.binary, backend.parent, models)
         with output:
             self._log_begin = output.tell()
             self._process = subprocess.Popen(
-                ["sh", "-c", LAUNCHER, "sh", *self._command(distribution.binary, backend.parent)],
-                env=self._environment(distribution)
+                ["sh", "-c", LAUNCHER, "sh", *command],
+                env=environment
                 | {HEARTBEAT_VARIABLE: str(self._heartbeats), RESTARTS_VARIABLE: str(restarts)},
                 # The stub's Python ignores PYTHONPATH and looks into its current folder first: it
                 # finds this melodyflow there, and nothing that lies where the user happens to be.
@@ -387,11 +391,11 @@ class EmbeddedServer:
             start_new_session=True,
         )
 
-    def _command(self, binary: Path, backends: Path) -> list[str]:
+    def _command(self, binary: Path, backends: Path, models: Path) -> list[str]:
         key = f"melodyflow={secrets.token_hex(16)}"
         return [
             str(binary),
-            f"--model-repository={self._repository}",
+            f"--model-repository={models}",
             f"--backend-directory={backends}",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             "--model-control-mode=none",

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from melodyflow.probe import answers_http, answers_stream
+from melodyflow.repository import write_repository
 
 # The folder where each model's process has a file, named by its pid, whose time of change it keeps
 # moving. The file is empty until the first request.
@@ -277,6 +278,23 @@ def number_of(flag: str, command: list[str], default: int) -> int:
     return number
 
 
+def with_settings(command: list[str], folder: Path) -> list[str]:
+    """A tritonserver's command line whose model repositories are copies in `folder` that have the
+    settings in force in them."""
+    words = iter(command)
+    made: list[str] = []
+    for word in words:
+        flag, equals, path = word.partition("=")
+        if flag == "--model-repository":
+            path = path if equals else next(words, "")
+            if Path(path).is_dir():
+                copy = folder / str(len(made))
+                path = str(write_repository(Path(path), copy, os.environ))
+            word = f"{flag}={path}"
+        made.append(word)
+    return made
+
+
 def main(command: list[str]) -> int:
     """Runs a tritonserver until it ends, is told to, or must be replaced: its exit code, or 1."""
     if not command:
@@ -298,9 +316,11 @@ def main(command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     with tempfile.TemporaryDirectory(prefix="melodyflow-") as folder:
+        heartbeats = Path(folder) / "heartbeats"
+        heartbeats.mkdir()
         server = subprocess.Popen(
-            command,
-            env=os.environ | {HEARTBEAT_VARIABLE: folder},
+            with_settings(command, Path(folder) / "models"),
+            env=os.environ | {HEARTBEAT_VARIABLE: str(heartbeats)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -311,7 +331,7 @@ def main(command: list[str]) -> int:
         if server.poll() == 0:
             return 0  # it had only something to say, such as --help
         if reason is None and not told:
-            reason = Watch(server, http_port, grpc_port, Path(folder)).wait(lambda: bool(told))
+            reason = Watch(server, http_port, grpc_port, heartbeats).wait(lambda: bool(told))
         code = 1
         if told:
             code = _drain(server, number_of("exit-timeout-secs", command, 30) + KILL_AFTER)

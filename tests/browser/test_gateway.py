@@ -57,3 +57,29 @@ def test_a_server_that_is_away_is_said(visit: Visit, tone: Path, complaints: lis
         page.close()  # it would go on asking after the server
     assert all("503" in text for text in complaints)
     complaints.clear()
+
+
+def test_the_page_has_the_limits_of_the_server(visit: Visit, checkpoint: Path, tone: Path) -> None:
+    limits = {"MIN_SECONDS": "0.05", "MAX_SECONDS": "700", "MAX_PROMPT_CHARACTERS": "1200"}
+    settings = {"DEVICE": "cpu", "PRECISION": "fp32", **limits}
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    with (
+        EmbeddedServer(checkpoint, settings=settings, exit_timeout=20, **ports) as other,
+        started_gateway(other.grpc_url, "--metrics", other.metrics_url) as address,
+    ):
+        page = visit(address=address)
+        page.get_by_role("button", name="Your own words").click()
+        page.get_by_label("In your own words").fill("harp " * 220)
+        assert len(page.input_value("#prompt")) == 1100
+        page.get_by_label("Seconds of music").fill("701")
+        page.click("#make")
+        expect(page.locator("#duration-error")).to_have_text(
+            "A number of seconds from 0.05 to 700."
+        )
+        load(page, tone)
+        page.fill("#start", "0.4")
+        page.fill("#end", "0.47")
+        make(page)
+        page.fill("#end", "0.44")
+        page.click("#make")
+        expect(page.locator("#start-error")).to_contain_text("A part has 0.05 s at least")

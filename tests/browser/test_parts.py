@@ -164,7 +164,7 @@ def test_music_from_nothing(page: Page) -> None:
     page.get_by_label("In your own words").fill("Lo-fi piano")
     page.get_by_label("Seconds of music").fill("0")
     page.click("#make")
-    expect(page.locator("#duration-error")).to_have_text("A number of seconds from 1 to 600.")
+    expect(page.locator("#duration-error")).to_have_text("A number of seconds from 0.1 to 600.")
     page.get_by_label("Seconds of music").fill("1.5")
     make(page)
     sent = page.evaluate("window.sent[0]")

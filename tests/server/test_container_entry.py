@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from melodyflow.embedded import EmbeddedServer
+from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
 from melodyflow.probe import answers_http
 from melodyflow.watch import models_of, read_process
 
@@ -40,6 +40,8 @@ def started(
         shutil.copytree(folder.partition("=")[2], backends)
         port = int(server.http_url.rpartition(":")[2])
     command[command.index(folder)] = f"--backend-directory={backends}"
+    models = next(word for word in command if word.startswith("--model-repository="))
+    command[command.index(models)] = f"--model-repository={MODEL_REPOSITORY}"
     return command, dict(line.split("=", 1) for line in variables), port
 
 

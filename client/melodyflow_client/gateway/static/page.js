@@ -1,9 +1,7 @@
 // The gateway's page: a clip goes in, takes of it come back, both are heard at equal loudness.
 // No framework and no build step: this file is what runs.
 
-const SEEDS = 2 ** 31; // seeds are 0 to SEEDS - 1
 const SWEEP = 6; // variations of "try these six"
-const SHORTEST = 0.1; // seconds of a part that can be changed alone
 const DRAG = 5; // pixels that make a drag of a click
 // How many of several takes run at once: a browser opens six connections to a host, and the page needs
 // one for itself.
@@ -509,6 +507,8 @@ const state = {
   putAway: null, // a clip that was A before
   take: null, // the one that is B
   takes: [], // newest first: running, done and failed
+  limits: {}, // of the server, by the names of its settings; null: it does not say
+  fields: {}, // by name: {lowest, highest} under those limits
   presets: {}, // by name: {prompt, flowstep, category}
   families: new Map(), // category -> names of its variations
   variation: "",
@@ -760,6 +760,9 @@ function showForm() {
       : "Left empty, the last one is kept, so that takes compare.";
 }
 
+/** Seconds that a part has at least. */
+const shortest = () => state.limits.min_seconds ?? 0;
+
 /** The part that is to change, in seconds, as its fields say; null: the whole clip. */
 function partOf() {
   const [start, end] = ["start", "end"].map((id) => $(id).value);
@@ -770,8 +773,8 @@ function partOf() {
 /** Writes a part into its fields; what ends with the clip is left empty there. */
 function choosePart(one, other) {
   const duration = state.clip?.buffer.duration ?? 0;
-  const start = Math.max(0, Math.min(one, other, duration - SHORTEST));
-  const end = Math.max(one, other, start + SHORTEST + 0.01); // it is rounded to hundredths
+  const start = Math.max(0, Math.min(one, other, duration - shortest()));
+  const end = Math.max(one, other, start + shortest() + 0.01); // it is rounded to hundredths
   $("start").value = start > 0 ? start.toFixed(2) : "";
   $("end").value = end < duration ? end.toFixed(2) : "";
   showPart();
@@ -791,11 +794,15 @@ function sharesOf(part) {
 // ------------------------------------------------ takes
 
 /** Whether the number in a field is one that can be asked for; complains where it is not. */
-function isTyped(id, words) {
-  const good = $(id).value !== "" && $(id).checkValidity();
-  if (!good) $(id).closest("details")?.setAttribute("open", "");
-  complain(id, good ? "" : words);
-  if (!good) $(id).focus();
+function isTyped(id, what) {
+  const { value, min, max } = $(id);
+  const good = value !== "" && $(id).checkValidity();
+  complain(id, good ? "" : `${what}${min && max ? ` from ${min} to ${max}` : ""}.`);
+  if (!good) {
+    $(id).closest("details")?.setAttribute("open", "");
+    $(id).focus();
+    readLimits();
+  }
   return good;
 }
 
@@ -804,9 +811,12 @@ function isPartTyped() {
   const part = partOf();
   const duration = state.clip?.buffer.duration;
   const numbers = ["start", "end"].every((id) => $(id).checkValidity());
-  const good = numbers && (!part || (part.end - part.start > SHORTEST - 1e-6 && part.end < duration + 0.01));
-  complain("start", good ? "" : `A part has ${SHORTEST} s at least, and lies within the clip's ${duration?.toFixed(2)} s.`);
-  if (!good) $("start").focus();
+  const good = numbers && (!part || (part.end - part.start > shortest() - 1e-6 && part.end < duration + 0.01));
+  complain("start", good ? "" : `A part has ${shortest()} s at least, and lies within the clip's ${duration?.toFixed(2)} s.`);
+  if (!good) {
+    readLimits();
+    $("start").focus();
+  }
   return good;
 }
 
@@ -814,8 +824,9 @@ function isPartTyped() {
 function typedSeed() {
   const text = $("seed").value.trim();
   if (!text) return null;
-  if (/^\d+$/.test(text) && Number(text) < SEEDS) return Number(text);
-  complain("seed", `A seed is a whole number from 0 to ${SEEDS - 1}; leave it empty for any.`);
+  const { highest } = state.fields.seed;
+  if (/^\d+$/.test(text) && Number(text) <= highest) return Number(text);
+  complain("seed", `A seed is a whole number from 0 to ${highest}; leave it empty for any.`);
   $("seed").focus();
   return undefined;
 }
@@ -828,10 +839,10 @@ function readForm() {
   const typed = typedSeed();
   if (typed === undefined) return undefined;
   const { clip } = state;
-  if (clip ? !isPartTyped() : !isTyped("duration", "A number of seconds from 1 to 600.")) return undefined;
+  if (clip ? !isPartTyped() : !isTyped("duration", "A number of seconds")) return undefined;
   let loudness = $("loudness").value;
   if (loudness === "lufs") {
-    if (!isTyped("lufs", "A number from -70 to 0.")) return undefined;
+    if (!isTyped("lufs", "A number")) return undefined;
     loudness = $("lufs").value;
   }
   const seed = typed ?? clip?.seed ?? drawSeed();
@@ -840,7 +851,9 @@ function readForm() {
   return { clip, seed, strength: Number($("strength").value), part: partOf(), loop: $("loop").checked, loudness };
 }
 
-const drawSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] % SEEDS;
+/** The seed so many after another one; after the highest comes 0. */
+const seedAfter = (seed, count) => (seed + count) % (state.fields.seed.highest + 1);
+const drawSeed = () => seedAfter(crypto.getRandomValues(new Uint32Array(1))[0], 0);
 
 /** The same with what it should become. */
 function readOne() {
@@ -872,7 +885,7 @@ function makeNewTake() {
 function makeTakes() {
   const asked = readOne();
   if (!asked) return;
-  const seeds = Array.from({ length: Number($("count").value) }, (_, n) => (asked.seed + n) % SEEDS);
+  const seeds = Array.from({ length: Number($("count").value) }, (_, n) => seedAfter(asked.seed, n));
   makeSeveral(seeds.map((seed) => ({ ...asked, seed, named: `${asked.variation}-${seed}` })));
 }
 
@@ -1163,9 +1176,22 @@ function showCheckpoint({ name, licence }) {
   $("licence").textContent = `Made with ${name}; the licence of its weights: ${licence}.${restricted}`;
 }
 
+/** Asks what the server accepts. Where something is refused here it is asked again: the server may
+ * have been started anew with other limits. */
+async function readLimits() {
+  const { body } = await getJson("limits");
+  const { limits, fields } = Object.assign(state, body);
+  const bound = (id, { lowest, highest }) => Object.assign($(id), { min: lowest ?? "", max: highest ?? "" });
+  bound("duration", fields.duration);
+  bound("lufs", fields.loudness);
+  $("lufs-label").textContent = `LUFS, from ${fields.loudness.lowest} to ${fields.loudness.highest}`;
+  if (limits.max_prompt_characters) $("prompt").maxLength = limits.max_prompt_characters;
+  else $("prompt").removeAttribute("maxlength");
+}
+
 async function meetServer() {
   try {
-    const [health, variations] = await Promise.all([getJson("health"), getJson("variations")]);
+    const [health, variations] = await Promise.all([getJson("health"), getJson("variations"), readLimits()]);
     state.presets = variations.body.variations;
     // Where the gateway cannot tell the checkpoint, the first take does.
     if (health.ok && health.body.checkpoint) showCheckpoint(health.body.checkpoint);

@@ -1,0 +1,45 @@
+"""The model repository that Triton loads: the one given, with the settings in force in its
+configuration, so that Triton tells clients the truth about the limits.
+
+Triton shows a model's configuration, but not the environment variables that override it. The
+repository itself stays as it is, and may be read-only.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from melodyflow.serving.settings import PREFIX
+
+SETTING = re.compile(r'(key:\s*"(\w+)"\s*value\s*\{\s*string_value:\s*")(?:[^"\\]|\\.)*(")')
+
+
+def write_repository(repository: Path, folder: Path, environment: Mapping[str, str]) -> Path:
+    """Makes `folder` a copy of `repository`: links, but for the configurations."""
+    for model in repository.iterdir():
+        if not model.is_dir():
+            continue
+        (folder / model.name).mkdir(parents=True)
+        for entry in model.iterdir():
+            copy = folder / model.name / entry.name
+            if entry.name == "config.pbtxt":
+                copy.write_text(in_force(entry.read_text(), environment))
+            else:
+                copy.symlink_to(entry.resolve())
+    return folder
+
+
+def in_force(config: str, environment: Mapping[str, str]) -> str:
+    """The text of a config.pbtxt, with the values of its settings that the environment overrides
+    (an empty one is none, as `read_settings` has it)."""
+
+    def setting(found: re.Match[str]) -> str:
+        value = environment.get(PREFIX + found[2].upper())
+        return f"{found[1]}{escaped(value)}{found[3]}" if value else found[0]
+
+    return SETTING.sub(setting, config)
+
+
+def escaped(value: str) -> str:
+    """As protobuf's text format has it between quotes."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
