@@ -6,7 +6,7 @@ One folder, used by the server and by its clients. In the checkout both packages
 work alone and together. The standard library is all it needs.
 """
 
-from .limits import DEFAULT_LIMITS, LIMIT_NAMES, MOST_SECONDS, Limits, told
+from .limits import DEFAULT_LIMITS, IN_FORCE, LIMIT_NAMES, MOST_SECONDS, Limits, told
 from .parameters import (
     INPUTS,
     OPTIONS,
@@ -34,6 +34,7 @@ from .rules import (
 __all__ = [
     "DEFAULT_LIMITS",
     "INPUTS",
+    "IN_FORCE",
     "LIMIT_NAMES",
     "MOST_SECONDS",
     "OPTIONS",

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+# The parameter of a model configuration that says that its settings are those in force.
+IN_FORCE = "in_force"
 MOST_SECONDS = 1e9  # of any time: what is above cannot be waited for, nor counted in samples
 
 
@@ -27,10 +29,10 @@ DEFAULT_LIMITS: Mapping[str, float] = asdict(Limits())
 def told(parameters: Mapping[str, str]) -> dict[str, float]:
     """The limits that a server tells, by name, from the `parameters` of its model configuration.
 
-    A configuration without a checkpoint is not the one in force: whatever started that server did
-    not write its settings into it. A limit of 0 is one that only the checkpoint knows.
+    Without the mark IN_FORCE it tells none: whatever started that server did not write what its
+    environment overrides. A limit of 0 is one that only the checkpoint knows.
     """
-    if not parameters.get("checkpoint"):
+    if parameters.get(IN_FORCE) != "true":
         return {}
     limits = {}
     for name in LIMIT_NAMES:

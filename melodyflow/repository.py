@@ -2,16 +2,22 @@
 configuration, so that Triton tells clients the truth about the limits.
 
 Triton shows a model's configuration, but not the environment variables that override it. The
-repository itself stays as it is, and may be read-only.
+repository itself stays as it is, and may be read-only. The checkpoint's path is not written, for
+whoever reaches Triton's ports can read the configuration.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from melodyflow.contract import IN_FORCE
 from melodyflow.serving.settings import PREFIX
 
 SETTING = re.compile(r'(key:\s*"(\w+)"\s*value\s*\{\s*string_value:\s*")(?:[^"\\]|\\.)*(")')
+
+MARK = f'''
+parameters {{ key: "{IN_FORCE}" value {{ string_value: "true" }} }}
+'''
 
 
 def write_repository(repository: Path, folder: Path, environment: Mapping[str, str]) -> Path:
@@ -30,14 +36,17 @@ def write_repository(repository: Path, folder: Path, environment: Mapping[str, s
 
 
 def in_force(config: str, environment: Mapping[str, str]) -> str:
-    """The text of a config.pbtxt, with the values of its settings that the environment overrides
-    (an empty one is none, as `read_settings` has it)."""
+    """The text of a config.pbtxt with the values that the environment overrides, and the mark that
+    tells so. An empty value is none, as `read_settings` has it."""
 
     def setting(found: re.Match[str]) -> str:
         value = environment.get(PREFIX + found[2].upper())
-        return f"{found[1]}{escaped(value)}{found[3]}" if value else found[0]
+        if not value or found[2] == "checkpoint":
+            return found[0]
+        return f"{found[1]}{escaped(value)}{found[3]}"
 
-    return SETTING.sub(setting, config)
+    text, settings = SETTING.subn(setting, config)
+    return text + MARK if settings else text
 
 
 def escaped(value: str) -> str:

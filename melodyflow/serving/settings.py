@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from melodyflow.contract import MOST_SECONDS, Limits
+from melodyflow.contract import IN_FORCE, MOST_SECONDS, Limits
 
 PREFIX = "MELODYFLOW_"
 NOT_NEGATIVE = (
@@ -73,6 +73,7 @@ def read_settings(config: Mapping[str, Any], environment: Mapping[str, str]) -> 
     An empty value is no value. Raises SettingsError.
     """
     given = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+    given.pop(IN_FORCE, None)
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     unknown = given.keys() - fields.keys()
     if unknown:
