@@ -22,10 +22,11 @@ parameters {{ key: "{IN_FORCE}" value {{ string_value: "true" }} }}
 
 def write_repository(repository: Path, folder: Path, environment: Mapping[str, str]) -> Path:
     """Makes `folder` a copy of `repository`: links, but for the configurations."""
+    folder.mkdir(parents=True)
     for model in repository.iterdir():
         if not model.is_dir():
             continue
-        (folder / model.name).mkdir(parents=True)
+        (folder / model.name).mkdir()
         for entry in model.iterdir():
             copy = folder / model.name / entry.name
             if entry.name == "config.pbtxt":

@@ -19,6 +19,7 @@ from melodyflow.contract import (
     REQUEST,
     TRITONS_OWN,
     Parameter,
+    complete,
     default_of,
     draw_seed,
     exclusion,
@@ -80,61 +81,60 @@ def read_request(
     timeout_s, session_id, metadata = _read_parameters(parameters)
     bounds = {name: getattr(settings, name) for name in DEFAULT_LIMITS}
     read = _Reader(tensors, bounds | {"max_seconds": max_seconds})
-    prompt, duration = read.needed("prompt"), read.get("duration")
-    _check_exclusions(read)
-    file, encoding = _read_audio(read, limits, needed=duration is None)
-    format, sample_rate = read.get("format"), read.get("sample_rate")
-    edit = _read_edit(read, prompt, guidance, music=duration is not None)
+    if read.value("prompt") is None:
+        allowed = INPUTS["prompt"].allowed(bounds)
+        raise EditError(Code.INVALID_ARG, f"prompt: missing; {allowed}")
+    sent = {name: read.get(name) for name in INPUTS if name not in ("audio", "encoding")}
+    music = sent["duration"] is not None
+    _check_together({**sent, "audio": read.value("audio")}, music=music)
+    values = complete(sent)
+    file, encoding = _read_audio(read, limits, needed=not music)
     return EditRequest(
         audio=file,
         encoding=encoding,
-        parameters=edit,
-        format=format,
-        loudness=_read_loudness(read, has_source=duration is None),
-        sample_rate=sample_rate,
-        stream=read.get("stream"),
+        parameters=_edit(values, guidance, music=music),
+        format=values["format"],
+        loudness=None if values["loudness"] == "none" else values["loudness"],
+        sample_rate=values["sample_rate"],
+        stream=sent["stream"] is not False,
         timeout_s=timeout_s,
         session_id=session_id,
         metadata=metadata,
     )
 
 
-def _check_exclusions(read: "_Reader") -> None:
-    refused = exclusion({name: read.plain(name) for name in INPUTS})
+def _check_together(sent: Mapping[str, Any], *, music: bool) -> None:
+    """Whether what was sent can be sent together, each value being good for itself."""
+    refused = exclusion(sent)
     if refused is not None:
         word = "false" if refused.kind == "switch" else "not"
-        value = read.get(refused.name)
-        raise invalid(refused.name, value, f"{word} with {refused.not_with}")
+        raise invalid(refused.name, sent[refused.name], f"{word} with {refused.not_with}")
+    if not music:
+        return
+    for row in EDIT:
+        value = sent[row.name]
+        if row.scope == "edit" and value is not None and value is not False:
+            raise invalid(row.name, value, "not with duration: text-to-music has no source")
+    if sent["loudness"] == "source":
+        raise invalid("loudness", "source", "not with duration: text-to-music has no source")
 
 
-def _read_edit(read: "_Reader", prompt: str, guidance: float, *, music: bool) -> Parameters:
+def _edit(values: Mapping[str, Any], guidance: float, *, music: bool) -> Parameters:
+    """What the edit does, from the inputs and their defaults."""
+    edit = {row.name: values[row.name] for row in EDIT if row.name in values}
+    if edit["guidance"] is None:
+        edit["guidance"] = guidance
+    if edit["seed"] in (None, -1):
+        edit["seed"] = draw_seed()
+    if edit["solver"] == "midpoint" and edit["steps"] % 2:
+        raise invalid("steps", edit["steps"], "an even number with the solver midpoint")
     if music:
-        for row in EDIT:
-            value = read.plain(row.name)
-            if row.scope == "edit" and value is not None and value is not False:
-                allowed = "not with duration: text-to-music has no source"
-                raise invalid(row.name, value, allowed)
-    solver = read.get("solver", music=music)
-    values = {
-        row.name: read.get(row.name, solver=solver, music=music)
-        for row in EDIT
-        if row.is_for("music" if music else "edit")
-    }
-    if values["guidance"] is None:
-        values["guidance"] = guidance
-    if values["seed"] in (None, -1):
-        values["seed"] = draw_seed()
-    if solver == "midpoint" and values["steps"] % 2:
-        raise invalid("steps", values["steps"], "an even number with the solver midpoint")
-    if music:
-        return Parameters(**values, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0)
-    if read.value("keep_last_k_iters") is None and not values["regularize_iters"]:
-        values["keep_last_k_iters"] = 0
-    _check_inversion(solver, values["regularize_iters"], values["keep_last_k_iters"])
-    start, end = values["start"], values["end"]
+        return Parameters(**edit, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0)
+    _check_inversion(edit["solver"], edit["regularize_iters"], edit["keep_last_k_iters"])
+    start, end = edit["start"], edit["end"]
     if start is not None and end is not None and start >= end:
         raise invalid("start", start, f"less than end ({end:g}) is allowed")
-    return Parameters(**values)
+    return Parameters(**edit)
 
 
 def _check_inversion(solver: str, regularize: int, keep: int) -> None:
@@ -146,23 +146,6 @@ def _check_inversion(solver: str, regularize: int, keep: int) -> None:
         )
     if keep and not regularize:
         raise invalid("keep_last_k_iters", keep, "0 where regularize_iters is 0")
-
-
-def _read_loudness(read: "_Reader", *, has_source: bool) -> str | None:
-    value = read.bytes("loudness")
-    row = INPUTS["loudness"]
-    text: str = row.default if value is None else value.decode(errors="replace")
-    if text == "source" and not has_source:
-        raise invalid("loudness", text, "not with duration: text-to-music has no source")
-    if text in row.choices:
-        return None if text == "none" else text
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not row.holds(number):
-        raise invalid("loudness", text, row.allowed())
-    return text
 
 
 class _Reader:
@@ -180,35 +163,21 @@ class _Reader:
             raise invalid(name, list(tensor.shape), "one element is allowed")
         return tensor.reshape(-1)[0]
 
-    def plain(self, name: str) -> Any:
-        """The one element of an input as it is to be shown."""
-        value = self.value(name)
-        if isinstance(value, bytes):
-            return value.decode(errors="replace")
-        return value.item() if isinstance(value, np.generic) else value
-
     def bytes(self, name: str) -> bytes | None:
         value = self.value(name)
         return value.encode() if isinstance(value, str) else value
 
-    def needed(self, name: str) -> Any:
-        """The value of an input that must be there."""
-        if self.value(name) is None:
-            allowed = INPUTS[name].allowed(self._limits)
-            raise EditError(Code.INVALID_ARG, f"{name}: missing; {allowed}")
-        return self.get(name)
-
-    def get(self, name: str, *, solver: str = "euler", music: bool = False) -> Any:
-        """The value of an input, in its range; its default where it was not sent."""
+    def get(self, name: str) -> Any:
+        """The value of an input, in its range; None where it was not sent."""
         row, value = INPUTS[name], self.value(name)
         if value is None:
-            return default_of(name, solver=solver, music=music)
+            return None
         if row.kind == "switch":
             return bool(value)
-        if row.kind == "choice":
-            return self._choice(row)
-        if row.kind == "text":
+        if row.kind == "text" and not row.choices:
             return self._text(row)
+        if row.kind in ("text", "choice"):
+            return self._word(row)
         # The number that was meant: 0.12 sent as FP32 is 0.11999999731779099 here.
         meant = int(value) if row.kind == "whole" else float(str(value))
         if meant == row.without:
@@ -217,9 +186,16 @@ class _Reader:
             raise invalid(name, meant, row.allowed(self._limits))
         return meant
 
-    def _choice(self, row: Parameter) -> str:
+    def _word(self, row: Parameter) -> str:
+        """One of its choices; a number as text, where it may be one too."""
         text = (self.bytes(row.name) or b"").decode(errors="replace")
-        if text not in row.choices:
+        if text in row.choices:
+            return text
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if row.kind == "choice" or not row.holds(number):
             raise invalid(row.name, text, row.allowed())
         return text
 

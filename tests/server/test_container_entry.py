@@ -1,6 +1,8 @@
 """melodyflow.watch as a container runs it: one tritonserver, ended with all it has at the first
 death."""
 
+import http.client
+import json
 import os
 import re
 import shutil
@@ -98,6 +100,22 @@ def test_the_first_death_ends_everything(
         said = ended(process, server, model)
         assert re.search(rf"watch: {reason}.*; ending, to be restarted\n", said)
         assert process.returncode == 1
+
+
+def test_the_configuration_tells_the_settings_in_force(
+    started: tuple[list[str], dict[str, str], int],
+) -> None:
+    command, environment, port = started
+    changed = command, environment | {"MELODYFLOW_MAX_SECONDS": "900"}, port
+    with entry(changed) as (process, _):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/v2/models/melodyflow/config")
+        told = json.loads(connection.getresponse().read())["parameters"]
+        connection.close()
+        process.terminate()
+        process.communicate(timeout=60)
+    assert told["max_seconds"]["string_value"] == "900"
+    assert told["in_force"]["string_value"] == "true"
 
 
 def test_sigterm_lets_tritonserver_end(started: tuple[list[str], dict[str, str], int]) -> None:
