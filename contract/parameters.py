@@ -37,7 +37,7 @@ class Parameter:
     sentence, note: what it does, and what the contract's page says besides. section: the anchor
         there that tells more.
     wire: the type of its input tensor; "": it has none. own_kind: its value's, without `wire`.
-    group: "": it is no option of the clients. field: its name at the gateway, where it differs.
+    group: "": it is no option of the clients. at_gateway: its name there, where it differs.
     lowest, highest: of a number, or of a text's length; a name is a limit's. above, below: they
         are not allowed themselves. without: a number between them that is not.
     choices: what is allowed, beside numbers where there is a range, and what it means.
@@ -73,7 +73,7 @@ class Parameter:
     excludes: tuple[str, ...] = ()
     because: str = ""
     not_with: str = ""
-    field: str = ""
+    at_gateway: str = ""
     example: Any = None
 
     @property
@@ -91,7 +91,7 @@ class Parameter:
     @property
     def field_name(self) -> str:
         """Its name at the gateway."""
-        return self.field or self.name
+        return self.at_gateway or self.name
 
     @property
     def python_type(self) -> str:
@@ -219,7 +219,7 @@ _TABLE = (
         highest="max_prompt_characters",
         default_words="needed",
         client_default="the variation's",
-        field="custom_prompt",
+        at_gateway="custom_prompt",
         example="808 bass",
     ),
     Parameter(
@@ -485,7 +485,7 @@ _TABLE = (
         unit="s",
         range_words="seconds above 0",
         default_words="none",
-        field="timeout_s",
+        at_gateway="timeout_s",
     ),
 )
 
