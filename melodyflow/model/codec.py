@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from melodyflow.manifest import CodecConfig as CodecConfig
 
+# Largest activation that the convolutions make at once on a CPU, in values: glibc's malloc gives
+# blocks of 32 MiB and more back at once, and fresh memory costs more than the arithmetic on it.
+CPU_VALUES = 6_000_000
 WARM_UP = 100  # frames after which the LSTM has forgotten where it began: the least before a ring
 
 
@@ -25,7 +28,9 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + torch.sin(self.alpha * x).square() / (self.alpha + 1e-9)
+        if torch.is_grad_enabled():
+            return x + torch.sin(self.alpha * x).square() / (self.alpha + 1e-9)
+        return (self.alpha * x).sin_().square_().div_(self.alpha + 1e-9).add_(x)
 
 
 class Conv(nn.Module):
@@ -165,8 +170,9 @@ class Codec(nn.Module):
     def encode(self, waveform: Tensor, *, piece: int | None = None, ring: bool = False) -> Tensor:
         """Mean and scale [batch, 2*latent, frames] of a waveform [batch, channels, samples].
 
-        More than `piece` frames go through the convolutions in pieces of so many, which bounds
-        the memory and changes nothing: each piece comes with as many neighbours as it depends on.
+        More than `piece` frames go through the convolutions in pieces of so many, on a CPU of
+        fewer (`CPU_VALUES`), which bounds the memory and changes nothing: each piece comes with as
+        many neighbours as it depends on.
         `ring`: what follows the end is the start, here and in the result; the waveform has whole
         frames.
         """
@@ -182,6 +188,9 @@ class Codec(nn.Module):
         self, model: nn.Sequential, x: Tensor, frames: int, piece: int | None, ring: bool
     ) -> Tensor:
         piece = piece or frames
+        if x.device.type == "cpu":
+            largest = self.config.hop * self.config.n_filters  # values a frame
+            piece = min(piece, max(1, CPU_VALUES // largest))
         if frames <= piece and not ring:
             return cast(Tensor, model(x))
         for recurrent, layers in groupby(model, lambda layer: isinstance(layer, Recurrent)):

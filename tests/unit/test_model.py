@@ -7,7 +7,7 @@ import torch
 
 from melodyflow import edit
 from melodyflow.edit import Parameters, Solver
-from melodyflow.model import MelodyFlow
+from melodyflow.model import MelodyFlow, codec
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.model.codec import Conv, reflect_pad
 from melodyflow.model.transformer import Row
@@ -167,3 +167,14 @@ def test_a_ring_in_pieces_equals_one_piece(model: MelodyFlow, piece: int) -> Non
     decoded = model.codec.decode(latents, ring=True)
     parts = model.codec.decode(latents, piece=piece, ring=True)
     assert (parts - decoded).abs().max() <= 1e-5 * decoded.abs().max()
+
+
+@torch.inference_mode()
+def test_on_a_cpu_the_codec_takes_pieces_that_fit_into_memory_that_is_kept(
+    model: MelodyFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waveform = torch.rand(1, 2, 9 * 1920) - 0.5
+    whole, in_fours = model.codec.encode(waveform), model.codec.encode(waveform, piece=4)
+    monkeypatch.setattr(codec, "CPU_VALUES", 4 * 1920 * model.codec.config.n_filters)
+    assert torch.equal(model.codec.encode(waveform), in_fours)
+    assert not torch.equal(whole, in_fours), "other products"
