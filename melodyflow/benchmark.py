@@ -3,6 +3,7 @@ again on their own machine. Compare ratios, which come from one run, rather than
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -14,20 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from melodyflow.edit import Parameters, edit
 from melodyflow.engine import Code, EditError, Engine, Job
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
+from melodyflow.model.linear import can_pack, linear, packed
+from melodyflow.model.transformer import Row
 from melodyflow.serving.service import MAX_TOKENS, warm_up
 
 VARIATIONS = [
     *("strings", "piano", "accordion", "drums", "flute"),
     *("choir", "organ", "bass", "celesta", "banjo"),
 ]
-PARTS = ("alone", "sharing", "crowd", "fairness")
+PARTS = ("network", "alone", "sharing", "crowd", "fairness")
+TOKENS = (100, 400, 1500)  # of the network calls that are measured by themselves
 
 
 class Timed:
@@ -142,6 +145,30 @@ def clip(model: MelodyFlow, seconds: float, seed: int = 0) -> Tensor:
     )
 
 
+def network(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
+    """Network calls of two rows, one of them with a text, against their matrix products alone, in
+    turns."""
+    figures = {}
+    time_embedding = model.flow.embed_times([0.5])[0.5]
+    texts = (model.read_text(base.prompt), None)
+    for tokens in TOKENS:
+        latents = torch.randn(model.flow.config.latent_dim, tokens // 2)
+        rows = [Row(latents, 0.5, time_embedding, text) for text in texts]
+        calls, products = [], []
+        for _ in range(repeats + 1):  # the first one warms up
+            products.append(matrix_products(model, tokens))
+            started = time.perf_counter()
+            with torch.inference_mode():
+                model.flow(rows)
+            calls.append(time.perf_counter() - started)
+        call = statistics.median(calls[1:])
+        pairs = zip(products[1:], calls[1:], strict=True)
+        figures[f"{tokens}_tokens_call_s"] = call
+        figures[f"{tokens}_tokens_gflop_s"] = operations(model, tokens) / call / 1e9
+        figures[f"{tokens}_tokens_share"] = statistics.median(best / took for best, took in pairs)
+    return figures
+
+
 def alone(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
     """One edit in the engine against the sequential driver, in turns."""
     one = [(clip(model, 5), base)]
@@ -170,8 +197,8 @@ def sharing(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]
 
 
 def crowd(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
-    """Eight different clips of 2 seconds at once against one after the other, and the network's
-    rate against that of its matrix products alone."""
+    """Eight different clips of 2 seconds at once against one after the other, and the share that
+    matrix products alone would take of the network's time."""
     edits = [(clip(model, 2, seed), replace(base, steps=4, seed=seed)) for seed in range(8)]
     ratios, shares = [], []
     for _ in range(repeats):
@@ -185,7 +212,7 @@ def crowd(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
         "speedup": statistics.median(ratios),
         "call_tokens": tokens,
         "call_s": statistics.median(seconds),
-        "share_of_matrix_rate": statistics.median(shares),
+        "share": statistics.median(shares),
     }
 
 
@@ -211,34 +238,55 @@ def fairness(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any
     }
 
 
+def products(model: MelodyFlow, tokens: int) -> list[tuple[int, int, int, int]]:
+    """The matrix products of one network call of `tokens`, half of them with a text: how many,
+    rows, inputs, outputs."""
+    config = model.flow.config
+    dim, hidden, layers = config.dim, config.hidden_scale * config.dim, config.num_layers
+    # Queries and the output alone of the cross-attention: keys and values are made once an edit.
+    return [
+        (1, tokens, config.latent_dim, dim),
+        (layers, tokens, dim, 3 * dim),
+        (layers, tokens, dim, dim),
+        (2 * layers, tokens // 2, dim, dim),
+        (layers, tokens, dim, hidden),
+        (layers, tokens, hidden, dim),
+        (config.skips, tokens, 2 * dim, dim),
+        (1, tokens, dim, config.latent_dim),
+    ]
+
+
+def operations(model: MelodyFlow, tokens: int) -> int:
+    """Multiplications and additions of these products."""
+    return sum(2 * math.prod(product) for product in products(model, tokens))
+
+
+@torch.inference_mode()
 def matrix_products(model: MelodyFlow, tokens: int) -> float:
-    """Seconds of all matrix products of one network call of `tokens`, half of them with a text,
-    and of nothing else: the network's own weights, one after the other."""
-    weights: list[tuple[Tensor, int]] = []
-    for name, parameter in model.flow.named_parameters():
-        if parameter.dim() != 2 or name.startswith("timestep"):
-            continue
-        # Queries alone of the cross-attention: keys and values are made once an edit.
-        query = "cross_attention.in_proj" in name
-        weight = parameter[: parameter.shape[1]] if query else parameter
-        weights.append((weight, tokens // 2 if "cross_attention" in name else tokens))
-    inputs = {
-        (rows, weight.shape[1]): torch.randn(rows, weight.shape[1], dtype=weight.dtype)
-        for weight, rows in weights
-    }
+    """Seconds of all matrix products of one network call and of nothing else, each with a plain or
+    a packed weight, whichever is faster on this machine."""
+    total = 0.0
+    for count, rows, inputs, outputs in products(model, tokens):
+        x = torch.randn(rows, inputs).to(model.flow.dtype)
+        weight = torch.randn(outputs, inputs).to(model.flow.dtype)
+        weights = [weight, packed(weight)] if can_pack(weight.dtype) else [weight]
+        total += count * min(_median_seconds(x, each) for each in weights)
+    return total
+
+
+def _median_seconds(x: Tensor, weight: Tensor) -> float:
     times = []
-    with torch.inference_mode():
-        for _ in range(5):
-            started = time.perf_counter()
-            for weight, rows in weights:
-                F.linear(inputs[rows, weight.shape[1]], weight)
-            times.append(time.perf_counter() - started)
+    for _ in range(5):
+        started = time.perf_counter()
+        linear(x, weight)
+        times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a converted checkpoint")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--steps", type=int, default=25, help="of all but the crowd (default: 25)")
     parser.add_argument("--repeats", type=int, default=3, help="medians are over these")
@@ -248,10 +296,11 @@ def main() -> None:
         checkpoint = open_checkpoint(given.checkpoint)
     except CheckpointError as error:
         sys.exit(f"benchmark: {error}")
-    model = load(checkpoint)
+    model = load(checkpoint, precision=given.precision)
     warm_up(model)
     base = Parameters(prompt="strings", seed=0, steps=given.steps)
     measures: dict[str, Callable[[MelodyFlow, Parameters, int], dict[str, Any]]] = {
+        "network": network,
         "alone": alone,
         "sharing": sharing,
         "crowd": crowd,
@@ -259,6 +308,7 @@ def main() -> None:
     }
     figures: dict[str, Any] = {
         "checkpoint": checkpoint.name,
+        "precision": given.precision,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
     }
