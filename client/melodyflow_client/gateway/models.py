@@ -195,15 +195,15 @@ class Variations(BaseModel):
 class Range(BaseModel):
     """Of a number, or of a text's length; null: not bounded, or by a limit that is not known."""
 
-    lowest: float | None
-    highest: float | None
+    lowest: int | float | None
+    highest: int | float | None
 
 
 class LimitsAnswer(BaseModel):
     """What is accepted: the limits by the names of the server's settings, and the ranges of the
     fields under them."""
 
-    limits: dict[str, float | None] = Field(description="null: the server does not say")
+    limits: dict[str, int | float | None] = Field(description="null: the server does not say")
     fields: dict[str, Range]
 
 
