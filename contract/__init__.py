@@ -7,10 +7,11 @@ work alone and together. The standard library is all it needs.
 """
 
 from .limits import DEFAULT_LIMITS, IN_FORCE, LIMIT_NAMES, MOST_SECONDS, Limits, told
+from .outputs import OUTPUTS, Output
+from .parameter import Parameter
 from .parameters import (
     INPUTS,
     OPTIONS,
-    OUTPUTS,
     PARAMETERS,
     PRESET_SETTINGS,
     QUIETEST,
@@ -18,8 +19,6 @@ from .parameters import (
     SEEDS,
     SOLVER_BOUND,
     TRITONS_OWN,
-    Output,
-    Parameter,
     default_of,
 )
 from .rules import (

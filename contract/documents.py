@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from .limits import DEFAULT_LIMITS
+from .outputs import OUTPUTS, Output
+from .parameter import Parameter
 from .parameters import (
     INPUTS,
     OPTIONS,
-    OUTPUTS,
     PARAMETERS,
     PRESET_SETTINGS,
     REQUEST,
-    Output,
-    Parameter,
 )
 
 ROOT = Path(__file__).resolve().parent.parent

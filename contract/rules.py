@@ -4,7 +4,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from .parameters import OPTIONS, PARAMETERS, SEEDS, Parameter, default_of
+from .parameter import Parameter
+from .parameters import OPTIONS, PARAMETERS, SEEDS, default_of
 
 
 def draw_seed() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from .contract import DEFAULT_LIMITS, OPTIONS, Parameter
-from .contract.parameters import Group
+from .contract.parameter import Group
 from .many import CONCURRENCY
 from .options import CommonOptions, SweepOptions
 

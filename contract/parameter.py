@@ -1,0 +1,178 @@
+"""What is known of one parameter, and how its range is held to and told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .limits import DEFAULT_LIMITS
+
+Kind = Literal["switch", "choice", "text", "whole", "number"]
+Scope = Literal["both", "edit", "music"]  # music: text-to-music, which has no clip
+# Parameters that belong together in a form. What has none is for those who speak to Triton
+# themselves, and no option of the clients.
+Group = Literal[
+    "", "target", "distance", "part", "solve", "take", "inversion", "music", "result", "request"
+]
+
+_KINDS: dict[str, Kind] = {
+    "BYTES": "text",
+    "BOOL": "switch",
+    "FP32": "number",
+    "INT32": "whole",
+    "INT64": "whole",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter.
+
+    sentence, note: what it does, and what the contract's page says besides. section: the anchor
+        there that tells more.
+    wire: the type of its input tensor; "": it has none. own_kind: its value's, without `wire`.
+    group: "": it is no option of the clients. at_gateway: its name there, where it differs.
+    lowest, highest: of a number, or of a text's length; a name is a limit's. above, below: they
+        are not allowed themselves. without: a number between them that is not.
+    choices: what is allowed, beside numbers where there is a range, and what it means.
+    range_words, allowed_words: what is allowed as documents and errors say it, where it cannot be
+        told from these.
+    default: a value, one by solver, or None where it is only known with the request. music_default:
+        that of text-to-music. default_words, client_default: as documents say it, of the server and
+        of the clients.
+    excludes: what it cannot be given with. because, not_with: as a client and the server say so.
+    """
+
+    name: str
+    sentence: str
+    note: str = ""
+    section: str = ""
+    wire: str = ""
+    own_kind: Kind = "text"
+    scope: Scope = "both"
+    group: Group = ""
+    lowest: float | str | None = None
+    highest: float | str | None = None
+    above: bool = False
+    below: bool = False
+    without: float | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
+    unit: str = ""
+    range_words: str = ""
+    allowed_words: str = ""
+    default: Any = None
+    music_default: Any = None
+    default_words: str = ""
+    client_default: str = ""
+    excludes: tuple[str, ...] = ()
+    because: str = ""
+    not_with: str = ""
+    at_gateway: str = ""
+    example: Any = None
+
+    @property
+    def kind(self) -> Kind:
+        """Of its value."""
+        if self.choices and self.lowest is None:
+            return "choice"
+        return _KINDS[self.wire] if self.wire else self.own_kind
+
+    @property
+    def flag(self) -> str:
+        """Its option on a command line."""
+        return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
+
+    @property
+    def field_name(self) -> str:
+        """Its name at the gateway."""
+        return self.at_gateway or self.name
+
+    @property
+    def python_type(self) -> str:
+        """Of its value in Python; None: left to its default."""
+        if self.scope == "music":
+            return "float"
+        if self.choices and self.kind != "choice":
+            return "float | str | None"
+        types = {"switch": "bool", "whole": "int | None", "number": "float | None"}
+        return types.get(self.kind, "str | None")
+
+    def is_for(self, what: Literal["edit", "music"]) -> bool:
+        """Whether it has a meaning for edits, or for text-to-music."""
+        return self.scope in ("both", what)
+
+    def bounds(
+        self, limits: Mapping[str, float] = DEFAULT_LIMITS
+    ) -> tuple[float | None, float | None]:
+        """The lowest and the highest value; None: not bounded, or by a limit that is not known."""
+        low, high = (
+            limits.get(bound) if isinstance(bound, str) else bound
+            for bound in (self.lowest, self.highest)
+        )
+        return low, high
+
+    def holds(self, value: float, limits: Mapping[str, float] = DEFAULT_LIMITS) -> bool:
+        """Whether a number, or a text's length, is in the range. NaN is in none."""
+        low, high = self.bounds(limits)
+        above = low is None or (value > low if self.above else value >= low)
+        beneath = high is None or (value < high if self.below else value <= high)
+        return above and beneath and value == value and value != self.without
+
+    def allowed(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
+        """What is allowed, as errors say it."""
+        if self.allowed_words:
+            return self.allowed_words
+        if self.kind == "choice":
+            return f"{' or '.join(self.choices)} are allowed"
+        if self.kind == "switch":
+            return "true or false"
+        return f"{self._range(limits)} are allowed"
+
+    def range(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
+        """What is allowed, as documents say it; "" where anything is."""
+        if self.range_words:
+            return self.range_words
+        if self.choices:
+            choices = [
+                f"`{name}`" + (f" ({means})" if means else "")
+                for name, means in self.choices.items()
+            ]
+            return f"{', '.join(choices[:-1])} or {choices[-1]}"
+        if self.kind == "switch" or (self.lowest is None and self.highest is None):
+            return ""
+        if self.above or self.below:
+            low, high = self.bounds(limits)
+            return (
+                f"{number(low)} {'<' if self.above else '<='} {self.name} "
+                f"{'<' if self.below else '<='} {number(high)}"
+            )
+        return self._range(limits)
+
+    def _range(self, limits: Mapping[str, float]) -> str:
+        low, high = self.bounds(limits)
+        unit = "characters of UTF-8" if self.kind == "text" else self.unit
+        words = f"{number(low)} to {number(high)}"
+        if low is None or high is None:
+            words = f"at least {number(low)}" if high is None else f"at most {number(high)}"
+        return f"{words} {unit}".rstrip()
+
+    def meaning(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
+        """What it does and what is allowed."""
+        allowed = self.range(limits)
+        return f"{self.sentence}: {allowed}" if allowed else self.sentence
+
+    @property
+    def default_text(self) -> str:
+        """Its default, as documents say it."""
+        if self.default_words:
+            return self.default_words
+        if isinstance(self.default, dict):
+            return ", ".join(f"{solver} {value}" for solver, value in self.default.items())
+        if isinstance(self.default, bool):
+            return f"`{str(self.default).lower()}`"
+        text = f"`{self.default}`" if isinstance(self.default, str) else number(self.default)
+        return text + (f"; text-to-music `{self.music_default}`" if self.music_default else "")
+
+
+def number(value: float | None) -> str:
+    """A number as people write it."""
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:g}"
