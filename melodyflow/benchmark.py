@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from melodyflow.edit import Parameters, edit
-from melodyflow.engine import Code, EditError, Engine, Job
+from melodyflow.edit import Parameters, edit, warm_up
+from melodyflow.engine import MAX_TOKENS, Code, EditError, Engine, Job
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
 from melodyflow.model.linear import can_pack, linear, packed
 from melodyflow.model.transformer import Row
-from melodyflow.serving.service import MAX_TOKENS, warm_up
 
 VARIATIONS = [
     *("strings", "piano", "accordion", "drums", "flute"),

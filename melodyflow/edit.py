@@ -14,7 +14,8 @@ from melodyflow.contract import INPUTS, default_of, evaluations, inversion_evalu
 from melodyflow.flow import Point, Solve
 from melodyflow.model import MelodyFlow
 from melodyflow.model.codec import posterior_sample
-from melodyflow.model.transformer import FlowModel, Row, Text
+from melodyflow.model.fused import FusedFlow
+from melodyflow.model.transformer import Network, Row, Text
 from melodyflow.windows import Region, Windows
 
 Solver = Literal["euler", "midpoint"]
@@ -145,7 +146,7 @@ def velocity(point: Point, answers: Sequence[Sequence[Tensor]], windows: Windows
 
 
 def drive(
-    network: FlowModel,
+    network: Network,
     solve: Solve,
     times: dict[float, Tensor],
     windows: Windows,
@@ -189,11 +190,11 @@ def edit_latents(
     windows = Windows(source.shape[-1], model.max_frames, ring=parameters.loop)
     source_text = model.read_text(parameters.source_prompt)
     down = inversion(source, parameters, source_text, rng)
-    inverted = drive(model.flow, down, times, windows, evaluated)
+    inverted = drive(model.network, down, times, windows, evaluated)
     up = generation(inverted, parameters, model.read_text(parameters.prompt))
     if parameters.has_region:
         windows = Windows(source.shape[-1], model.max_frames, region(model, source, parameters))
-    return drive(model.flow, up, times, windows, evaluated)
+    return drive(model.network, up, times, windows, evaluated)
 
 
 @torch.inference_mode()
@@ -219,7 +220,7 @@ def generate_latents(model: MelodyFlow, frames: int, parameters: Parameters) -> 
     text = model.read_text(parameters.prompt)
     times = model.flow.embed_times(flowsteps(parameters))
     windows = Windows(frames, model.max_frames)
-    return drive(model.flow, generation(noise, parameters, text), times, windows)
+    return drive(model.network, generation(noise, parameters, text), times, windows)
 
 
 @torch.inference_mode()
@@ -228,3 +229,14 @@ def generate(model: MelodyFlow, samples: int, parameters: Parameters) -> Tensor:
     model's rate."""
     frames = model.codec.config.frames(samples)
     return model.decode(generate_latents(model, frames, parameters))[0]
+
+
+def warm_up(model: MelodyFlow, max_tokens: int = 0) -> None:
+    """Runs one edit, of a second on a CPU and of the whole window on a GPU: the first call of a
+    kernel and of a shape costs far more than the next ones. `max_tokens`: of a network call."""
+    seconds = 1.0 if model.device.type == "cpu" else model.flow.config.segment_duration
+    config = model.codec.config
+    silence = torch.zeros(config.channels, round(seconds * config.sample_rate))
+    edit(model, silence, Parameters(prompt="warm-up", seed=0, steps=2))
+    if isinstance(model.network, FusedFlow):
+        model.network.prepare(max_tokens)

@@ -7,16 +7,21 @@ here once.
 """
 
 import math
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
+from melodyflow.model.fused import can_compile
 from melodyflow.model.transformer import Text
 
+AHEAD = 4  # noises that a GPU's solve has drawn before it needs them
 SWAY = -0.8  # the reference's fixed coefficient (F5-TTS's sway sampling, arXiv 2410.06885)
 
 
@@ -98,6 +103,8 @@ def regularised_inversion(
     """
     source, first_kept = x, iterations - keep
     weights = keep * first_kept + keep * (keep - 1) / 2
+    noises = noises_like(x, rng)
+    strength = torch.tensor(lambda_kl, device=x.device)  # a number would be compiled in
     for here, there in pairwise(grid):
         dt = there - here
         y, average = x, torch.zeros_like(x)
@@ -105,19 +112,19 @@ def regularised_inversion(
             if iteration < first_kept:
                 velocity = yield Point(y, there, text, 0.0)
             else:
-                reference = (1 - there) * noise_like(x, rng) + there * source
-                reference = reference + 1e-5 * noise_like(x, rng)
+                reference = (1 - there) * next(noises) + there * source
+                reference = reference + 1e-5 * next(noises)
                 both = yield Point(torch.cat((y, reference)), there, text, 0.0)
-                velocity = kl_step(both[:1], both[1:], lambda_kl)
+                velocity = kl_step(both[:1], both[1:], strength)
                 average = average + velocity * (iteration / weights)
             y = x + velocity * dt
         x = x + average * dt
     return x
 
 
-def kl_step(velocity: Tensor, reference: Tensor, lambda_kl: float) -> Tensor:
-    """Four gradient steps that bring the patches of a velocity closer to a reference's, seen as
-    Gaussians.
+def kl_step(velocity: Tensor, reference: Tensor, lambda_kl: Tensor | float) -> Tensor:
+    """Four gradient steps of `lambda_kl` that bring the patches of a velocity closer to a
+    reference's, seen as Gaussians.
 
     Patches are 4 channels x 4 frames; a remainder of frames or channels is left alone. The gradient
     of the absolute divergence is written in closed form (pix2pix-zero's regularisation, arXiv
@@ -128,17 +135,33 @@ def kl_step(velocity: Tensor, reference: Tensor, lambda_kl: float) -> Tensor:
         return velocity
     v = _patches(velocity[:, :channels, :frames])
     r = _patches(reference[:, :channels, :frames])
-    epsilon = 1e-6
-    mean_r, var_r = r.mean(-1, keepdim=True), r.var(-1, keepdim=True) + epsilon
+    step = _fused_descent(v.device)
     for _ in range(4):
-        mean, var = v.mean(-1, keepdim=True), v.var(-1, keepdim=True)
-        shift = mean - mean_r
-        divergence = torch.log(var_r / (var + epsilon)) + (var + shift.square()) / var_r - 1
-        gradient = 2 / 15 * (v - mean) * (1 / var_r - 1 / (var + epsilon)) + 2 / 16 * shift / var_r
-        v = v - lambda_kl * (divergence.sign() * gradient).clamp(-100, 100)
+        v = step(v, r, lambda_kl)
     stepped = velocity.clone()
     stepped[:, :channels, :frames] = _unpatched(v, channels, frames)
     return stepped
+
+
+def _descend(v: Tensor, r: Tensor, lambda_kl: Tensor | float) -> Tensor:
+    """One gradient step of patches v [..., 16] towards the statistics of the patches r."""
+    epsilon = 1e-6
+    mean_r, var_r = r.mean(-1, keepdim=True), r.var(-1, keepdim=True) + epsilon
+    mean, var = v.mean(-1, keepdim=True), v.var(-1, keepdim=True)
+    shift = mean - mean_r
+    divergence = torch.log(var_r / (var + epsilon)) + (var + shift.square()) / var_r - 1
+    gradient = 2 / 15 * (v - mean) * (1 / var_r - 1 / (var + epsilon)) + 2 / 16 * shift / var_r
+    return v - lambda_kl * (divergence.sign() * gradient).clamp(-100, 100)
+
+
+@cache
+def _fused_descent(
+    device: torch.device,
+) -> Callable[[Tensor, Tensor, Tensor | float], Tensor]:
+    """`_descend`, on a GPU one launch instead of twenty where there is a compiler."""
+    if device.type != "cuda" or not can_compile(device):
+        return _descend
+    return cast(Callable[..., Tensor], torch.compile(_descend, dynamic=True))
 
 
 def _patches(x: Tensor) -> Tensor:
@@ -157,6 +180,29 @@ def noise_like(x: Tensor, rng: torch.Generator) -> Tensor:
     """Unit noise of x's shape: always drawn on the CPU, so that a seed means the same on every
     device."""
     return torch.randn(x.shape, generator=rng).to(x.device)
+
+
+def noises_like(x: Tensor, rng: torch.Generator) -> Iterator[Tensor]:
+    """What `noise_like` gives, time after time. For a GPU they are drawn ahead in a thread of their
+    own, since its solver shall never wait for the CPU; more of them than are taken, so `rng` serves
+    nothing else afterwards."""
+    if x.device.type != "cuda":
+        while True:
+            yield noise_like(x, rng)
+    drawn: deque[Future[Tensor]] = deque()
+    while True:
+        while len(drawn) < AHEAD:
+            drawn.append(_drawer().submit(_draw_pinned, x.shape, rng))
+        yield drawn.popleft().result().to(x.device, non_blocking=True)
+
+
+@cache
+def _drawer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="noise")  # one: the draws stay in order
+
+
+def _draw_pinned(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=rng, pin_memory=True)
 
 
 def guided(conditional: Tensor, null: Tensor, guidance: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Fixtures in, table out: how far this implementation is from numbers that the reference computed.
 
-A folder holds a checkpoint in the released layout, `cases.json` and `fixtures.npz`
-(tests/data/parity/README.md).
+A folder holds a checkpoint in the released layout, or one that is converted already in
+`checkpoint/`, with `cases.json` and `fixtures.npz` (tests/data/parity/README.md).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from melodyflow.edit import Parameters, edit_latents, generate_latents
 from melodyflow.model import MelodyFlow
-from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
+from melodyflow.model.checkpoint import CheckpointError, Precision, load, open_checkpoint
 from melodyflow.model.convert import convert
 from melodyflow.model.transformer import Row
 
@@ -45,6 +45,7 @@ class Comparison:
 
 def compare(case: str, found: Tensor, expected: Tensor) -> Comparison:
     """The largest absolute difference of two arrays; infinite where the shapes differ."""
+    found = found.float().cpu()
     if found.shape != expected.shape:
         return Comparison(
             f"{case} {list(found.shape)} != {list(expected.shape)}", float("inf"), 1.0
@@ -65,10 +66,15 @@ def table(comparisons: list[Comparison]) -> str:
     return "\n".join(lines)
 
 
-@torch.inference_mode()
-def run(folder: Path) -> Iterator[Comparison]:
-    """Converts the folder's checkpoint and compares every case. Raises CheckpointError."""
+def converted(folder: Path, out: Path) -> None:
+    """Converts a folder's checkpoint into `out`. Raises CheckpointError."""
     t5 = next((path for path in (folder / "t5", folder.parent / "t5") if path.is_dir()), None)
+    convert(folder, out, t5=t5)
+
+
+@torch.inference_mode()
+def run(folder: Path, device: str = "cpu", precision: Precision = "fp32") -> Iterator[Comparison]:
+    """Converts the folder's checkpoint and compares every case. Raises CheckpointError."""
     try:
         cases: list[dict[str, Any]] = json.loads((folder / "cases.json").read_text())["cases"]
         arrays = np.load(folder / "fixtures.npz")
@@ -76,9 +82,12 @@ def run(folder: Path) -> Iterator[Comparison]:
         raise CheckpointError(f"{folder}: not a parity folder ({error})") from None
     fixtures = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     with tempfile.TemporaryDirectory() as work:
-        converted = Path(work) / "checkpoint"
-        convert(folder, converted, t5=t5)
-        model = load(open_checkpoint(converted, verify=True))
+        checkpoint = folder / "checkpoint"
+        if not checkpoint.is_dir():
+            checkpoint = Path(work) / "checkpoint"
+            converted(folder, checkpoint)
+        checked = open_checkpoint(checkpoint, verify=True)
+        model = load(checked, device=device, precision=precision)
         for case in cases:
             yield from _run_case(model, case, fixtures)
 
@@ -87,17 +96,18 @@ def _run_case(
     model: MelodyFlow, case: dict[str, Any], fixtures: dict[str, Tensor]
 ) -> Iterator[Comparison]:
     name, kind = case["name"], case["kind"]
-    if kind == "encode":
-        yield compare(name, model.codec.encode(fixtures[f"{name}_in"]), fixtures[f"{name}_out"])
-    elif kind == "decode":
-        yield compare(name, model.codec.decode(fixtures[f"{name}_in"]), fixtures[f"{name}_out"])
+    device = model.device
+    if kind in ("encode", "decode"):
+        run_codec = model.codec.encode if kind == "encode" else model.codec.decode
+        found = run_codec(fixtures[f"{name}_in"].to(device))
+        yield compare(name, found, fixtures[f"{name}_out"])
     elif kind == "text":
         expected = fixtures[f"{name}_out"]
         found = torch.zeros_like(expected)
         mask = torch.zeros_like(fixtures[f"{name}_mask"])
         for i, prompt in enumerate(case["prompts"]):
             if prompt:
-                text = model.text(prompt)
+                text = model.text(prompt).cpu()
                 found[i, : len(text)], mask[i, : len(text)] = text, 1
         yield compare(name, found, expected)
         yield compare(f"{name} mask", mask.float(), fixtures[f"{name}_mask"].float())
@@ -105,14 +115,15 @@ def _run_case(
         flowsteps = [float(t) for t in fixtures[f"{name}_t"].flatten()]
         times = model.flow.embed_times(flowsteps)
         rows = [
-            Row(latents, t, times[t], model.read_text(prompt))
+            Row(latents.to(device), t, times[t], model.read_text(prompt))
             for latents, t, prompt in zip(
                 fixtures[f"{name}_z"], flowsteps, case["prompts"], strict=True
             )
         ]
-        yield compare(name, torch.stack(model.flow(rows)), fixtures[f"{name}_out"])
+        yield compare(name, torch.stack(model.network(rows)), fixtures[f"{name}_out"])
     elif kind == "edit":
-        latents = edit_latents(model, fixtures["clip_latents"], _parameters(model, case))
+        posterior = fixtures["clip_latents"].to(device)
+        latents = edit_latents(model, posterior, _parameters(model, case))
         yield compare(name, latents, fixtures[f"{name}_latents"])
         if f"{name}_audio" in fixtures:
             yield compare(f"{name} audio", model.decode(latents), fixtures[f"{name}_audio"])

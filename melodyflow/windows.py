@@ -68,6 +68,7 @@ class Windows:
         self._windows = _around(frames, window) if ring else _along(frames, window)
         if region is not None:
             self._windows = [seen for seen in self._windows if _has_share(seen, region)]
+        self._shares = [window.weights for window in self._windows]  # on the velocities' device
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -87,8 +88,10 @@ class Windows:
         if len(self) == 1 and first.shape[-1] == self.frames:
             return first
         blended = first.new_zeros((*first.shape[:-1], self.frames))
-        for window, velocity in zip(self._windows, velocities, strict=True):
-            share = window.weights.to(velocity.device) * velocity
+        if self._shares[0].device != first.device:
+            self._shares = [share.to(first.device) for share in self._shares]
+        for window, share, velocity in zip(self._windows, self._shares, velocities, strict=True):
+            share = share * velocity
             for place, own in window.laps(self.frames):
                 blended[..., place] += share[..., own]
         return blended

@@ -7,9 +7,9 @@ encode, others decode and write.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -19,20 +19,21 @@ from melodyflow import edit
 from melodyflow.engine import schedule
 from melodyflow.engine.admission import SHUTTING_DOWN, Admission
 from melodyflow.engine.cache import Cache
+from melodyflow.engine.gpu import Gpu
 from melodyflow.engine.job import Code, EditError, Job, inversion_key, waveform_key
 from melodyflow.engine.solving import Solving
 from melodyflow.model import MelodyFlow
-from melodyflow.model.transformer import Row, Text
+from melodyflow.model.transformer import Network, Row, Text
 from melodyflow.windows import Windows
 
 log = logging.getLogger(__name__)
 
 WORKERS = 2  # that read, and that write: a long clip in one must not hold up the short ones
+# A network call above these takes longer without doing more a second.
+MAX_TOKENS = {"cpu": 1024, "cuda": 12288}
 GROWTH_CALLS = 100  # network calls without want of memory after which they may be larger again
 
 LOOP_DIED = EditError(Code.INTERNAL, "the server's step loop died; the server restarts")
-
-Network = Callable[[Sequence[Row]], list[Tensor]]
 
 
 class EngineMetrics(Protocol):
@@ -75,7 +76,7 @@ class Engine:
         """`max_frames`: latent frames in flight; `max_tokens`: of one network call; `on_death` is
         called when the loop died of a fault of its own."""
         self.model = model
-        self.network: Network = model.flow
+        self.network: Network = model.network
         self._max_tokens = max_tokens
         self._tokens = max_tokens  # of the next call; less for some time after an out-of-memory
         self._good_calls = 0  # since then
@@ -91,8 +92,8 @@ class Engine:
         self._closing = False
         self._dead = False
         self._broken: Exception | None = None  # what the device says since it answers nothing else
-        cuda = model.device.type == "cuda"
-        self._stream = torch.cuda.Stream(model.device) if cuda else None  # type: ignore[no-untyped-call]
+        self._gpu = Gpu(model.device) if model.device.type == "cuda" else None
+        self._unreported: list[tuple[Solving, int]] = []  # of the call that a GPU works at
         self._reader = ThreadPoolExecutor(WORKERS, thread_name_prefix="reader")
         self._writer = ThreadPoolExecutor(WORKERS, thread_name_prefix="writer")
         self._loop = threading.Thread(target=self._run, name="step-loop", daemon=True)
@@ -185,13 +186,18 @@ class Engine:
         with self._beside_the_loop():
             job.times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
             job.text = self._read_text(job, job.parameters.prompt)
+            if self._gpu:
+                self._gpu.give(*job.times.values())
 
     def _start_from_noise(self, job: Job) -> Tensor:
         """Everything before the first evaluation of text-to-music."""
         self._read_prompt(job)
         rng = torch.Generator().manual_seed(job.parameters.seed)
         with self._beside_the_loop():
-            return edit.starting_noise(self.model, job.frames, rng)
+            noise = edit.starting_noise(self.model, job.frames, rng)
+            if self._gpu:
+                self._gpu.give(noise)
+            return noise
 
     def _join_or_begin(self, job: Job, key: object) -> Solving | None:
         """The inversion that this job has to start; None if it is done or another started it."""
@@ -227,7 +233,10 @@ class Engine:
             if found:
                 job.shared.add("encoding")
         rng = torch.Generator().manual_seed(job.parameters.seed)
-        return edit.source_latents(self.model, job.posterior, rng), rng
+        source = edit.source_latents(self.model, job.posterior, rng)
+        if self._gpu:
+            self._gpu.give(source)
+        return source, rng
 
     def _start_inversion(
         self, inversion: Solving, job: Job, waveform: Tensor, identity: str
@@ -267,19 +276,15 @@ class Engine:
         )
         if found:
             job.shared.add("text")
-        return self.model.flow.read_text(embedding)
+        text = self.model.flow.read_text(embedding)
+        if self._gpu:
+            self._gpu.give(text.keys, text.values)
+        return text
 
     @contextmanager
     def _beside_the_loop(self) -> Iterator[None]:
-        """On a GPU: on the workers' own stream, after what the loop has queued so far, and done
-        at the end."""
-        if self._stream is None:
+        with self._gpu.beside() if self._gpu else nullcontext():
             yield
-            return
-        self._stream.wait_stream(torch.cuda.default_stream(self.model.device))
-        with torch.cuda.stream(self._stream):
-            yield
-        self._stream.synchronize()
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         """The one end of every job: its listener hears of a failure and its slot is free."""
@@ -305,7 +310,7 @@ class Engine:
     def _probe(self) -> None:
         """After a failure: some errors of a GPU stay, and no edit can be done in this process any
         more. The loop dies of it then."""
-        if self._stream is None:
+        if self._gpu is None:
             return
         try:
             torch.zeros(1, device=self.model.device).add_(1).cpu()
@@ -347,8 +352,9 @@ class Engine:
     @torch.inference_mode()
     def _run(self) -> None:
         try:
-            while self._tick():
-                pass
+            with self._gpu.loop() if self._gpu else nullcontext():
+                while self._tick():
+                    pass
         except BaseException:
             try:
                 log.critical("the step loop died", exc_info=True)
@@ -366,6 +372,7 @@ class Engine:
             if not self._ready:
                 return False
             self._drop_stopped()
+            self._begin_new()
             if not self._ready:
                 return True
             chosen = schedule.choose(self._ready, self._tokens, self._max_tokens // 8)
@@ -386,6 +393,23 @@ class Engine:
                 self._inversions.pop(solving.key, None)
         self._ready = [solving for solving in self._ready if solving.jobs]
 
+    def _report(self) -> None:
+        """Tells edits of the evaluations that are done."""
+        unreported, self._unreported = self._unreported, []
+        for solving, done in unreported:
+            solving.report(done)
+
+    def _begin_new(self) -> None:
+        """Brings solves that came since to their first point. Not the workers do: what a solve
+        holds is made on the loop's stream."""
+        for solving in self._ready:
+            if not solving.begun:
+                try:
+                    solving.begin()
+                except Exception as error:
+                    self._fail(solving, error)
+        self._ready = [solving for solving in self._ready if solving.begun]
+
     def _evaluate(self, asked: list[list[Row]]) -> list[list[Tensor] | Exception]:
         """The network's answers to each solve's rows. Where a shared call fails its halves are
         asked for, so that only the one at fault ends."""
@@ -402,23 +426,29 @@ class Engine:
     def _call(self, rows: list[Row]) -> list[Tensor]:
         """One network call; where memory does not suffice in halves, and smaller for some time."""
         tokens = sum(row.latents.shape[-1] for row in rows)
-        started = time.monotonic()
+
+        def done(seconds: float) -> None:
+            self._metrics.evaluated(len(rows), tokens, seconds)
+            self._report()
+
         try:
-            answers = self.network(rows)
-            if self._stream is not None:
-                torch.cuda.default_stream(self.model.device).synchronize()
+            if self._gpu:
+                answers = self._gpu.queue(lambda: self.network(rows), done)
+            else:
+                started = time.monotonic()
+                answers = self.network(rows)
+                done(time.monotonic() - started)
         except (torch.OutOfMemoryError, MemoryError) as error:
             if len(rows) == 1:
                 raise
             log.warning("out of memory at %d tokens: %s", tokens, error)
         else:
-            self._metrics.evaluated(len(rows), tokens, time.monotonic() - started)
             self._good_calls += 1
             if self._good_calls >= GROWTH_CALLS and self._tokens < self._max_tokens:
                 self._tokens, self._good_calls = min(2 * self._tokens, self._max_tokens), 0
             return answers
         # Outside of the handler: the error's traceback holds what the failed call had allocated.
-        if self._stream is not None:
+        if self._gpu:
             torch.cuda.empty_cache()
         half = len(rows) // 2
         answers = self._call(rows[:half]) + self._call(rows[half:])
@@ -431,7 +461,14 @@ class Engine:
         try:
             if isinstance(answers, Exception):
                 raise answers
+            before = solving.done
             latents = solving.answer(answers)
+            if solving.done > before:
+                self._unreported.append((solving, solving.done))
+            if latents is not None and self._gpu:
+                self._gpu.settle()
+            if latents is not None or not self._gpu:
+                self._report()
         except Exception as error:
             self._fail(solving, error)
             return

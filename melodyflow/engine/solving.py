@@ -24,17 +24,22 @@ class Solving:
         self.jobs = jobs
         self.key = key
         self.lead = 0  # the scheduler's
-        self._done = 0
+        self.done = 0  # evaluations behind its edits
+        self.begun = False
 
     def start(
         self, solve: Solve, times: dict[float, Tensor], windows: Windows, done: int = 0
     ) -> None:
-        """Runs the solve to its first point. `done`: evaluations behind its edits."""
+        """Gives it what to solve. `done`: evaluations behind its edits."""
         self._solve = solve
         self._times = times
         self._windows = windows
-        self._done = done
-        self._reach(next(solve))
+        self.done = done
+
+    def begin(self) -> None:
+        """Runs the solve to its first point."""
+        self._reach(next(self._solve))
+        self.begun = True
 
     def _reach(self, point: Point) -> None:
         self.point = point
@@ -56,24 +61,29 @@ class Solving:
     def answer(self, answers: Sequence[Tensor]) -> Tensor | None:
         """Takes the network's answers to `rows`; the latents [1, latent, frames] after the last.
 
-        Raises EditError where they are not finite.
+        Raises EditError where they are not finite: on a GPU after the last, since to look sooner
+        would mean to wait for it. What is not finite stays so.
         """
         size = len(self._asked[0])
         self._answers += [list(answers[i : i + size]) for i in range(0, len(answers), size)]
         if len(self._answers) < len(self._asked):
             return None
         velocity = edit.velocity(self.point, self._answers, self._windows)
-        if not torch.isfinite(velocity).all():
-            raise EditError(Code.INTERNAL, "the edit's velocity is not finite; it was ended")
-        self._done += 1
+        if velocity.device.type == "cpu":
+            _check_finite(velocity)
+        self.done += 1
         try:
             self._reach(self._solve.send(velocity))
-            latents = None
         except StopIteration as end:
-            latents = end.value
+            latents: Tensor = end.value
+            _check_finite(latents)
+            return latents
+        return None
+
+    def report(self, done: int) -> None:
+        """Tells its edits how many evaluations are behind them."""
         for job in list(self.jobs):
-            job.evaluated(self._done)
-        return latents
+            job.evaluated(done)
 
     def take_stopped(self) -> list[Job]:
         """Takes out the edits that are to end."""
@@ -81,3 +91,8 @@ class Solving:
         for job in stopped:
             self.jobs.remove(job)
         return stopped
+
+
+def _check_finite(tensor: Tensor) -> None:
+    if not torch.isfinite(tensor).all():
+        raise EditError(Code.INTERNAL, "the edit's velocity is not finite; it was ended")

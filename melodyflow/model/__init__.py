@@ -1,13 +1,21 @@
 """The model of one checkpoint: codec, text encoder and velocity network."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from melodyflow.model.codec import Codec
+from melodyflow.model.fused import FusedFlow, can_compile, can_fuse
 from melodyflow.model.text import TextEncoder
-from melodyflow.model.transformer import FlowModel, Text
+from melodyflow.model.transformer import FlowModel, Network, Text
+
+log = logging.getLogger(__name__)
+
+LEAST_PIECE = 32  # frames that the codec takes at once where memory is short
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +29,16 @@ class MelodyFlow:
     @property
     def device(self) -> torch.device:
         return self.flow.device
+
+    @cached_property
+    def network(self) -> Network:
+        """What answers the solvers: the flow, on a GPU in its fused form where it has one."""
+        if not can_fuse(self.flow):
+            return self.flow
+        fused = FusedFlow(self.flow, self.max_frames)
+        if can_compile(self.device):
+            fused.compile()
+        return fused
 
     @property
     def max_frames(self) -> int:
@@ -39,10 +57,26 @@ class MelodyFlow:
     def encode(self, waveform: Tensor, *, ring: bool = False) -> Tensor:
         """The posterior's mean and scale [batch, 2*latent, frames] of a waveform [batch, channels,
         samples], of any length; of a ring, see `Codec.encode`."""
-        return self.codec.encode(waveform, piece=self.max_frames, ring=ring)
+        return self._in_pieces(lambda piece: self.codec.encode(waveform, piece=piece, ring=ring))
 
     def decode(self, latents: Tensor, *, ring: bool = False) -> Tensor:
         """Waveform [batch, channels, frames*hop] of the flow's normalised latents [batch, latent,
         frames], of any length; of a ring, see `Codec.encode`."""
         whole = self.flow.denormalise(latents)
-        return self.codec.decode(whole, piece=self.max_frames, ring=ring)
+        return self._in_pieces(lambda piece: self.codec.decode(whole, piece=piece, ring=ring))
+
+    def _in_pieces(self, run: Callable[[int], Tensor]) -> Tensor:
+        """The codec's work in pieces of a window, in smaller ones where memory does not suffice:
+        the result is the same."""
+        piece = self.max_frames
+        while True:
+            try:
+                return run(piece)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if piece <= LEAST_PIECE:
+                    raise
+                log.warning("out of memory at %d frames of the codec: %s", piece, error)
+            # Outside of the handler: the error's traceback holds what the call had allocated.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            piece = max(piece // 2, LEAST_PIECE)

@@ -74,6 +74,8 @@ def load(
 ) -> MelodyFlow:
     """The checkpoint's model, ready to run. `precision` is the velocity network's; codec and text
     stay fp32. `pack`: on a CPU, the network's weights are laid out for its kernels (`linear`)."""
+    # By default PyTorch's convolutions on a GPU round to TF32; the codec's stay fp32.
+    torch.backends.cudnn.allow_tf32 = False
     with torch.device("meta"):
         codec, flow = Codec(checkpoint.codec), FlowModel(checkpoint.flow)
     codec.load_state_dict(_load_fp32(checkpoint.folder / CODEC), assign=True)

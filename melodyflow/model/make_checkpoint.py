@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import CODEC, FLOW, T5, expected_shapes
-from melodyflow.model.codec import CodecConfig
+from melodyflow.model.codec import Codec, CodecConfig
 from melodyflow.model.convert import CODEC_SOURCE, DEFAULT_GUIDANCE, FLOW_SOURCE, WEIGHT_NORM
 from melodyflow.model.t5 import T5Config, T5Encoder
-from melodyflow.model.transformer import FlowConfig
+from melodyflow.model.text import TextEncoder
+from melodyflow.model.tokenizer import byte_ids
+from melodyflow.model.transformer import FlowConfig, FlowModel
 
 RATIOS = (8, 8, 6, 5)
 # latent, codec filters, dim, heads, layers
@@ -46,6 +49,28 @@ def make_checkpoint(size: str, out: Path) -> None:
     _save_t5(out / T5, *T5_SIZES[size])
 
 
+@torch.inference_mode()
+def random_model(size: str, device: str = "cpu") -> MelodyFlow:
+    """A model of a size, fp32, whose weights are drawn on the device itself, in seconds. They are
+    not those of `make_checkpoint`."""
+    codec_config, flow_config = configs(size)
+    width, hidden, heads, layers = T5_SIZES[size]
+    t5_config = T5Config(384, width, width // heads, hidden, layers, heads)
+    with torch.device("meta"):
+        codec, flow = Codec(codec_config), FlowModel(flow_config)
+        text = TextEncoder(T5Encoder(t5_config), byte_ids, flow_config.dim)
+    rng = torch.Generator(device).manual_seed(0)
+    parts: tuple[nn.Module, ...] = (codec, text, flow)
+    for part in parts:
+        tensors = {n: _random(n, tuple(t.shape), rng) for n, t in part.state_dict().items()}
+        for name, tensor in tensors.items():
+            if name.endswith("SelfAttention.q.weight"):
+                tensor /= math.sqrt(t5_config.d_kv)  # T5 does not scale its attention scores
+        part.load_state_dict(tensors, assign=True)
+        part.to(device).eval().requires_grad_(False)
+    return MelodyFlow(codec=codec, text=text, flow=flow)
+
+
 def configs(size: str) -> tuple[CodecConfig, FlowConfig]:
     """Configuration of a size."""
     latent, filters, dim, heads, layers = SIZES[size]
@@ -57,9 +82,10 @@ def configs(size: str) -> tuple[CodecConfig, FlowConfig]:
 def _random(name: str, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     if name == "transformer.rope.frequencies":
         pairs = shape[0]
-        frequencies = 10000 ** (-torch.arange(pairs, dtype=torch.float32) / pairs)
+        steps = torch.arange(pairs, dtype=torch.float32, device=rng.device)
+        frequencies = 10000 ** (-steps / pairs)
         return frequencies.bfloat16().float()  # the released table is rounded so
-    noise = torch.randn(shape, generator=rng)
+    noise = torch.randn(shape, generator=rng, device=rng.device)
     scales = "norm" in name and name.endswith("weight")
     if scales or name.endswith("alpha") or name == "latent_std":
         return 1 + 0.1 * noise

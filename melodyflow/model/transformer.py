@@ -5,7 +5,7 @@ attention looks at the sequences one by one, so no work is spent on padding.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
@@ -45,6 +45,10 @@ class _Layout:
     lengths: list[tuple[int, int]]  # (sequences, frames) of neighbours that are equally long
     texts: list[tuple[int, int, Text]]  # the same for neighbours that also share a text
     conditioned: int  # tokens of rows with a text; those rows come first
+
+
+# What answers rows of any lengths, times and texts with their velocities [latent, frames], fp32.
+Network = Callable[[Sequence[Row]], list[Tensor]]
 
 
 def _add_zero(x: Tensor) -> Tensor:

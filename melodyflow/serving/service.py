@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from melodyflow.audio import Limits
-from melodyflow.edit import Parameters, edit
-from melodyflow.engine import Code, EditError, Engine
-from melodyflow.model import MelodyFlow
+from melodyflow.edit import warm_up
+from melodyflow.engine import MAX_TOKENS, Code, EditError, Engine
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.serving.call import Call, Responder, Server
 from melodyflow.serving.heartbeat import Heartbeat
@@ -27,8 +26,6 @@ from melodyflow.watch import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE
 
 log = logging.getLogger(__name__)
 
-# A network call above these takes longer without doing more a second.
-MAX_TOKENS = {"cpu": 1024, "cuda": 12288}
 KILL_SECONDS = 30.0  # between asking tritonserver to end and killing it
 
 
@@ -74,12 +71,13 @@ class Service:
             outbox=self._outbox,
             metrics=metrics,
         )
-        warm_up(model)
+        max_tokens = settings.max_tokens or MAX_TOKENS[model.device.type]
+        warm_up(model, max_tokens)
         self._engine = Engine(
             model,
             slots=settings.slots,
             max_frames=settings.max_frames or max_frames,
-            max_tokens=settings.max_tokens or MAX_TOKENS[model.device.type],
+            max_tokens=max_tokens,
             cache_bytes=settings.cache_bytes,
             metrics=metrics,
             on_death=partial(end_server, os.getppid()),
@@ -145,15 +143,6 @@ class Service:
         self._outbox.close()
         if self._heartbeat:
             self._heartbeat.close()
-
-
-def warm_up(model: MelodyFlow) -> None:
-    """Runs one edit, of a second on a CPU and of the whole window on a GPU: the first call of a
-    kernel and of a shape costs far more than the next ones."""
-    seconds = 1.0 if model.device.type == "cpu" else model.flow.config.segment_duration
-    config = model.codec.config
-    silence = torch.zeros(config.channels, round(seconds * config.sample_rate))
-    edit(model, silence, Parameters(prompt="warm-up", seed=0, steps=2))
 
 
 def end_server(server: int) -> None:

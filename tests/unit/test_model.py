@@ -178,3 +178,29 @@ def test_on_a_cpu_the_codec_takes_pieces_that_fit_into_memory_that_is_kept(
     monkeypatch.setattr(codec, "CPU_VALUES", 4 * 1920 * model.codec.config.n_filters)
     assert torch.equal(model.codec.encode(waveform), in_fours)
     assert not torch.equal(whole, in_fours), "other products"
+
+
+def test_a_codec_out_of_memory_takes_smaller_pieces_with_the_same_result(
+    model: MelodyFlow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    latents = torch.randn(1, model.flow.config.latent_dim, 300)
+    expected = model.decode(latents)
+    decode, pieces = model.codec.decode, []
+
+    def short_of_memory(latents: torch.Tensor, *, piece: int, ring: bool) -> torch.Tensor:
+        pieces.append(piece)
+        if piece > 100:
+            raise torch.OutOfMemoryError("no memory")
+        return decode(latents, piece=piece, ring=ring)
+
+    monkeypatch.setattr(model.codec, "decode", short_of_memory)
+    assert torch.allclose(model.decode(latents), expected, atol=1e-5)
+    assert pieces == [750, 375, 187, 93]
+    assert "out of memory at 750 frames of the codec" in caplog.text
+
+    def never(latents: torch.Tensor, *, piece: int, ring: bool) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(model.codec, "decode", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.decode(latents)

@@ -1,0 +1,562 @@
+"""What a GPU makes of the model, in one command that ends by itself: the reference's numbers, how
+far bf16 is from fp32, times, rates and memory, and where the time goes.
+
+It needs Python, torch, numpy and safetensors: no Triton, no network, no checkpoint (the weights are
+random, drawn on the device). Each part's figures are saved as soon as they are there.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from melodyflow import parity
+from melodyflow.benchmark import VARIATIONS, Calls, Timed, clip
+from melodyflow.edit import Parameters, edit_latents, warm_up
+from melodyflow.engine import MAX_TOKENS, Engine, Job
+from melodyflow.model import MelodyFlow
+from melodyflow.model.checkpoint import CheckpointError
+from melodyflow.model.fused import FusedFlow
+from melodyflow.model.make_checkpoint import SIZES
+from melodyflow.model.transformer import FlowConfig, Row
+
+
+class Report:
+    """The figures so far, on disk after every part as report.json and as tables in report.md."""
+
+    def __init__(self, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out = out
+        self.figures: dict[str, Any] = {}
+
+    def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Runs one part; what fails is noted and the next one runs."""
+        started = time.monotonic()
+        try:
+            self.figures[name] = measure()
+        except Exception as error:
+            self.figures[name] = {"failed": f"{error!r:.1000}"}
+        print(f"{name}: {time.monotonic() - started:.0f} s\n\n{table(self.figures[name])}\n")
+        sys.stdout.flush()
+        (self.out / "report.json").write_text(json.dumps(self.figures, indent=2) + "\n")
+        parts = [f"## {name}\n\n{table(figures)}\n" for name, figures in self.figures.items()]
+        (self.out / "report.md").write_text("\n".join(parts))
+
+
+def table(figures: dict[str, Any]) -> str:
+    """A part's figures in Markdown: a row each, or a column for each measurement of several."""
+    several = {name: row for name, row in figures.items() if isinstance(row, dict)}
+    columns = several or {"value": figures}
+    keys = dict.fromkeys(key for column in columns.values() for key in column)
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    lines += [[key, *(_short(column.get(key, "")) for column in columns.values())] for key in keys]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# What is counted.
+
+
+def operations(config: FlowConfig, rows: Sequence[Row]) -> float:
+    """Floating-point operations of a network call: its products and its attention."""
+    dim, layers = config.dim, config.num_layers
+    token = layers * (4 + 2 * config.hidden_scale) * dim**2 + config.skips * 2 * dim**2
+    total = 0.0
+    for row in rows:
+        frames = row.latents.shape[-1]
+        total += 2 * frames * (token + 2 * config.latent_dim * dim)
+        total += 4 * frames * frames * dim * layers
+        if row.text is not None:
+            total += 2 * frames * 2 * dim**2 * layers
+            total += 4 * frames * row.text.keys.shape[-2] * dim * layers
+    return total
+
+
+@dataclass
+class Counted:
+    """A network that counts its operations."""
+
+    model: MelodyFlow
+    calls: list[float] = field(default_factory=list)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Tensor]:
+        self.calls.append(operations(self.model.flow.config, rows))
+        return self.model.network(rows)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(device: torch.device, work: Callable[[], Any], repeats: int) -> float:
+    """Seconds of one of several runs of `work` in a row, after one to warm up."""
+    work()
+    wait(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    wait(device)
+    return (time.perf_counter() - started) / repeats
+
+
+def product_rate(model: MelodyFlow, tokens: int) -> float:
+    """Operations a second of the products of all layers for so many tokens, and nothing else."""
+    flow = model.flow
+    weights = [
+        weight for layer in flow.transformer.layers for weight in layer.parameters()
+        if weight.dim() == 2
+    ]  # fmt: skip
+    inputs = {
+        width: torch.randn(tokens, width, device=flow.device).to(flow.dtype)
+        for width in {weight.shape[1] for weight in weights}
+    }
+
+    def products() -> None:
+        for weight in weights:
+            F.linear(inputs[weight.shape[1]], weight)
+
+    done = sum(2 * tokens * weight.numel() for weight in weights)
+    return done / timed(flow.device, products, 5)
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of two tensors of one shape."""
+    return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
+
+
+def log_spectral_distance(a: Tensor, b: Tensor) -> float:
+    """Mean over the frames of the root mean square difference of two waveforms' [..., samples] log
+    power spectra, in dB (2048-sample Hann frames, floor at -100 dB of the first one's peak)."""
+    spectra = []
+    for x in (a, b):
+        window = torch.hann_window(2048, device=x.device)
+        x = x.reshape(-1, x.shape[-1])
+        spectra.append(torch.stft(x, 2048, 512, window=window, return_complex=True).abs().square())
+    floor = 1e-10 * spectra[0].max()
+    first, second = (10 * torch.log10(x.clamp(min=floor)) for x in spectra)
+    return float((first - second).square().mean(-2).sqrt().mean())
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Median and 95th percentile."""
+    ordered = sorted(seconds)
+    return {
+        "p50_s": statistics.median(ordered),
+        "p95_s": ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)],
+        "runs": len(ordered),
+    }
+
+
+# The parts.
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    figures: dict[str, Any] = {"torch": torch.__version__, "python": sys.version.split()[0]}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        figures |= {
+            "gpu": properties.name,
+            "memory_gib": properties.total_memory / 2**30,
+            "multiprocessors": properties.multi_processor_count,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        }
+        n = 8192
+        a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
+        figures["bf16_8192_tflops"] = 2 * n**3 / timed(device, lambda: a @ b, 20) / 1e12
+        a, b = a.float(), b.float()
+        figures["fp32_8192_tflops"] = 2 * n**3 / timed(device, lambda: a @ b, 3) / 1e12
+    return figures
+
+
+def fixtures(folders: list[Path], device: torch.device, precision: str) -> dict[str, Any]:
+    """The parity fixtures: how many are held in fp32, and the largest error; in bf16 the error
+    alone."""
+    figures: dict[str, Any] = {}
+    for folder in folders:
+        try:
+            done = list(parity.run(folder, str(device), "bf16" if precision == "bf16" else "fp32"))
+        except (CheckpointError, ImportError) as error:
+            figures[folder.name] = {"skipped": str(error)}
+            continue
+        worst = max(done, key=lambda comparison: comparison.relative)
+        figures[folder.name] = {
+            "cases": len(done),
+            "held": sum(comparison.held for comparison in done),
+            "worst": worst.case,
+            "relative_error": worst.relative,
+        }
+        if precision == "bf16":
+            del figures[folder.name]["held"]
+    return figures
+
+
+@torch.inference_mode()
+def drift(exact: MelodyFlow, fast: MelodyFlow, seconds: float, steps: int) -> dict[str, Any]:
+    """One whole edit by the flow in fp32, by the fast model's flow, and by its fused form."""
+    parameters = Parameters(prompt="strings", seed=0, steps=steps)
+    posterior = exact.encode(clip(exact, seconds)[None].to(exact.device))
+    fused = copy.copy(fast)
+    if not isinstance(fast.network, FusedFlow):
+        fused.__dict__["network"] = FusedFlow(fast.flow, fast.max_frames)
+    plain = MelodyFlow(fast.codec, fast.text, fast.flow)
+    plain.__dict__["network"] = fast.flow
+    reference = MelodyFlow(exact.codec, exact.text, exact.flow)
+    reference.__dict__["network"] = exact.flow
+    latents = edit_latents(reference, posterior, parameters)
+    audio = exact.decode(latents)
+    figures = {}
+    for name, model in (("flow", plain), ("fused", fused)):
+        wait(exact.device)
+        started = time.perf_counter()
+        found = edit_latents(model, posterior, parameters)
+        wait(exact.device)
+        took = time.perf_counter() - started
+        heard = model.decode(found)
+        figures[name] = {
+            "latents_cosine": cosine(found, latents),
+            "audio_cosine": cosine(heard, audio),
+            "log_spectral_distance_db": log_spectral_distance(audio, heard),
+            "largest_error": float((found - latents).abs().max() / latents.abs().max()),
+            "solve_s": took,
+        }
+    return figures
+
+
+class Kept(Timed):
+    """One edit that keeps its result."""
+
+    waveform: Tensor
+
+    def finished(self, waveform: Tensor, job: Job) -> None:
+        self.waveform = waveform
+        super().finished(waveform, job)
+
+
+class Bench:
+    """One engine that edits come to, and what it did."""
+
+    def __init__(self, model: MelodyFlow) -> None:
+        self.model = model
+        self.calls, self.counted = Calls(), Counted(model)
+        self.engine = Engine(
+            model,
+            slots=100,
+            max_frames=10**9,
+            max_tokens=MAX_TOKENS[model.device.type],
+            cache_bytes=2**30,
+            metrics=self.calls,
+        )
+        self.engine.network = self.counted
+
+    def run(self, edits: Sequence[tuple[Tensor, Parameters]]) -> tuple[list[Kept], float]:
+        """All at once: the edits, and the seconds until the last one ended."""
+        started = time.perf_counter()
+        running = [Kept(self.engine, *each) for each in edits]
+        for each in running:
+            each.ended.wait()
+        return running, time.perf_counter() - started
+
+    def rate(self, first: int) -> dict[str, float]:
+        """Operations and their rate in the network calls since the first-th."""
+        done = sum(self.counted.calls[first : len(self.calls.seconds)])
+        seconds = sum(self.calls.seconds[first:])
+        return {
+            "tera_operations": done / 1e12,
+            "network_s": seconds,
+            "network_tflops": done / seconds / 1e12,
+            "tokens_a_call": statistics.median(self.calls.tokens[first:]),
+        }
+
+
+def warmed(model: MelodyFlow) -> dict[str, Any]:
+    """What a server does before its first edit: compiling most of all."""
+    started = time.perf_counter()
+    warm_up(model, MAX_TOKENS[model.device.type])
+    wait(model.device)
+    return {"warm_up_s": time.perf_counter() - started}
+
+
+def alone(model: MelodyFlow, base: Parameters, seconds: float, runs: int) -> dict[str, Any]:
+    """One edit at a time: of a clip that was never seen, and of one that was."""
+    bench = Bench(model)
+    first = replace(base, prompt="warm-up")
+    bench.run([(clip(model, seconds, 999), first)])
+    figures: dict[str, Any] = {}
+    for name in ("cold", "repeat"):
+        begin = len(bench.calls.seconds)
+        took, stages = [], []
+        for i in range(runs):
+            source = clip(model, seconds, i if name == "cold" else 999)
+            done, _ = bench.run([(source, replace(base, prompt=f"{name} {i}", seed=base.seed))])
+            took.append(done[0].seconds)
+            stages.append(done[0].job.seconds)
+        figures[name] = percentiles(took) | bench.rate(begin)
+        figures[name] |= {
+            f"{stage}_s": statistics.median(each[stage] for each in stages) for stage in stages[0]
+        }
+    bench.engine.close(60)
+    return figures
+
+
+def crowd(model: MelodyFlow, base: Parameters, seconds: float, sizes: list[int]) -> dict[str, Any]:
+    """So many different clips at once, for the second time: a server that has been up for a
+    while."""
+    figures: dict[str, Any] = {}
+    for count in sizes:
+        bench = Bench(model)
+        edits = [
+            (clip(model, seconds, seed), replace(base, seed=seed, prompt=VARIATIONS[seed % 10]))
+            for seed in range(count)
+        ]
+        bench.run(edits)  # the sizes of its calls are recorded now
+        bench.engine.close(60)
+        bench = Bench(model)
+        if model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(model.device)
+        done, took = bench.run(edits)
+        figures[str(count)] = {
+            "wall_s": took,
+            "edits_a_second": count / took,
+            "p50_s": statistics.median(each.seconds for each in done),
+            **bench.rate(0),
+            "loop_busy": sum(bench.calls.seconds) / took,
+        }
+        if model.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(model.device)
+            figures[str(count)]["peak_gib"] = peak / 2**30
+        bench.engine.close(60)
+    return figures
+
+
+def together(model: MelodyFlow, base: Parameters, seconds: float, count: int) -> dict[str, Any]:
+    """The same edits alone and all at once: the least likeness of their audio."""
+    edits = [(clip(model, seconds, seed), replace(base, seed=seed)) for seed in range(count)]
+    bench = Bench(model)
+    alone_ = [bench.run([each])[0][0].waveform for each in edits]
+    bench.engine.close(60)
+    bench = Bench(model)
+    at_once = [each.waveform for each in bench.run(edits)[0]]
+    bench.engine.close(60)
+    pairs = list(zip(alone_, at_once, strict=True))
+    return {
+        "edits": count,
+        "least_audio_cosine": min(cosine(a, b) for a, b in pairs),
+        "largest_error": max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs),
+    }
+
+
+def variations(model: MelodyFlow, base: Parameters, seconds: float) -> dict[str, Any]:
+    """Ten variations of one clip at once."""
+    bench = Bench(model)
+    source = clip(model, seconds)
+    _, took = bench.run([(source, replace(base, prompt=prompt)) for prompt in VARIATIONS])
+    bench.engine.close(60)
+    return {"wall_s": took, "an_edit_s": took / len(VARIATIONS), **bench.rate(0)}
+
+
+def rows_of(model: MelodyFlow, edits: int, frames: int) -> list[Row]:
+    """What so many edits under guidance ask for at once."""
+    flow = model.flow
+    time_ = flow.embed_times([0.5])[0.5]
+    text = flow.read_text(model.text("strings and a warm choir"))
+    rng = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(edits):
+        noise = torch.randn(flow.config.latent_dim, frames, generator=rng).to(flow.device)
+        rows += [Row(noise, 0.5, time_, text), Row(noise, 0.5, time_, None)]
+    return rows
+
+
+@torch.inference_mode()
+def network(model: MelodyFlow, counts: list[int], frames: int) -> dict[str, Any]:
+    """Network calls of several sizes beside the products alone."""
+    figures = {}
+    side = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(side):
+        for edits in counts:
+            rows = rows_of(model, edits, frames)
+            for _ in range(2):
+                model.network(rows)
+            seconds = timed(model.device, lambda rows=rows: model.network(rows), 5)  # type: ignore[misc]
+            rate = operations(model.flow.config, rows) / seconds
+            products = product_rate(model, 2 * edits * frames)
+            figures[str(2 * edits * frames)] = {
+                "call_s": seconds,
+                "tflops": rate / 1e12,
+                "products_tflops": products / 1e12,
+                "share": rate / products,
+            }
+    return figures
+
+
+@torch.inference_mode()
+def profile(model: MelodyFlow, edits: int, frames: int, out: Path) -> dict[str, Any]:
+    """The kernels of network calls, as a table in a file; their shares here."""
+    from torch.profiler import ProfilerActivity
+
+    cuda = model.device.type == "cuda"
+    rows = rows_of(model, edits, frames)
+    for _ in range(3):
+        model.network(rows)
+    wait(model.device)
+    activities = [ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(3):
+            model.network(rows)
+        wait(model.device)
+    key = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+    averages = profiler.key_averages()
+    name = f"profile-{2 * edits * frames}.txt"
+    (out / name).write_text(averages.table(sort_by=key, row_limit=40, max_name_column_width=100))
+    attribute = "self_device_time_total" if cuda else "self_cpu_time_total"
+    times = {event.key: getattr(event, attribute) for event in averages}
+    whole = sum(times.values()) or 1
+    top = sorted(times, key=lambda key: -times[key])[:12]
+    return {key[:80]: round(times[key] / whole, 4) for key in top}
+
+
+def plot(figures: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Rates over tokens and edits a second over concurrency, as a picture."""
+    try:
+        import matplotlib
+    except ImportError:
+        return {"skipped": "no matplotlib"}
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
+    calls = figures.get("network", {})
+    tokens = [int(each) for each in calls]
+    left.plot(tokens, [calls[str(t)]["products_tflops"] for t in tokens], "o--", label="products")
+    left.plot(tokens, [calls[str(t)]["tflops"] for t in tokens], "o-", label="network call")
+    left.set(xlabel="tokens a call", ylabel="TFLOP/s", xscale="log", ylim=(0, None))
+    left.legend()
+    crowds = figures.get("crowd", {})
+    if "failed" in calls or "failed" in crowds:
+        return {"skipped": "a part of it failed"}
+    counts = [int(each) for each in crowds]
+    right.plot(counts, [crowds[str(c)]["edits_a_second"] for c in counts], "o-")
+    right.set(xlabel="edits at once", ylabel="edits a second", ylim=(0, None))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    machine = figures["machine"]
+    canvas.suptitle(f"{machine.get('gpu', 'CPU')}, torch {machine['torch']}")
+    canvas.tight_layout()
+    canvas.savefig(out / "report.png", dpi=110)
+    return {"file": "report.png"}
+
+
+def in_bf16(model: MelodyFlow) -> MelodyFlow:
+    """The same model with a bf16 network."""
+    flow = copy.deepcopy(model.flow)
+    for parameter in flow.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    return MelodyFlow(model.codec, model.text, flow)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/gpu_report", description=__doc__)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (default: cuda)")
+    parser.add_argument(
+        "--size", choices=SIZES, help="of the model (default: full, small on a CPU)"
+    )
+    parser.add_argument("--minutes", type=float, default=8, help="ends within these (default: 8)")
+    parser.add_argument("--out", type=Path, default=Path("gpu-report"), help="folder to write to")
+    parser.add_argument(
+        "--fixtures",
+        type=Path,
+        nargs="*",
+        default=[Path(__file__).parent.parent / "tests/data/parity/tiny"],
+        help="parity folders (default: the one in tests/)",
+    )
+    parser.add_argument(
+        "--pack",
+        type=Path,
+        help="only write the fixtures to this folder, converted, for a machine without omegaconf",
+    )
+    given = parser.parse_args()
+    end_after(60 * given.minutes)
+    if given.pack:
+        pack(given.fixtures, given.pack)
+        return
+    device = torch.device(given.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"gpu_report: {given.device}: torch sees no GPU; --device cpu shows that it works")
+    size = given.size or ("full" if device.type == "cuda" else "small")
+    run(given.out, device, size, given.fixtures)
+
+
+def end_after(seconds: float) -> None:
+    """Ends the process then, wherever it is: what is done is on disk."""
+
+    def end() -> None:
+        print("the time is up; the parts above are saved", flush=True)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def pack(folders: list[Path], out: Path) -> None:
+    """Copies of parity folders with converted checkpoints."""
+    for folder in folders:
+        to = out / folder.name
+        to.mkdir(parents=True)
+        for name in ("cases.json", "fixtures.npz"):
+            (to / name).write_bytes((folder / name).read_bytes())
+        parity.converted(folder, to / "checkpoint")
+
+
+def run(out: Path, device: torch.device, size: str, folders: list[Path]) -> None:
+    """All parts, the most telling first."""
+    from melodyflow.model.make_checkpoint import random_model
+
+    report = Report(out)
+    cuda = device.type == "cuda"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    report.part("machine", lambda: machine(device))
+    exact = random_model(size, str(device))
+    fast = in_bf16(exact) if cuda else exact
+    window = exact.flow.config.segment_duration
+    clip_s, steps, frames = (window, 25, exact.max_frames) if cuda else (2.0, 4, 50)
+    base = Parameters(prompt="strings", seed=0, steps=steps)
+    report.part("warm_up", lambda: warmed(fast))
+    counts = [1, 2, 4, 8] if cuda else [1, 4]
+    report.part("network", lambda: network(fast, counts, frames))
+    report.part("alone", lambda: alone(fast, base, clip_s, 20 if cuda else 2))
+    report.part("drift", lambda: drift(exact, fast, clip_s, steps))
+    report.part("crowd", lambda: crowd(fast, base, clip_s, [1, 2, 4, 8, 16] if cuda else [1, 4]))
+    report.part("together", lambda: together(fast, base, clip_s / 3, 8 if cuda else 3))
+    loop = replace(base, loop=True)
+    report.part("loop_8s", lambda: alone(fast, loop, 8.0 if cuda else 1.0, 10 if cuda else 2))
+    report.part("ten_variations", lambda: variations(fast, base, clip_s))
+    for edits in counts[:1] + counts[-1:]:
+        name = f"profile_{2 * edits * frames}"
+        report.part(name, lambda edits=edits: profile(fast, edits, frames, out))  # type: ignore[misc]
+    report.part("parity_fp32", lambda: fixtures(folders, device, "fp32"))
+    report.part("parity_bf16", lambda: fixtures(folders, device, "bf16"))
+    report.part("plot", lambda: plot(report.figures, out))
+
+
+if __name__ == "__main__":
+    main()
