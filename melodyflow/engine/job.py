@@ -9,8 +9,6 @@ from typing import Protocol
 from torch import Tensor
 
 from melodyflow.edit import Parameters
-from melodyflow.model.transformer import Text
-from melodyflow.windows import Region
 
 
 class Code(StrEnum):
@@ -49,11 +47,6 @@ class Listener(Protocol):
 class Job:
     """An edit on its way through the engine: encoding (a worker), solving (the loop), decoding
     (a worker)."""
-
-    text: Text | None
-    times: dict[float, Tensor]
-    posterior: Tensor | None = None  # the source's
-    region: Region | None = None
 
     def __init__(
         self,

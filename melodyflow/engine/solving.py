@@ -1,50 +1,80 @@
-"""A solve in the loop: an inversion, which any number of edits may wait for, or one edit's
-generation."""
+"""Solves in the loop: inversions, which any number of edits may wait for, and the edits' own
+generations."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from melodyflow import edit
 from melodyflow.engine.job import Code, EditError, Job
-from melodyflow.flow import Point, Solve
-from melodyflow.model.transformer import Row
-from melodyflow.windows import Windows
+from melodyflow.flow import Solve
+from melodyflow.model.transformer import Row, Text
+from melodyflow.windows import Region, Windows
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """An edit's second solve, which waits for the latents that it starts from."""
+
+    job: Job
+    times: dict[float, Tensor]
+    text: Text | None
+    region: Region | None = None
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The edits that it is done for."""
+        return [self.job]
+
+    def drop_stopped(self) -> tuple[list[Job], bool]:
+        """The edits that are to end, and whether it is done for any other."""
+        return ([self.job], False) if self.job.stopped else ([], True)
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """An inversion in flight, and the generations that wait for its latents."""
+
+    key: Hashable
+    generations: list[Generation]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The edits that it is done for."""
+        return [generation.job for generation in self.generations]
+
+    def drop_stopped(self) -> tuple[list[Job], bool]:
+        """Takes out the edits that are to end: these, and whether it is done for any other."""
+        stopped = [generation for generation in self.generations if generation.job.stopped]
+        for generation in stopped:
+            self.generations.remove(generation)
+        return [generation.job for generation in stopped], bool(self.generations)
 
 
 class Solving:
-    """A solve, the point at which it waits for a velocity, and the edits it works for. The
-    network answers a point window by window, in one call or in several."""
+    """A solve and the point at which it waits for a velocity. The network answers a point window by
+    window, in one call or in several."""
 
-    point: Point
-
-    def __init__(self, jobs: list[Job], key: Hashable = None) -> None:
-        """`key`: under which an inversion's latents are shared; None for a generation."""
-        self.jobs = jobs
-        self.key = key
-        self.lead = 0  # the scheduler's
-        self.done = 0  # evaluations behind its edits
-        self.begun = False
-
-    def start(
-        self, solve: Solve, times: dict[float, Tensor], windows: Windows, done: int = 0
+    def __init__(
+        self,
+        work: Inversion | Generation,
+        solve: Solve,
+        times: dict[float, Tensor],
+        windows: Windows,
+        done: int = 0,
     ) -> None:
-        """Gives it what to solve. `done`: evaluations behind its edits."""
+        """Runs the solve to its first point. `done`: evaluations behind its edits."""
+        self.work = work
+        self.lead = 0  # the scheduler's
+        self.done = done
         self._solve = solve
         self._times = times
         self._windows = windows
-        self.done = done
-
-    def begin(self) -> None:
-        """Runs the solve to its first point."""
-        self._reach(next(self._solve))
-        self.begun = True
-
-    def _reach(self, point: Point) -> None:
-        self.point = point
-        self._asked = edit.rows(point, self._times, self._windows)
         self._answers: list[list[Tensor]] = []
+        self.point = next(solve)
+        self._asked = edit.rows(self.point, times, windows)
 
     @property
     def turns(self) -> list[int]:
@@ -73,24 +103,19 @@ class Solving:
             _check_finite(velocity)
         self.done += 1
         try:
-            self._reach(self._solve.send(velocity))
+            self.point = self._solve.send(velocity)
         except StopIteration as end:
             latents: Tensor = end.value
             _check_finite(latents)
             return latents
+        self._asked = edit.rows(self.point, self._times, self._windows)
+        self._answers = []
         return None
 
     def report(self, done: int) -> None:
         """Tells its edits how many evaluations are behind them."""
-        for job in list(self.jobs):
+        for job in self.work.jobs:
             job.evaluated(done)
-
-    def take_stopped(self) -> list[Job]:
-        """Takes out the edits that are to end."""
-        stopped = [job for job in self.jobs if job.stopped]
-        for job in stopped:
-            self.jobs.remove(job)
-        return stopped
 
 
 def _check_finite(tensor: Tensor) -> None:

@@ -489,7 +489,7 @@ def test_calls_grow_again_after_an_out_of_memory(
     model: MelodyFlow, engine: Engine, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also on a server that is never idle."""
-    monkeypatch.setattr("melodyflow.engine.engine.GROWTH_CALLS", 5)
+    monkeypatch.setattr("melodyflow.engine.calls.GROWTH_CALLS", 5)
     failed: list[tuple[int, int]] = []  # calls before it, and its tokens
 
     def network(rows: Sequence[Row]) -> list[Tensor]:

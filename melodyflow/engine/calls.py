@@ -1,0 +1,96 @@
+"""Network calls for several edits at once: one fault must not end the others, and where memory is
+short calls get smaller."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from melodyflow.engine.gpu import Gpu
+from melodyflow.model.transformer import Network, Row
+
+log = logging.getLogger(__name__)
+
+# A network call above these takes longer without doing more a second.
+MAX_TOKENS = {"cpu": 1024, "cuda": 12288}
+GROWTH_CALLS = 100  # calls without want of memory after which they may be larger again
+
+
+class CallMetrics(Protocol):
+    """What is counted of calls."""
+
+    def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
+        """One network call."""
+
+
+class Calls:
+    """The network, asked for many edits at once. On a GPU a call is done later than it returns."""
+
+    def __init__(
+        self,
+        network: Network,
+        gpu: Gpu | None,
+        max_tokens: int,
+        metrics: CallMetrics,
+        on_done: Callable[[], None],
+    ) -> None:
+        """`max_tokens`: of one call; `on_done` is called when one is done, before a later one
+        returns."""
+        self.network = network
+        self.max_tokens = max_tokens
+        self.tokens = max_tokens  # of the next call; less for some time after an out-of-memory
+        self._good_calls = 0  # since then
+        self._gpu = gpu
+        self._metrics = metrics
+        self._on_done = on_done
+
+    def evaluate(self, asked: list[list[Row]]) -> list[list[Tensor] | Exception]:
+        """The network's answers to each solve's rows. Where a shared call fails its halves are
+        asked for, so that only the one at fault ends."""
+        try:
+            answers = iter(self._call([row for rows in asked for row in rows]))
+        except Exception as error:
+            if len(asked) == 1:
+                return [error]
+            log.warning("a network call for %d edits failed: %r", len(asked), error)
+            half = len(asked) // 2
+            return self.evaluate(asked[:half]) + self.evaluate(asked[half:])
+        return [[next(answers) for _ in rows] for rows in asked]
+
+    def _call(self, rows: list[Row]) -> list[Tensor]:
+        """One network call; where memory does not suffice in halves, and smaller for some time."""
+        tokens = sum(row.latents.shape[-1] for row in rows)
+        try:
+            answers = self._timed(rows, tokens)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if len(rows) == 1:
+                raise
+            log.warning("out of memory at %d tokens: %s", tokens, error)
+        else:
+            self._good_calls += 1
+            if self._good_calls >= GROWTH_CALLS and self.tokens < self.max_tokens:
+                self.tokens, self._good_calls = min(2 * self.tokens, self.max_tokens), 0
+            return answers
+        # Outside of the handler: the error's traceback holds what the failed call had allocated.
+        if self._gpu:
+            torch.cuda.empty_cache()
+        half = len(rows) // 2
+        answers = self._call(rows[:half]) + self._call(rows[half:])
+        # Only now: had one row failed by itself, then not for the call's size.
+        self.tokens, self._good_calls = min(self.tokens, max(1, tokens // 2)), 0
+        return answers
+
+    def _timed(self, rows: list[Row], tokens: int) -> list[Tensor]:
+        def done(seconds: float) -> None:
+            self._metrics.evaluated(len(rows), tokens, seconds)
+            self._on_done()
+
+        if self._gpu:
+            return self._gpu.queue(lambda: self.network(rows), done)
+        started = time.monotonic()
+        answers = self.network(rows)
+        done(time.monotonic() - started)
+        return answers
