@@ -4,10 +4,7 @@ A waveform is float32 `[channels, samples]`, full scale at 1.0. The file formats
 in containers.py.
 """
 
-import binascii
-import io
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +12,7 @@ import numpy as np
 import soxr
 
 from melodyflow import containers, contract
-from melodyflow.containers import INFO_TAGS, AudioError, Waveform, show
+from melodyflow.containers import INFO_TAGS, AudioError, Waveform
 
 __all__ = [
     "FORMATS",
@@ -23,7 +20,6 @@ __all__ = [
     "AudioError",
     "Extent",
     "Limits",
-    "check_encoding",
     "check_format",
     "check_header",
     "from_model",
@@ -36,19 +32,15 @@ __all__ = [
     "result_length",
     "splice",
     "to_model",
-    "unwrap",
-    "wrap",
     "write",
 ]
 
 BITS = {"wav": 16, "wav24": 24, "wav32f": 32, "flac": 24}
 FORMATS = tuple(BITS)
-ENCODINGS = ("raw", "base64")
 
 MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
 LOOP_CONTEXT = 8192  # samples around a lap that the resampler hears at least: more than its filters
 LOOP_PIECE = 2**20  # samples of a lap that are resampled at a time
-BASE64_PIECE = 2**20  # characters that are looked at or decoded at a time; a multiple of 4
 RESAMPLER_ROUNDING = 2  # samples a resampled length may differ from the exact one
 
 
@@ -97,79 +89,6 @@ def model_length(samples: int, own_rate: int, model_rate: int) -> int:
 def result_length(samples: int, own_rate: int, asked_rate: int) -> int:
     """Samples at `asked_rate` that last as long as `samples` at `own_rate`: nearest integer."""
     return (2 * samples * asked_rate + own_rate) // (2 * own_rate)
-
-
-def check_encoding(encoding: str) -> str:
-    """The encoding itself; raises AudioError where it is none."""
-    if encoding not in ENCODINGS:
-        raise AudioError(f"encoding: {encoding!r}; 'raw' or 'base64' are allowed")
-    return encoding
-
-
-def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes, str]:
-    """Take an audio file out of the tensor `audio`: (the file's bytes, 'raw' or 'base64').
-
-    `encoding` None: what begins like WAV or FLAC is raw, anything else must be base64 in one
-    line. Raises AudioError; `limits.max_bytes` is checked before base64 is decoded.
-    """
-    if encoding is not None:
-        check_encoding(encoding)
-    else:
-        encoding = "raw" if payload[:4] in (b"RIFF", b"RF64", b"fLaC") else "base64"
-    if encoding == "raw":
-        file, size = payload, len(payload)
-    else:
-        size = len(payload) // 4 * 3 - payload[-2:].count(b"=")
-    if size > limits.max_bytes:
-        raise AudioError(f"audio: {size} bytes; at most {limits.max_bytes} are allowed")
-    if encoding == "base64":
-        file = _from_base64(payload)
-    if not file:
-        raise AudioError("audio: 0 bytes; a WAV or FLAC file is needed")
-    return file, encoding
-
-
-def _from_base64(text: bytes) -> bytes:
-    """In pieces: other threads wait while one is looked at or decoded."""
-    if text == b"base64_encoded_audio_data":
-        raise AudioError(
-            "audio: the placeholder 'base64_encoded_audio_data' of an example; "
-            "put the base64 of a WAV or FLAC file in its place"
-        )
-    if text[:5].lower() == b"data:":
-        prefix = text[:100].partition(b",")[0]
-        raise AudioError(
-            f"audio: begins with {show(prefix)}; base64 alone is allowed: "
-            "remove everything up to and including the first comma"
-        )
-    pieces = range(0, len(text), BASE64_PIECE)
-    stranger = re.compile(rb"[^A-Za-z0-9+/=]")
-    for begin in pieces:
-        stray = stranger.search(text, begin, begin + BASE64_PIECE)
-        if stray:
-            what = "a line break" if stray[0] in b"\r\n" else show(stray[0])
-            hint = " without line breaks" if stray[0] in b"\r\n" else ""
-            raise AudioError(
-                f"encoding: {what} at byte {stray.start()} of audio; raw WAV or FLAC, or strict "
-                f"base64 (A-Z a-z 0-9 + / and = at the end{hint}) are allowed"
-            )
-    file = io.BytesIO()
-    try:
-        if len(text) % 4:
-            raise binascii.Error("its length is no multiple of 4")
-        if text.endswith(b"==="):  # which binascii lets pass after a whole group
-            raise binascii.Error("excess padding")
-        for begin in pieces:
-            if text[begin - 1 : begin] == b"=":
-                raise binascii.Error("excess data after padding")
-            piece = text[begin : begin + BASE64_PIECE]
-            file.write(binascii.a2b_base64(piece, strict_mode=True))
-        return file.getvalue()
-    except binascii.Error as error:
-        raise AudioError(
-            f"encoding: audio of {len(text)} bytes is broken base64 ({error}); "
-            "groups of four characters, padded with = at the end, are allowed"
-        ) from error
 
 
 def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int) -> Audio:
@@ -417,8 +336,3 @@ def write(waveform: Waveform, sample_rate: int, format: str, comments: Mapping[s
         return containers.encode_flac(waveform, sample_rate, texts)
     tag = 3 if format == "wav32f" else 1
     return containers.encode_wav(waveform, sample_rate, tag, BITS[format], texts)
-
-
-def wrap(file: bytes, encoding: str) -> bytes:
-    """The reverse of unwrap(): a file's bytes as the tensor `audio` carries them back."""
-    return file if encoding == "raw" else binascii.b2a_base64(file, newline=False)

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 import melodyflow
-from melodyflow import audio
+from melodyflow.audio import Limits
 from melodyflow.engine import Code, EditError, Job
 from melodyflow.loudness import Levels
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import Checkpoint
+from melodyflow.serving.encoding import wrap
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import EditRequest
@@ -51,7 +52,7 @@ class Server:
     model: MelodyFlow
     checkpoint: Checkpoint
     precision: str
-    limits: audio.Limits
+    limits: Limits
     max_model_samples: int
     outbox: Outbox
     metrics: Metrics
@@ -132,7 +133,7 @@ class Call:
         request = self._request
         result = self._sound.finish(waveform, self._comments())
         total = request.parameters.evaluations
-        file = audio.wrap(result.file, request.encoding)
+        file = wrap(result.file, request.encoding)
         outputs = {
             "progress": 1.0,
             "stage": "done",

@@ -26,6 +26,7 @@ from melodyflow.contract import (
 )
 from melodyflow.edit import Parameters
 from melodyflow.engine import Code, EditError
+from melodyflow.serving.encoding import check_encoding, unwrap
 from melodyflow.serving.settings import Settings
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the input's name
@@ -223,8 +224,8 @@ def _read_audio(read: _Reader, limits: audio.Limits, *, needed: bool) -> tuple[b
         )
     try:
         if payload is None:
-            return None, audio.check_encoding(encoding or "base64")
-        return audio.unwrap(payload, encoding, limits)
+            return None, check_encoding(encoding or "base64")
+        return unwrap(payload, encoding, limits)
     except AudioError as error:
         raise EditError(Code.INVALID_ARG, str(error)) from None
 
