@@ -5,7 +5,7 @@ import io
 import re
 
 from melodyflow.audio import AudioError, Limits
-from melodyflow.containers import show
+from melodyflow.audio.errors import show
 
 ENCODINGS = ("raw", "base64")
 BASE64_PIECE = 2**20  # characters that are looked at or decoded at a time; a multiple of 4
@@ -33,8 +33,7 @@ def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes,
         file, size = payload, len(payload)
     else:
         size = len(payload) // 4 * 3 - payload[-2:].count(b"=")
-    if size > limits.max_bytes:
-        raise AudioError(f"audio: {size} bytes; at most {limits.max_bytes} are allowed")
+    limits.check_bytes(size)
     if encoding == "base64":
         file = _from_base64(payload)
     if not file:

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from melodyflow import audio, loudness
-from melodyflow.audio import Audio, AudioError, Extent, Limits
-from melodyflow.containers import Waveform
+from melodyflow import audio
+from melodyflow.audio import Audio, AudioError, Extent, Limits, Waveform, loudness
+from melodyflow.audio.loudness import Levels
 from melodyflow.engine import Code, EditError
-from melodyflow.loudness import Levels
 from melodyflow.model.codec import CodecConfig
 from melodyflow.serving.request import EditRequest
 

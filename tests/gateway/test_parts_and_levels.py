@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melodyflow import loudness
+from melodyflow.audio import loudness
 
 from .conftest import RATE, Running, base64_of, decoded, music, until, wav
 from .sse import events

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from melodyflow import audio, edit
-from melodyflow.audio import Audio
-from melodyflow.containers import Waveform
+from melodyflow.audio import Audio, Waveform
 from melodyflow.edit import Parameters
 from melodyflow.embedded import DEMO_CHECKPOINT
 from melodyflow.model import MelodyFlow

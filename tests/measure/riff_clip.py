@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from melodyflow import audio
-from melodyflow.audio import Audio, Limits
-from melodyflow.containers import Waveform
+from melodyflow.audio import Audio, Limits, Waveform
 from melodyflow.model import MelodyFlow
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from melodyflow import edit, windows
-from melodyflow.audio import Audio
-from melodyflow.containers import Waveform
+from melodyflow.audio import Audio, Waveform
 from melodyflow.edit import Parameters
 from melodyflow.embedded import DEMO_CHECKPOINT
 from melodyflow.model import MelodyFlow

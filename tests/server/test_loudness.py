@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melodyflow import loudness
+from melodyflow.audio import loudness
 from melodyflow.embedded import EmbeddedServer
 
 from . import raw

@@ -7,6 +7,7 @@ import pytest
 
 from melodyflow import audio
 from melodyflow.audio import Audio
+from melodyflow.audio.resampling import resample_loop
 
 from .files import encoded, noise, read
 
@@ -137,7 +138,7 @@ def test_a_loop_keeps_its_highs(own, new):
     """At nine tenths of the lower rate's half."""
     turns = int(0.45 * min(own, new)) * 2 * np.pi
     wave = np.cos(turns * np.arange(own) / own)[None].astype(np.float32)
-    made = audio._resample_loop(wave, new)
+    made = resample_loop(wave, new)
     np.testing.assert_allclose(made[0], np.cos(turns * np.arange(new) / new), atol=1e-3)
 
 
@@ -145,7 +146,7 @@ def test_a_loop_takes_memory_for_its_lap_alone():
     """Also where its length has no small factors: ten minutes of them must not fill the machine."""
     wave = np.zeros((1, 4_000_037), np.float32)
     tracemalloc.start()
-    made = audio._resample_loop(wave, 4_000_320)
+    made = resample_loop(wave, 4_000_320)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < made.nbytes + 24 * 2**20

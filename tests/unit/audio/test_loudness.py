@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from melodyflow import loudness
+from melodyflow.audio import loudness
 
 Wave = NDArray[np.float32]
 RATES = [16000, 44100, 48000, 96000]

@@ -13,8 +13,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from melodyflow.audio import peak
-from melodyflow.containers import Waveform
+from melodyflow.audio.waveform import Waveform, peak
 from melodyflow.contract import QUIETEST
 
 LOWEST = QUIETEST  # LUFS: the absolute gate, under which nothing counts

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-Waveform = npt.NDArray[np.float32]
+from melodyflow.audio.errors import AudioError, show
+from melodyflow.audio.waveform import Waveform
 
 BLOCK = 1 << 16  # sample frames decoded at once
 MAX_CHUNKS = 1000  # WAV chunks before the samples; a file of empty ones must not keep us busy
@@ -50,10 +51,6 @@ INFO_TAGS = {
 }
 
 
-class AudioError(ValueError):
-    """Audio or a parameter of it is refused: the input's name, the value, what is allowed."""
-
-
 @dataclass(frozen=True)
 class Header:
     """What a file says of itself before a sample is decoded; none of it is to be trusted."""
@@ -66,11 +63,6 @@ class Header:
     align: int = 0  # WAV: bytes of a sample frame
     offset: int = 0  # WAV: where the samples begin, in bytes
     md5: bytes = bytes(16)  # FLAC: of the decoded samples; zeros: unknown
-
-
-def show(text: bytes) -> str:
-    """Bytes from a client, safe to put into a message."""
-    return repr(text.decode("latin-1"))
 
 
 def read_header(data: bytes) -> Header:

@@ -1,0 +1,51 @@
+"""A clip as the checkpoint takes it, and the codec's output as the clip again."""
+
+import numpy as np
+
+from melodyflow.audio.errors import AudioError
+from melodyflow.audio.lengths import loop_length, model_length, result_length
+from melodyflow.audio.resampling import resample, resample_loop
+from melodyflow.audio.waveform import Audio, Extent, Waveform
+
+
+def to_model(
+    audio: Audio, *, sample_rate: int, channels: int, loop_hop: int | None = None
+) -> Waveform:
+    """The waveform as a checkpoint takes it: float32 `[channels, n_model]`, n_model =
+    model_length(). Mono is duplicated; for a mono checkpoint stereo is averaged. At equal rates
+    the samples are the file's own (and may share its memory). `loop_hop`: it is a loop, which
+    gets loop_length() samples."""
+    wave = audio.samples
+    if wave.shape[0] > 1 and channels == 1:
+        wave = np.mean(wave, axis=0, keepdims=True, dtype=np.float32)
+    if wave.shape[0] not in (1, channels):
+        raise AudioError(f"audio: {wave.shape[0]} channels; 1 to {channels} are allowed")
+    own = audio.extent
+    if loop_hop is None:
+        length = model_length(own.samples, own.sample_rate, sample_rate)
+        wave = resample(wave, own.sample_rate, sample_rate, length)
+    else:
+        length = loop_length(own.samples, own.sample_rate, sample_rate, loop_hop)
+        wave = resample_loop(wave, length)
+    return wave if wave.shape[0] == channels else np.repeat(wave, channels, axis=0)
+
+
+def from_model(
+    decoded: Waveform, *, model_rate: int, extent: Extent, sample_rate: int, loop: bool = False
+) -> Waveform:
+    """The codec's untrimmed output `[channels, >= n_model]` at `model_rate` -> float32
+    `[channels, n_out]` at `sample_rate`, as long as a source of that `extent` to the sample, with
+    as many channels as the larger of the two. Resampled before it is cropped, so that the
+    resampler sees what follows the end. ValueError where `decoded` does not cover the source.
+    `loop`: all of `decoded` is one lap. At equal rates the result may share its memory."""
+    length = result_length(extent.samples, extent.sample_rate, sample_rate)
+    needed = model_length(extent.samples, extent.sample_rate, model_rate)
+    if loop:
+        wave = resample_loop(decoded, length)
+    elif decoded.shape[1] < needed:
+        raise ValueError(f"decoded: {decoded.shape[1]} samples; at least {needed} are needed")
+    else:
+        wave = resample(decoded, model_rate, sample_rate, length)
+    if wave.shape[0] == 1 and extent.channels > 1:
+        wave = np.repeat(wave, extent.channels, axis=0)
+    return wave

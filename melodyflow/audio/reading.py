@@ -1,0 +1,47 @@
+"""A file's bytes -> its samples, within the limits whatever the bytes are."""
+
+import numpy as np
+
+from melodyflow.audio import containers
+from melodyflow.audio.errors import AudioError
+from melodyflow.audio.lengths import longest
+from melodyflow.audio.limits import Limits
+from melodyflow.audio.waveform import Audio, peak
+
+MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
+
+
+def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int) -> Audio:
+    """Decode a WAV (PCM 16/24/32, float 32/64) or FLAC (8, 16, 24 bit) file, told by its content.
+
+    The limits are held against the header first and against the samples again, because headers
+    lie; memory stays within what `max_model_samples` (at `model_rate`, Hz) allows. Raises
+    AudioError, and nothing else, for any bytes whatever.
+    """
+    header = check_header(data, limits, model_rate=model_rate, max_model_samples=max_model_samples)
+    rate = header.sample_rate
+    most = longest(rate, model_rate, max_model_samples)
+    samples, subtype = containers.decode(data, header, most)
+    limits.check_length(samples.shape[1], rate, most)
+    if not peak(samples) <= MAX_PEAK:  # false for NaN as well
+        where = tuple(int(i) for i in np.argwhere(~(np.abs(samples) <= MAX_PEAK))[0])
+        raise AudioError(
+            f"audio: sample {where[1]} of channel {where[0]} is {samples[where]}; "
+            f"finite values from {-MAX_PEAK:.0f} to {MAX_PEAK:.0f} are allowed (full scale is 1)"
+        )
+    return Audio(samples, rate, subtype)
+
+
+def check_header(
+    data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
+) -> containers.Header:
+    """What a WAV or FLAC file says of itself, held against the limits as far as it does: the cheap
+    half of read(). Raises AudioError."""
+    limits.check_bytes(len(data))
+    header = containers.read_header(data)
+    limits.check_channels(header.channels)
+    limits.check_sample_rate(header.sample_rate)
+    if header.samples is not None:
+        most = longest(header.sample_rate, model_rate, max_model_samples)
+        limits.check_length(header.samples, header.sample_rate, most)
+    return header

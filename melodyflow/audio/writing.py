@@ -1,0 +1,41 @@
+"""A waveform -> a file's bytes."""
+
+from collections.abc import Mapping
+
+from melodyflow.audio import containers
+from melodyflow.audio.containers import INFO_TAGS
+from melodyflow.audio.errors import AudioError
+from melodyflow.audio.waveform import Waveform
+
+BITS = {"wav": 16, "wav24": 24, "wav32f": 32, "flac": 24}
+FORMATS = tuple(BITS)
+
+
+def check_format(format: str, sample_rate: int) -> None:
+    """Raise AudioError where `format` is unknown or cannot hold `sample_rate` (Hz)."""
+    if format not in FORMATS:
+        raise AudioError(f"format: {format!r}; {', '.join(FORMATS)} are allowed")
+    # RFC 9639, section 9.1.2: a frame header holds rates to 65535 Hz, above them tens of Hz.
+    if format == "flac" and sample_rate > 65535 and sample_rate % 10:
+        raise AudioError(
+            f"sample_rate: {sample_rate} Hz in FLAC; above 65535 Hz multiples of 10 are allowed"
+        )
+
+
+def write(waveform: Waveform, sample_rate: int, format: str, comments: Mapping[str, str]) -> bytes:
+    """A file of `waveform` `[channels, samples]`: WAV of PCM 16, PCM 24 or float 32, FLAC of 24
+    bits. `comments` (keys of INFO_TAGS) become LIST/INFO or FLAC comments, in UTF-8. The same
+    arguments give the same bytes. Beyond full scale integers are clipped: see level()."""
+    check_format(format, sample_rate)
+    unknown = sorted(set(comments) - set(INFO_TAGS))
+    if unknown:
+        raise ValueError(f"comments: {', '.join(unknown)}; {', '.join(INFO_TAGS)} are allowed")
+    # NUL ends a string in both containers; a lone surrogate has no UTF-8
+    texts = {
+        name: text.replace("\0", " ").encode("utf-8", "replace").decode()
+        for name, text in comments.items()
+    }
+    if format == "flac":
+        return containers.encode_flac(waveform, sample_rate, texts)
+    tag = 3 if format == "wav32f" else 1
+    return containers.encode_wav(waveform, sample_rate, tag, BITS[format], texts)
