@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from melodyflow.audio import containers
+from melodyflow.audio.containers import read_header
+from melodyflow.audio.containers.header import Header
 from melodyflow.audio.errors import AudioError
 from melodyflow.audio.lengths import longest
 from melodyflow.audio.limits import Limits
@@ -21,7 +22,7 @@ def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
     header = check_header(data, limits, model_rate=model_rate, max_model_samples=max_model_samples)
     rate = header.sample_rate
     most = longest(rate, model_rate, max_model_samples)
-    samples, subtype = containers.decode(data, header, most)
+    samples, subtype = header.decode(data, most)
     limits.check_length(samples.shape[1], rate, most)
     if not peak(samples) <= MAX_PEAK:  # false for NaN as well
         where = tuple(int(i) for i in np.argwhere(~(np.abs(samples) <= MAX_PEAK))[0])
@@ -32,13 +33,11 @@ def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
     return Audio(samples, rate, subtype)
 
 
-def check_header(
-    data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int
-) -> containers.Header:
+def check_header(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int) -> Header:
     """What a WAV or FLAC file says of itself, held against the limits as far as it does: the cheap
     half of read(). Raises AudioError."""
     limits.check_bytes(len(data))
-    header = containers.read_header(data)
+    header = read_header(data)
     limits.check_channels(header.channels)
     limits.check_sample_rate(header.sample_rate)
     if header.samples is not None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from melodyflow.audio import containers
-from melodyflow.audio.containers import INFO_TAGS
+from melodyflow.audio.containers import flac, wav
+from melodyflow.audio.containers.wav import INFO_TAGS
 from melodyflow.audio.errors import AudioError
 from melodyflow.audio.waveform import Waveform
 
@@ -36,6 +36,6 @@ def write(waveform: Waveform, sample_rate: int, format: str, comments: Mapping[s
         for name, text in comments.items()
     }
     if format == "flac":
-        return containers.encode_flac(waveform, sample_rate, texts)
+        return flac.encode(waveform, sample_rate, texts)
     tag = 3 if format == "wav32f" else 1
-    return containers.encode_wav(waveform, sample_rate, tag, BITS[format], texts)
+    return wav.encode(waveform, sample_rate, tag, BITS[format], texts)

@@ -5,6 +5,7 @@ import io
 import re
 
 from melodyflow.audio import AudioError, Limits
+from melodyflow.audio.containers import is_known
 from melodyflow.audio.errors import show
 
 ENCODINGS = ("raw", "base64")
@@ -28,7 +29,7 @@ def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes,
     if encoding is not None:
         check_encoding(encoding)
     else:
-        encoding = "raw" if payload[:4] in (b"RIFF", b"RF64", b"fLaC") else "base64"
+        encoding = "raw" if is_known(payload) else "base64"
     if encoding == "raw":
         file, size = payload, len(payload)
     else:

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from melodyflow.audio import AudioError, Limits
-from melodyflow.audio.containers import MAX_CHUNKS
+from melodyflow.audio.containers.flac import FlacHeader
+from melodyflow.audio.containers.wav import MAX_CHUNKS, WavHeader
 
 from .files import PCM, chunk, encoded, fmt, noise, read, refused, riff, wav, with_total
 
@@ -140,9 +141,9 @@ def test_read_counts_the_length_in_model_samples(format):
 
 
 def test_read_judges_the_header_before_the_samples(monkeypatch):
-    monkeypatch.setattr("melodyflow.audio.containers._decode_flac", None)  # never gets there
+    monkeypatch.setattr(FlacHeader, "decode", None)  # never gets there
     refused(with_total(encoded(noise(), format="FLAC"), 2**36 - 1), "68719476735 samples")
-    monkeypatch.setattr("melodyflow.audio.containers._decode_wav", None)
+    monkeypatch.setattr(WavHeader, "decode", None)
     sparse = riff(fmt(channels=1), chunk(b"data", bytes(2 * 1_440_001)))
     refused(sparse, "1440001 samples at 48000 Hz .*; at most 1440000")
 
