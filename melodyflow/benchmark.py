@@ -21,8 +21,8 @@ from melodyflow.edit import Parameters, edit, warm_up
 from melodyflow.engine import MAX_TOKENS, Code, EditError, Engine, Job
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
-from melodyflow.model.linear import can_pack, linear, packed
-from melodyflow.model.transformer import Row
+from melodyflow.model.linear import Linear, linear
+from melodyflow.model.transformer import CrossAttention, Row, SelfAttention
 
 VARIATIONS = [
     *("strings", "piano", "accordion", "drums", "flute"),
@@ -237,49 +237,46 @@ def fairness(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any
     }
 
 
-def products(model: MelodyFlow, tokens: int) -> list[tuple[int, int, int, int]]:
-    """The matrix products of one network call of `tokens`, half of them with a text: how many,
-    rows, inputs, outputs."""
-    config = model.flow.config
-    dim, hidden, layers = config.dim, config.hidden_scale * config.dim, config.num_layers
-    # Queries and the output alone of the cross-attention: keys and values are made once an edit.
-    return [
-        (1, tokens, config.latent_dim, dim),
-        (layers, tokens, dim, 3 * dim),
-        (layers, tokens, dim, dim),
-        (2 * layers, tokens // 2, dim, dim),
-        (layers, tokens, dim, hidden),
-        (layers, tokens, hidden, dim),
-        (config.skips, tokens, 2 * dim, dim),
-        (1, tokens, dim, config.latent_dim),
-    ]
+def weights(model: MelodyFlow, tokens: int) -> list[tuple[int, Tensor]]:
+    """The weights of one network call of `tokens`, half of them with a text, and the rows that
+    each is multiplied with."""
+    found: list[tuple[int, Tensor]] = []
+    for name, part in model.flow.named_modules():
+        rows = tokens // 2 if "cross_attention" in name else tokens
+        if isinstance(part, SelfAttention):
+            found.append((rows, part.in_proj_weight))
+        elif isinstance(part, CrossAttention):
+            # Queries alone: keys and values are made once an edit.
+            found.append((rows, part.weights[0]))
+        elif isinstance(part, Linear) and not name.startswith("timestep"):
+            found.append((rows, part.weight))
+    return found
 
 
 def operations(model: MelodyFlow, tokens: int) -> int:
     """Multiplications and additions of these products."""
-    return sum(2 * math.prod(product) for product in products(model, tokens))
+    return sum(2 * rows * math.prod(weight.shape) for rows, weight in weights(model, tokens))
 
 
 @torch.inference_mode()
 def matrix_products(model: MelodyFlow, tokens: int) -> float:
-    """Seconds of all matrix products of one network call and of nothing else, each with a plain or
-    a packed weight, whichever is faster on this machine."""
-    total = 0.0
-    for count, rows, inputs, outputs in products(model, tokens):
-        x = torch.randn(rows, inputs).to(model.flow.dtype)
-        weight = torch.randn(outputs, inputs).to(model.flow.dtype)
-        weights = [weight, packed(weight)] if can_pack(weight.dtype) else [weight]
-        total += count * min(_median_seconds(x, each) for each in weights)
-    return total
-
-
-def _median_seconds(x: Tensor, weight: Tensor) -> float:
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        linear(x, weight)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    """Seconds of all matrix products of one network call and of nothing else: with the network's
+    own weights, one after the other, or with plain ones, whichever is faster on this machine."""
+    own = weights(model, tokens)
+    shared = {weight.shape: torch.randn(weight.shape).to(weight.dtype) for _, weight in own}
+    plain = [(rows, shared[weight.shape]) for rows, weight in own]
+    inputs = {
+        (rows, weight.shape[1]): torch.randn(rows, weight.shape[1]).to(weight.dtype)
+        for rows, weight in own
+    }
+    times: tuple[list[float], list[float]] = [], []
+    for _ in range(3):
+        for kind, of_kind in zip((own, plain), times, strict=True):
+            started = time.perf_counter()
+            for rows, weight in kind:
+                linear(inputs[rows, weight.shape[1]], weight)
+            of_kind.append(time.perf_counter() - started)
+    return min(statistics.median(of_kind) for of_kind in times)
 
 
 def main() -> None:

@@ -114,18 +114,18 @@ class CrossAttention(Attention):
         self._packed: tuple[Tensor, Tensor] | None = None
 
     def pack(self) -> None:
-        self._packed = packed(self._weights[0]), packed(self._weights[1])
+        self._packed = packed(self.weights[0]), packed(self.weights[1])
         del self.in_proj_weight
 
     @property
-    def _weights(self) -> tuple[Tensor, Tensor]:
+    def weights(self) -> tuple[Tensor, Tensor]:
         """Those of the queries, and those of keys and values."""
         dim = self.out_proj.in_features
         return self._packed or (self.in_proj_weight[:dim], self.in_proj_weight[dim:])
 
     def forward(self, x: Tensor, layout: _Layout, layer: int) -> Tensor:
         """x: the conditioned tokens [tokens, dim]."""
-        q = linear(x, self._weights[0]).view(len(x), self.heads, -1)
+        q = linear(x, self.weights[0]).view(len(x), self.heads, -1)
         parts = []
         start = 0
         for sequences, frames, text in layout.texts:
@@ -140,7 +140,7 @@ class CrossAttention(Attention):
 
     def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [heads, 1 + tokens, head_dim] of a text [tokens, dim]."""
-        both = linear(text, self._weights[1]).view(len(text), 2, self.heads, -1)
+        both = linear(text, self.weights[1]).view(len(text), 2, self.heads, -1)
         keys, values = both.permute(1, 2, 0, 3).unbind(0)
         return _add_zero(keys), _add_zero(values)
 
