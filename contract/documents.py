@@ -19,11 +19,14 @@ from .parameters import (
     PRESET_SETTINGS,
     REQUEST,
 )
+from .version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "model_repository/melodyflow/config.pbtxt"
 SCHEMA = "contract/presets.schema.json"
 CLIENT_OPTIONS = "client/melodyflow_client/options.py"
+# Images are tagged with it.
+VERSIONED = ("Dockerfile.triton", "Dockerfile.gateway", "docker-compose.yml")
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +34,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/contract",
         description="Writes the tables of the documents, config.pbtxt's tensors, the schema of "
-        "variations and the client's typed options, as contract/ says.",
+        "variations, the client's typed options and the version, as contract/ says.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
     check = parser.parse_args(arguments).check
@@ -66,6 +69,8 @@ def documents() -> dict[str, str]:
         made[name] = (ROOT / name).read_text()
         for part, table in parts:
             made[name] = put(made[name], f"<!-- contract: {part} -->", "<!-- end -->", table)
+    for name in VERSIONED:
+        made[name] = versioned((ROOT / name).read_text())
     return made
 
 
@@ -81,6 +86,13 @@ def put(text: str, begin: str, end: str, lines: str) -> str:
     if count != 1:
         raise SystemExit(f"{begin!r} and {end!r} after it: {count} times, not once")
     return made
+
+
+def versioned(text: str) -> str:
+    """`text` with the version wherever one of our packages or images is named with one."""
+    text, count = re.subn(r"(melodyflow-\w+(?:==|:))\d[\w.]*", rf"\g<1>{__version__}", text)
+    assert count
+    return text
 
 
 # --- tables ---------------------------------------------------------------------------------------

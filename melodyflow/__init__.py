@@ -1,3 +1,3 @@
 """Text-guided music editing: the model, its solvers and the engine behind the Triton model."""
 
-__version__ = "0.1.0"
+from .contract.version import __version__ as __version__

@@ -10,6 +10,7 @@ from .aio import AsyncMelodyFlowClient
 from .audio import AudioSource, Clip, load
 from .client import MelodyFlowClient
 from .comparison import ClipFacts, Comparison, compare
+from .contract.version import __version__ as __version__
 from .errors import (
     AudioError,
     Cancelled,
@@ -28,8 +29,6 @@ from .retry import Retry
 from .status import Status
 from .sweep import SweepResult
 from .takes import TakeResult
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncMelodyFlowClient",

@@ -1,0 +1,3 @@
+"""The version of everything in this repository; scripts/contract copies it to where it recurs."""
+
+__version__ = "0.1.0"
