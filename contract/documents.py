@@ -25,8 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "model_repository/melodyflow/config.pbtxt"
 SCHEMA = "contract/presets.schema.json"
 CLIENT_OPTIONS = "client/melodyflow_client/options.py"
-# Images are tagged with it.
-VERSIONED = ("Dockerfile.triton", "Dockerfile.gateway", "docker-compose.yml")
+# The client's extra and the gateway's requirement name each other's version; images are tagged.
+VERSIONED = (
+    "client/pyproject.toml",
+    "gateway/pyproject.toml",
+    "Dockerfile.triton",
+    "Dockerfile.gateway",
+    "docker-compose.yml",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from . import __version__, commands, compare_command, many_commands
 from .arguments import (
@@ -21,8 +21,9 @@ from .arguments import (
     add_target,
     add_targets,
 )
-from .errors import MelodyFlowError
+from .errors import InvalidRequest, MelodyFlowError
 from .failures import complain, exit_code
+from .plugins import Plugin, installed
 from .takes import TAKES
 
 EXIT_CODES = """\
@@ -82,16 +83,6 @@ other; the exit code is then that of the failures, 4 where they differ.
 
 """
 
-_GATEWAY_NOTES = """\
-example:
-  melodyflow gateway --server studio:8001
-
-Needs: pip install "melodyflow-client[gateway]". Everything else that can be set is an environment
-variable MELODYFLOW_GATEWAY_<NAME>, tokens among them: see docs/gateway.md.
-
-"""
-
-
 _TAKES_EXAMPLES = """\
 examples:
   melodyflow takes riff.wav --variation celtic -o out/
@@ -123,10 +114,24 @@ Needs no server, but: pip install "melodyflow-client[compare]" (librosa; 0.5 GB)
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command and gives its exit code."""
-    arguments = _parser().parse_args(argv)
+# Commands of packages that may not be installed: what each is for, and what to install.
+_ELSEWHERE = {
+    "gateway": (
+        "serve the old service's API and a page for browsers, in front of a server",
+        "melodyflow-client[gateway]",
+    ),
+}
+
+
+def main(argv: list[str] | None = None, plugins: Mapping[str, Plugin] | None = None) -> int:
+    """Runs the command and gives its exit code. plugins: other packages' commands; None: those of
+    the packages that are installed."""
+    parser = _parser(plugins)
+    arguments, unknown = parser.parse_known_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
+    # What is not installed knows its arguments; here they are no reason not to say so.
+    if unknown and run is not _not_installed:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return run(arguments)
     except KeyboardInterrupt:
@@ -143,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(plugins: Mapping[str, Plugin] | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="melodyflow",
         description="Text-guided music editing: the same bars, another arrangement.",
@@ -252,15 +257,15 @@ def _parser() -> argparse.ArgumentParser:
     add_server(status)
     add_metrics(status)
 
-    gateway = command(
-        "gateway",
-        commands.gateway,
-        "serve the old service's API and a page for browsers, in front of a server",
-        _GATEWAY_NOTES,
-    )
-    gateway.add_argument("--host", metavar="ADDRESS", help="to listen on; default: 127.0.0.1")
-    gateway.add_argument("--port", type=int, metavar="N", help="default: 8002; 0: a free one")
-    add_server(gateway)
-    add_metrics(gateway)
-    add_presets(gateway)
+    plugins = installed() if plugins is None else plugins
+    for name, (text, extra) in _ELSEWHERE.items():
+        if name not in plugins:
+            needs = f'Needs: pip install "{extra}".\n\n'
+            command(name, _not_installed, text, needs).set_defaults(command=name, extra=extra)
+    for add in plugins.values():
+        add(command)
     return parser
+
+
+def _not_installed(arguments: argparse.Namespace) -> int:
+    raise InvalidRequest(f'{arguments.command} is not installed: pip install "{arguments.extra}"')

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .arguments import common_options, edit_options
 from .client import MelodyFlowClient
-from .errors import InvalidRequest
 from .events import Result
 from .output import facts_of, prepare_output, sentence, suffix
 from .presets import CUSTOM, load_presets
@@ -121,15 +120,3 @@ def status(arguments: argparse.Namespace) -> int:
         for name, value in limits.items():
             print(f"  {name.replace('_', ' ')}: {value}")
     return 0 if answer.model_ready else 3
-
-
-def gateway(arguments: argparse.Namespace) -> int:
-    """Serves the gateway."""
-    try:
-        from .gateway.command import run
-    except ImportError as error:
-        raise InvalidRequest(
-            f"the gateway needs {error.name}, which is not installed: "
-            'pip install "melodyflow-client[gateway]"'
-        ) from error
-    return run(arguments)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from melodyflow_client.gateway.settings import read_settings
+from melodyflow_gateway.settings import read_settings
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,17 @@ def test_what_is_installed_is_what_is_tested_and_complete(root: Path) -> None:
     image, tested = pins("requirements-gateway.txt"), pins("requirements.txt")
     assert image.items() <= tested.items()
     assert "torch" not in image
-    project = (root / "client/pyproject.toml").read_text()
-    needed = re.findall(r'^    "([\w-]+)', project, re.MULTILINE)
-    assert {"tritonclient", "fastapi", "python-socketio", "redis"} <= set(needed)
-    assert set(needed) <= image.keys()
+    projects = [(root / name / "pyproject.toml").read_text() for name in ("client", "gateway")]
+    needed = set(re.findall(r'^    "([\w-]+)', "".join(projects), re.MULTILINE))
+    needed.remove("melodyflow-client")
+    assert {"tritonclient", "fastapi", "python-socketio", "redis"} <= needed
+    assert needed <= image.keys()
 
 
 def test_everything_that_is_copied_is_there_and_not_ignored(root: Path, dockerfile: str) -> None:
     allowed = re.findall(r"^!(.+?)/?$", (root / ".dockerignore").read_text(), re.MULTILINE)
     copied = [line.split()[0] for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)]
-    assert len(copied) == 4
+    assert len(copied) == 5
     for source in copied:
         assert (root / source).exists(), source
         assert source in allowed, source
@@ -56,7 +57,7 @@ def test_it_does_not_run_as_root_and_fetches_nothing_at_its_start(dockerfile: st
     assert re.findall(r"^USER (.+)$", dockerfile, re.MULTILINE) == ["1000:1000"]
     [start] = re.findall(r"^ENTRYPOINT (.+)$", dockerfile, re.MULTILINE)
     command = yaml.safe_load(start)
-    assert command == ["python3", "-m", "melodyflow_client", "gateway"]
+    assert command == ["python3", "-m", "melodyflow_gateway"]
     done = subprocess.run([sys.executable, *command[1:], "--help"], capture_output=True)
     assert done.returncode == 0
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from melodyflow_client.gateway import memory, redis_sessions
-from melodyflow_client.gateway.memory import MemorySessions
-from melodyflow_client.gateway.problems import Problem
-from melodyflow_client.gateway.redis_sessions import RedisSessions
-from melodyflow_client.gateway.sessions import JobState, SessionKey, SessionStore
+from melodyflow_gateway import memory, redis_sessions
+from melodyflow_gateway.memory import MemorySessions
+from melodyflow_gateway.problems import Problem
+from melodyflow_gateway.redis_sessions import RedisSessions
+from melodyflow_gateway.sessions import JobState, SessionKey, SessionStore
 
 Test = Callable[[SessionStore], Awaitable[None]]
 Play = Callable[[Test], None]

@@ -9,13 +9,13 @@ import pytest
 
 from melodyflow_client import AsyncMelodyFlowClient, Result, Retry
 from melodyflow_client.audio import load
-from melodyflow_client.gateway.edits import Edits, Waiting
-from melodyflow_client.gateway.memory import MemorySessions
-from melodyflow_client.gateway.metrics import Metrics
-from melodyflow_client.gateway.models import EditFields
-from melodyflow_client.gateway.problems import Problem
-from melodyflow_client.gateway.reading import Asked
-from melodyflow_client.gateway.triton import Triton
+from melodyflow_gateway.edits import Edits, Waiting
+from melodyflow_gateway.memory import MemorySessions
+from melodyflow_gateway.metrics import Metrics
+from melodyflow_gateway.models import EditFields
+from melodyflow_gateway.problems import Problem
+from melodyflow_gateway.reading import Asked
+from melodyflow_gateway.triton import Triton
 
 from .client_peer import CLIP, FULL, Context, Peer, Request, edit, say
 

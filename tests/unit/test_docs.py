@@ -17,6 +17,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "client/README.md",
+    ROOT / "gateway/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 CONTRACT = (ROOT / "docs/contract.md").read_text()

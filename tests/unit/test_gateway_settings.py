@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from melodyflow_client import InvalidRequest
-from melodyflow_client.gateway.metrics import APIS, OUTCOMES, REASONS, Metrics
-from melodyflow_client.gateway.settings import PREFIX, Settings, read_settings, variable
+from melodyflow_gateway.metrics import APIS, OUTCOMES, REASONS, Metrics
+from melodyflow_gateway.settings import PREFIX, Settings, read_settings, variable
 
 from .test_docs import rows, section
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from ..errors import (
+from melodyflow_client.errors import (
     Cancelled,
     DeadlineExceeded,
     InvalidRequest,

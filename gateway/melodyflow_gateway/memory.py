@@ -7,7 +7,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from ..seeds import SeedMemory
+from melodyflow_client.seeds import SeedMemory
+
 from .problems import RETRY_SECONDS, Problem
 from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 

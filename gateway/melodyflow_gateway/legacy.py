@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..events import Result
+from melodyflow_client.events import Result
+
 from .edits import Prepared
 from .encoding import json_with_audio
 from .jobs import REPORT_SECONDS, moved

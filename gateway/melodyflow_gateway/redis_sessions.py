@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ..contract import draw_seed, new_seed
+from melodyflow_client.contract import draw_seed, new_seed
+
 from .problems import RETRY_SECONDS, Problem
 from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 

@@ -10,12 +10,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from ..aio import AsyncMelodyFlowClient
-from ..audio import Clip, load
-from ..contract import DEFAULT_LIMITS, OPTIONS, new_seed
-from ..errors import InvalidRequest
-from ..events import Progress, Result
-from ..protocol import Edit, plan, plan_generation
+from melodyflow_client.aio import AsyncMelodyFlowClient
+from melodyflow_client.audio import Clip, load
+from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, new_seed
+from melodyflow_client.errors import InvalidRequest
+from melodyflow_client.events import Progress, Result
+from melodyflow_client.protocol import Edit, plan, plan_generation
+
 from .metrics import Metrics
 from .problems import Problem, outcome_of, problem_of
 from .reading import Asked

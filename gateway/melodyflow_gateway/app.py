@@ -17,9 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from .. import __version__
-from ..aio import AsyncMelodyFlowClient
-from ..retry import Retry
+from melodyflow_client import __version__
+from melodyflow_client.aio import AsyncMelodyFlowClient
+from melodyflow_client.retry import Retry
+
 from . import health, juce, legacy, openapi, pages, reference, stream
 from .access import Access
 from .edits import Edits

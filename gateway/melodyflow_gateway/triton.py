@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ..aio import AsyncMelodyFlowClient
-from ..contract import complete, evaluations
-from ..protocol import Edit
-from ..status import Status, read_metrics, samples
+from melodyflow_client.aio import AsyncMelodyFlowClient
+from melodyflow_client.contract import complete, evaluations
+from melodyflow_client.protocol import Edit
+from melodyflow_client.status import Status, read_metrics, samples
+
 from .models import Checkpoint, Resources
 
 # An answer is not asked for again so soon: when a client wants to know, and for an estimate.

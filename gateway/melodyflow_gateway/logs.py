@@ -36,4 +36,4 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("melodyflow_client.gateway").setLevel(level.upper())
+    logging.getLogger("melodyflow_gateway").setLevel(level.upper())

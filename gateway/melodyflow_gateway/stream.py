@@ -28,7 +28,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ..events import Progress, Result
+from melodyflow_client.events import Progress, Result
+
 from .edits import Prepared, Waiting
 from .encoding import json_with_audio
 from .limits import Lease

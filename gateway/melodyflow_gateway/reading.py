@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from ..contract import exclusion
+from melodyflow_client.contract import exclusion
+
 from .models import EditFields
 from .problems import Problem
 

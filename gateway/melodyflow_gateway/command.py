@@ -9,7 +9,8 @@ import socket
 
 import uvicorn
 
-from ..errors import InvalidRequest
+from melodyflow_client.errors import InvalidRequest
+
 from .app import create_app
 from .logs import log_to_stderr
 from .settings import Settings, read_settings

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from ..contract import SEEDS
+from melodyflow_client.contract import SEEDS
+
 from . import examples
 from .models import EditFields, ErrorBody
 

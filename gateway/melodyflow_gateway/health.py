@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from .. import __version__
-from ..contract import LIMIT_NAMES, OPTIONS
+from melodyflow_client import __version__
+from melodyflow_client.contract import LIMIT_NAMES, OPTIONS
+
 from .models import Health, LimitsAnswer, Queue, Range
 from .openapi import errors
 from .state import Owner, Shared

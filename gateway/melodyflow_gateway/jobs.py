@@ -10,7 +10,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
-from ..events import Progress, Result
+from melodyflow_client.events import Progress, Result
+
 from .edits import Edits, Prepared, Waiting
 from .limits import Lease
 from .problems import RETRY_SECONDS, Problem, problem_of

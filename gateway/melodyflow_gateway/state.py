@@ -9,7 +9,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
 
-from ..aio import AsyncMelodyFlowClient
+from melodyflow_client.aio import AsyncMelodyFlowClient
+
 from .access import COOKIE, Access
 from .edits import Edits
 from .events import Rooms

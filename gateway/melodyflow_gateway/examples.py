@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..contract import DEFAULT_LIMITS, OPTIONS, default_of
+from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, default_of
 
 # A fifth of a second of silence, 44.1 kHz, mono: a whole FLAC file in base64.
 SOUND = (

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..channel import SERVER_VARIABLE, is_loopback
-from ..errors import InvalidRequest
-from ..presets import PRESETS_VARIABLE
+from melodyflow_client.channel import SERVER_VARIABLE, is_loopback
+from melodyflow_client.errors import InvalidRequest
+from melodyflow_client.presets import PRESETS_VARIABLE
 
 PREFIX = "MELODYFLOW_GATEWAY_"
 

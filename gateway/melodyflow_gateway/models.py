@@ -13,9 +13,9 @@ from pydantic import (
     model_validator,
 )
 
-from ..contract import DEFAULT_LIMITS, OPTIONS, Parameter, default_of
-from ..options import EditOptions, GenerateOptions
-from ..presets import CUSTOM
+from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, Parameter, default_of
+from melodyflow_client.options import EditOptions, GenerateOptions
+from melodyflow_client.presets import CUSTOM
 
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"

@@ -1,0 +1,39 @@
+"""The command `melodyflow gateway`: its arguments. The SDK's command finds it by an entry point."""
+
+from __future__ import annotations
+
+import argparse
+
+from melodyflow_client.arguments import add_metrics, add_presets, add_server
+from melodyflow_client.plugins import AddCommand
+
+_NOTES = """\
+example:
+  melodyflow gateway --server studio:8001
+
+Everything else that can be set is an environment variable MELODYFLOW_GATEWAY_<NAME>, tokens among
+them: see docs/gateway.md.
+
+"""
+
+
+def add(add_command: AddCommand) -> None:
+    """Adds the command."""
+    gateway = add_command(
+        "gateway",
+        _run,
+        "serve the old service's API and a page for browsers, in front of a server",
+        _NOTES,
+    )
+    gateway.add_argument("--host", metavar="ADDRESS", help="to listen on; default: 127.0.0.1")
+    gateway.add_argument("--port", type=int, metavar="N", help="default: 8002; 0: a free one")
+    add_server(gateway)
+    add_metrics(gateway)
+    add_presets(gateway)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # Imported when it runs: every `melodyflow` command reads this module, few need a web server.
+    from .command import run
+
+    return run(arguments)
