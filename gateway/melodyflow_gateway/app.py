@@ -21,23 +21,24 @@ from melodyflow_client import __version__
 from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.retry import Retry
 
-from . import health, juce, legacy, openapi, pages, reference, stream
-from .access import Access
-from .edits import Edits
-from .events import Events, Rooms, TextPacket
-from .fleet import Fleet
-from .guard import Guard
-from .jobs import Jobs
-from .limits import Limits
-from .memory import MemorySessions
+from .door.access import Access
+from .door.guard import Guard
+from .door.limits import Limits
+from .edits.edit import Edits
+from .edits.jobs import Jobs
+from .edits.triton import Triton
 from .metrics import Metrics
-from .models import SEED_HEADER
 from .problems import CLIENT_GONE, Problem, problem_of
-from .redis_sessions import RedisSessions
-from .sessions import SessionStore
+from .routes import health, juce, legacy, pages, reference, stream
+from .routes.dependencies import Gateway
+from .sessions.memory import MemorySessions
+from .sessions.redis import RedisSessions
+from .sessions.store import SessionStore
 from .settings import Settings
-from .state import Gateway
-from .triton import Triton
+from .socketio.events import Events, Rooms, TextPacket
+from .socketio.redis_rooms import Fleet
+from .wire import openapi
+from .wire.models import SEED_HEADER
 
 # A server that is full, or has never answered, is tried again for about four seconds; then that is
 # said. One that went away is waited for: Edits.run().

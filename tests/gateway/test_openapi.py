@@ -12,7 +12,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
 from melodyflow.embedded import EmbeddedServer
-from melodyflow_gateway import models
+from melodyflow_gateway.wire import models
 
 from .conftest import PATIENCE, Running, Start, base64_of, wav
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from melodyflow_gateway import memory, redis_sessions
-from melodyflow_gateway.memory import MemorySessions
 from melodyflow_gateway.problems import Problem
-from melodyflow_gateway.redis_sessions import RedisSessions
-from melodyflow_gateway.sessions import JobState, SessionKey, SessionStore
+from melodyflow_gateway.sessions import memory
+from melodyflow_gateway.sessions import redis as redis_sessions
+from melodyflow_gateway.sessions.memory import MemorySessions
+from melodyflow_gateway.sessions.redis import RedisSessions
+from melodyflow_gateway.sessions.store import JobState, SessionKey, SessionStore
 
 Test = Callable[[SessionStore], Awaitable[None]]
 Play = Callable[[Test], None]

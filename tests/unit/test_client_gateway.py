@@ -9,13 +9,13 @@ import pytest
 
 from melodyflow_client import AsyncMelodyFlowClient, Result, Retry
 from melodyflow_client.audio import load
-from melodyflow_gateway.edits import Edits, Waiting
-from melodyflow_gateway.memory import MemorySessions
+from melodyflow_gateway.edits.edit import Edits, Waiting
+from melodyflow_gateway.edits.triton import Triton
 from melodyflow_gateway.metrics import Metrics
-from melodyflow_gateway.models import EditFields
 from melodyflow_gateway.problems import Problem
-from melodyflow_gateway.reading import Asked
-from melodyflow_gateway.triton import Triton
+from melodyflow_gateway.sessions.memory import MemorySessions
+from melodyflow_gateway.wire.models import EditFields
+from melodyflow_gateway.wire.reading import Asked
 
 from .client_peer import CLIP, FULL, Context, Peer, Request, edit, say
 

@@ -40,3 +40,22 @@ def test_imports_point_one_way(package: str, allowed: set[str]) -> None:
 
 def test_the_contract_needs_the_standard_library_alone() -> None:
     assert imported(ROOT / "contract") <= sys.stdlib_module_names
+
+
+LAYERS = ("problems", "door", "sessions", "wire", "edits", "socketio", "routes", "app", "command")
+
+
+def test_the_gateways_parts_use_those_before_them_alone() -> None:
+    package = ROOT / "gateway/melodyflow_gateway"
+    found = {path.stem for path in package.iterdir() if path.stem in LAYERS}
+    assert found == set(LAYERS)
+    for file in package.rglob("*.py"):
+        path = file.relative_to(package).with_suffix("").parts
+        if path[0] not in LAYERS:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == len(path):
+                for name in [node.module] if node.module else [a.name for a in node.names]:
+                    used = name.partition(".")[0]
+                    if used in LAYERS:
+                        assert LAYERS.index(used) < LAYERS.index(path[0]), f"{file}: {used}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .sessions import JobState
+from ..sessions.store import JobState
 
 _MESSAGES = {
     "queued": "waiting in the queue",

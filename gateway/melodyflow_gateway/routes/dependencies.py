@@ -11,16 +11,16 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
 
-from .access import COOKIE, Access
-from .edits import Edits
-from .events import Rooms
-from .jobs import Jobs
-from .limits import Limits
-from .metrics import Metrics
-from .problems import Problem
-from .sessions import SessionStore
-from .settings import Settings
-from .triton import Triton
+from ..door.access import COOKIE, Access
+from ..door.limits import Limits
+from ..edits.edit import Edits
+from ..edits.jobs import Jobs
+from ..edits.triton import Triton
+from ..metrics import Metrics
+from ..problems import Problem
+from ..sessions.store import SessionStore
+from ..settings import Settings
+from ..socketio.events import Rooms
 
 
 @dataclass

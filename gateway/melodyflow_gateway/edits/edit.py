@@ -17,10 +17,10 @@ from melodyflow_client.errors import InvalidRequest
 from melodyflow_client.events import Progress, Result
 from melodyflow_client.protocol import Edit, plan, plan_generation
 
-from .metrics import Metrics
-from .problems import Problem, outcome_of, problem_of
-from .reading import Asked
-from .sessions import SessionKey, SessionStore
+from ..metrics import Metrics
+from ..problems import Problem, outcome_of, problem_of
+from ..sessions.store import SessionKey, SessionStore
+from ..wire.reading import Asked
 from .ticking import ticking
 from .triton import Triton
 

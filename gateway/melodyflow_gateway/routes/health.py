@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from melodyflow_client import __version__
 from melodyflow_client.contract import LIMIT_NAMES, OPTIONS
 
-from .models import Health, LimitsAnswer, Queue, Range
-from .openapi import errors
-from .state import Owner, Shared
+from ..wire.models import Health, LimitsAnswer, Queue, Range
+from ..wire.openapi import errors
+from .dependencies import Owner, Shared
 
 router = APIRouter(tags=["operations"])
 

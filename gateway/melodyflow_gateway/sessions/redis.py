@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 
 from melodyflow_client.contract import draw_seed, new_seed
 
-from .problems import RETRY_SECONDS, Problem
-from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
+from ..problems import RETRY_SECONDS, Problem
+from .store import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
 
-from .encoding import json_with_audio
-from .jobs import failed
-from .models import (
+from ..edits.jobs import failed
+from ..problems import Problem
+from ..sessions.store import SILENT_SECONDS, JobState, SessionKey, new_session_id
+from ..wire.encoding import json_with_audio
+from ..wire.models import (
     SESSION_ID,
     AudioDataRequest,
     JuceError,
@@ -20,12 +22,10 @@ from .models import (
     QueueStatus,
     SessionRequest,
 )
-from .openapi import EDIT, body, errors
-from .problems import Problem
-from .reading import parse, read_edit
-from .sessions import SILENT_SECONDS, JobState, SessionKey, new_session_id
-from .state import Owner, Shared
-from .wording import estimated_time, message
+from ..wire.openapi import EDIT, body, errors
+from ..wire.reading import parse, read_edit
+from ..wire.status_text import estimated_time, message
+from .dependencies import Owner, Shared
 
 PREFIX = "/api/juce"
 

@@ -19,9 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..metrics import Metrics
+from ..problems import CLIENT_GONE, Problem
 from .access import Access
-from .metrics import Metrics
-from .problems import CLIENT_GONE, Problem
 
 log = logging.getLogger(__name__)
 

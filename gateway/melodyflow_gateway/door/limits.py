@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import Self
 
-from .problems import RETRY_SECONDS, Problem
+from ..problems import RETRY_SECONDS, Problem
 
 _KEPT = 4096  # owners remembered; those that asked last
 

@@ -9,11 +9,11 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from .access import COOKIE
-from .problems import Problem
-from .state import Shared, gateway_of
+from ..door.access import COOKIE
+from ..problems import Problem
+from .dependencies import Shared, gateway_of
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 
 # Everything is the gateway's own; results are heard from blobs. Nothing is evaluated or framed.
 CONTENT_POLICY = (

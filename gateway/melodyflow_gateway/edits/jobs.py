@@ -12,11 +12,11 @@ from typing import Protocol
 
 from melodyflow_client.events import Progress, Result
 
-from .edits import Edits, Prepared, Waiting
-from .limits import Lease
-from .problems import RETRY_SECONDS, Problem, problem_of
-from .reading import Asked
-from .sessions import JobState, SessionKey, SessionStore
+from ..door.limits import Lease
+from ..problems import RETRY_SECONDS, Problem, problem_of
+from ..sessions.store import JobState, SessionKey, SessionStore
+from ..wire.reading import Asked
+from .edit import Edits, Prepared, Waiting
 from .ticking import ticking
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from typing import Any
 
 import socketio
 
-from .encoding import base64_text
-from .problems import Problem
-from .sessions import SessionKey, SessionStore
+from ..problems import Problem
+from ..sessions.store import SessionKey, SessionStore
+from ..wire.encoding import base64_text
 
 log = logging.getLogger(__name__)
 

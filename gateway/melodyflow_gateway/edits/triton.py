@@ -10,7 +10,7 @@ from melodyflow_client.contract import complete, evaluations
 from melodyflow_client.protocol import Edit
 from melodyflow_client.status import Status, read_metrics, samples
 
-from .models import Checkpoint, Resources
+from ..wire.models import Checkpoint, Resources
 
 # An answer is not asked for again so soon: when a client wants to know, and for an estimate.
 _FRESH_SECONDS, _ROUGHLY_FRESH_SECONDS = 1.0, 3.0

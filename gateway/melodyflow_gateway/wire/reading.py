@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from melodyflow_client.contract import exclusion
 
+from ..problems import Problem
 from .models import EditFields
-from .problems import Problem
 
 _PLACEHOLDER = "base64_encoded_audio_data"
 _SHOWN = 80  # characters of a wrong value

@@ -30,16 +30,16 @@ from starlette.types import Receive, Scope, Send
 
 from melodyflow_client.events import Progress, Result
 
-from .edits import Prepared, Waiting
-from .encoding import json_with_audio
-from .limits import Lease
-from .models import StreamRequest, StrictFields
-from .openapi import EDIT, body, errors
-from .problems import Problem
-from .reading import read_edit
-from .sessions import SessionKey, new_session_id
-from .state import Gateway, Owner, Shared
-from .ticking import ticking
+from ..door.limits import Lease
+from ..edits.edit import Prepared, Waiting
+from ..edits.ticking import ticking
+from ..problems import Problem
+from ..sessions.store import SessionKey, new_session_id
+from ..wire.encoding import json_with_audio
+from ..wire.models import StreamRequest, StrictFields
+from ..wire.openapi import EDIT, body, errors
+from ..wire.reading import read_edit
+from .dependencies import Gateway, Owner, Shared
 
 HEARTBEAT_SECONDS = 10.0
 

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 
-from .problems import Problem
+from ..problems import Problem
 
 COOKIE = "melodyflow_gateway"
 NOBODY = "local"  # the owner where no token is asked for

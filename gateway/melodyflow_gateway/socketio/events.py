@@ -11,16 +11,16 @@ import socketio
 from socketio.exceptions import ConnectionRefusedError
 from starlette.datastructures import Headers
 
-from .access import Access
-from .fleet import Fleet, emit_audio, error_data
-from .jobs import Jobs
-from .limits import Limits
-from .metrics import Metrics
-from .models import AudioDataRequest, SessionRequest
-from .problems import Problem, problem_of
-from .reading import parse, parse_edit
-from .sessions import JobState, SessionKey, SessionStore, new_session_id
-from .wording import estimated_time, message
+from ..door.access import Access
+from ..door.limits import Limits
+from ..edits.jobs import Jobs
+from ..metrics import Metrics
+from ..problems import Problem, problem_of
+from ..sessions.store import JobState, SessionKey, SessionStore, new_session_id
+from ..wire.models import AudioDataRequest, SessionRequest
+from ..wire.reading import parse, parse_edit
+from ..wire.status_text import estimated_time, message
+from .redis_rooms import Fleet, emit_audio, error_data
 
 log = logging.getLogger(__name__)
 

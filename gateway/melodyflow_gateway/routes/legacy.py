@@ -13,10 +13,12 @@ from starlette.responses import Response
 
 from melodyflow_client.events import Result
 
-from .edits import Prepared
-from .encoding import json_with_audio
-from .jobs import REPORT_SECONDS, moved
-from .models import (
+from ..edits.edit import Prepared
+from ..edits.jobs import REPORT_SECONDS, moved
+from ..problems import CLIENT_GONE, Problem
+from ..sessions.store import JobState, SessionKey
+from ..wire.encoding import json_with_audio
+from ..wire.models import (
     SEED_HEADER,
     LoudnessAnswer,
     MusicFields,
@@ -25,11 +27,9 @@ from .models import (
     Variation,
     Variations,
 )
-from .openapi import EDIT, SEED_HEADER_DOC, body, errors
-from .problems import CLIENT_GONE, Problem
-from .reading import read_edit
-from .sessions import JobState, SessionKey
-from .state import Gateway, Owner, Shared
+from ..wire.openapi import EDIT, SEED_HEADER_DOC, body, errors
+from ..wire.reading import read_edit
+from .dependencies import Gateway, Owner, Shared
 
 router = APIRouter(tags=["the old service"])
 

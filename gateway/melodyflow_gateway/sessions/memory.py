@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from melodyflow_client.seeds import SeedMemory
 
-from .problems import RETRY_SECONDS, Problem
-from .sessions import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
+from ..problems import RETRY_SECONDS, Problem
+from .store import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 
 
 @dataclass

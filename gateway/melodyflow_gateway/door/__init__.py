@@ -1,0 +1,1 @@
+"""What a request passes first: host, origin, token, size and rate."""

@@ -1,0 +1,1 @@
+"""What travels: requests, answers, audio in JSON, and the document that describes them."""
