@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None, plugins: Mapping[str, Plugin] | None = N
     parser = _parser(plugins)
     arguments, unknown = parser.parse_known_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
-    # What is not installed knows its arguments; here they are no reason not to say so.
+    # A command that is not installed says so whatever its arguments, which are unknown here.
     if unknown and run is not _not_installed:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
