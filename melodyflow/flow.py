@@ -21,6 +21,7 @@ from torch import Tensor
 from melodyflow.model.fused import can_compile
 from melodyflow.model.transformer import Text
 
+EPSILON = 1e-6  # added to variances
 AHEAD = 4  # noises that a GPU's solve has drawn before it needs them
 SWAY = -0.8  # the reference's fixed coefficient (F5-TTS's sway sampling, arXiv 2410.06885)
 
@@ -135,29 +136,26 @@ def kl_step(velocity: Tensor, reference: Tensor, lambda_kl: Tensor | float) -> T
         return velocity
     v = _patches(velocity[:, :channels, :frames])
     r = _patches(reference[:, :channels, :frames])
+    mean_r, var_r = r.mean(-1, keepdim=True), r.var(-1, keepdim=True) + EPSILON
     step = _fused_descent(v.device)
     for _ in range(4):
-        v = step(v, r, lambda_kl)
+        v = step(v, mean_r, var_r, lambda_kl)
     stepped = velocity.clone()
     stepped[:, :channels, :frames] = _unpatched(v, channels, frames)
     return stepped
 
 
-def _descend(v: Tensor, r: Tensor, lambda_kl: Tensor | float) -> Tensor:
-    """One gradient step of patches v [..., 16] towards the statistics of the patches r."""
-    epsilon = 1e-6
-    mean_r, var_r = r.mean(-1, keepdim=True), r.var(-1, keepdim=True) + epsilon
+def _descend(v: Tensor, mean_r: Tensor, var_r: Tensor, lambda_kl: Tensor | float) -> Tensor:
+    """One gradient step of patches v [..., 16] towards a mean and a variance [..., 1]."""
     mean, var = v.mean(-1, keepdim=True), v.var(-1, keepdim=True)
     shift = mean - mean_r
-    divergence = torch.log(var_r / (var + epsilon)) + (var + shift.square()) / var_r - 1
-    gradient = 2 / 15 * (v - mean) * (1 / var_r - 1 / (var + epsilon)) + 2 / 16 * shift / var_r
+    divergence = torch.log(var_r / (var + EPSILON)) + (var + shift.square()) / var_r - 1
+    gradient = 2 / 15 * (v - mean) * (1 / var_r - 1 / (var + EPSILON)) + 2 / 16 * shift / var_r
     return v - lambda_kl * (divergence.sign() * gradient).clamp(-100, 100)
 
 
 @cache
-def _fused_descent(
-    device: torch.device,
-) -> Callable[[Tensor, Tensor, Tensor | float], Tensor]:
+def _fused_descent(device: torch.device) -> Callable[..., Tensor]:
     """`_descend`, on a GPU one launch instead of twenty where there is a compiler."""
     if device.type != "cuda" or not can_compile(device):
         return _descend
