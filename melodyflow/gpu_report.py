@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from melodyflow import parity
-from melodyflow.benchmark import VARIATIONS, Calls, Timed, clip
+from melodyflow.benchmark import VARIATIONS, Timed, clip, engine_for
 from melodyflow.edit import Parameters, edit_latents, warm_up
-from melodyflow.engine import MAX_TOKENS, Engine, Job
+from melodyflow.engine import MAX_TOKENS, Job
 from melodyflow.model import MelodyFlow
-from melodyflow.model.checkpoint import CheckpointError
+from melodyflow.model.checkpoint import CheckpointError, Precision
 from melodyflow.model.fused import FusedFlow
 from melodyflow.model.make_checkpoint import SIZES
-from melodyflow.model.transformer import FlowConfig, Row
+from melodyflow.model.transformer import FlowConfig, Network, Row
 
 
 class Report:
@@ -187,13 +187,13 @@ def machine(device: torch.device) -> dict[str, Any]:
     return figures
 
 
-def fixtures(folders: list[Path], device: torch.device, precision: str) -> dict[str, Any]:
+def fixtures(folders: list[Path], device: torch.device, precision: Precision) -> dict[str, Any]:
     """The parity fixtures: how many are held in fp32, and the largest error; in bf16 the error
     alone."""
     figures: dict[str, Any] = {}
     for folder in folders:
         try:
-            done = list(parity.run(folder, str(device), "bf16" if precision == "bf16" else "fp32"))
+            done = list(parity.run(folder, str(device), precision))
         except (CheckpointError, ImportError) as error:
             figures[folder.name] = {"skipped": str(error)}
             continue
@@ -214,17 +214,14 @@ def drift(exact: MelodyFlow, fast: MelodyFlow, seconds: float, steps: int) -> di
     """One whole edit by the flow in fp32, by the fast model's flow, and by its fused form."""
     parameters = Parameters(prompt="strings", seed=0, steps=steps)
     posterior = exact.encode(clip(exact, seconds)[None].to(exact.device))
-    fused = copy.copy(fast)
-    if not isinstance(fast.network, FusedFlow):
-        fused.__dict__["network"] = FusedFlow(fast.flow, fast.max_frames)
-    plain = MelodyFlow(fast.codec, fast.text, fast.flow)
-    plain.__dict__["network"] = fast.flow
-    reference = MelodyFlow(exact.codec, exact.text, exact.flow)
-    reference.__dict__["network"] = exact.flow
-    latents = edit_latents(reference, posterior, parameters)
+    fused = fast.network
+    if not isinstance(fused, FusedFlow):
+        fused = FusedFlow(fast.flow, fast.max_frames)
+    latents = edit_latents(through(exact, exact.flow), posterior, parameters)
     audio = exact.decode(latents)
     figures = {}
-    for name, model in (("flow", plain), ("fused", fused)):
+    for name, network in (("flow", fast.flow), ("fused", fused)):
+        model = through(fast, network)
         wait(exact.device)
         started = time.perf_counter()
         found = edit_latents(model, posterior, parameters)
@@ -239,6 +236,13 @@ def drift(exact: MelodyFlow, fast: MelodyFlow, seconds: float, steps: int) -> di
             "solve_s": took,
         }
     return figures
+
+
+def through(model: MelodyFlow, network: Network) -> MelodyFlow:
+    """The model with another way to its velocities."""
+    other = copy.copy(model)
+    other.__dict__["network"] = network
+    return other
 
 
 class Kept(Timed):
@@ -256,15 +260,8 @@ class Bench:
 
     def __init__(self, model: MelodyFlow) -> None:
         self.model = model
-        self.calls, self.counted = Calls(), Counted(model)
-        self.engine = Engine(
-            model,
-            slots=100,
-            max_frames=10**9,
-            max_tokens=MAX_TOKENS[model.device.type],
-            cache_bytes=2**30,
-            metrics=self.calls,
-        )
+        self.counted = Counted(model)
+        self.engine, self.calls = engine_for(model)
         self.engine.network = self.counted
 
     def run(self, edits: Sequence[tuple[Tensor, Parameters]]) -> tuple[list[Kept], float]:

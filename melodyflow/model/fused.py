@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import is_
 from typing import Any
 
 import torch
@@ -406,7 +407,7 @@ class FusedFlow:
             keys, values = torch.zeros(shape, dtype=flow.dtype, device=flow.device)
             self._texts[size.text] = _Texts(keys, values, held=[])
         here = self._texts[size.text]
-        if len(here.held) == len(texts) and all(map(_is, here.held, texts)):
+        if len(here.held) == len(texts) and all(map(is_, here.held, texts)):
             return here
         begin = 0
         for text in texts:
@@ -592,7 +593,3 @@ _LAYOUT = ("starts", "told_starts", "text_starts", "owner", "position")
 
 def _projections(attention: Attention) -> tuple[Tensor, Tensor]:
     return attention.in_proj_weight, attention.out_proj.weight
-
-
-def _is(a: object, b: object) -> bool:
-    return a is b
