@@ -22,9 +22,9 @@ from .errors import (
     Unavailable,
     UnknownVariation,
 )
-from .events import Progress, Result
 from .options import EditOptions, GenerateOptions, SweepOptions
 from .presets import Preset, Presets, load_presets
+from .responses import Progress, Result
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult

@@ -18,8 +18,9 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from .addresses import channel_options, metrics_address, server_address
 from .audio import AudioSource, Clip, load
-from .channel import channel_options, metrics_address, server_address
+from .batch import CONCURRENCY, Key, Outcome, apart, run_all
 from .contract import DEFAULT_LIMITS, OUTPUTS, draw_seed, told
 from .errors import (
     Cancelled,
@@ -33,8 +34,6 @@ from .errors import (
     is_answer,
     is_cut,
 )
-from .events import Progress, Result
-from .many import CONCURRENCY, Key, Outcome, apart, run_all
 from .options import EditOptions, GenerateOptions, SweepOptions
 from .outage import Outage, Tries
 from .presets import Presets, load_presets
@@ -47,6 +46,7 @@ from .protocol import (
     plan,
     plan_generation,
 )
+from .responses import Progress, Result
 from .retry import Retry
 from .seeds import SeedMemory
 from .status import (

@@ -13,13 +13,13 @@ from typing import Any, Self, TypeVar, Unpack
 
 from .aio import AsyncMelodyFlowClient
 from .audio import AudioSource
+from .batch import CONCURRENCY, Key, Outcome, apart
 from .errors import Cancelled, MelodyFlowError, ServerError
-from .events import Progress, Result
-from .loop import background_loop
-from .many import CONCURRENCY, Key, Outcome, apart
+from .event_loop import background_loop
 from .options import EditOptions, GenerateOptions, SweepOptions
 from .presets import Presets
 from .protocol import MODEL, plan, plan_generation
+from .responses import Progress, Result
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult, plan_sweep

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from .contract import DEFAULT_LIMITS, INPUTS, OPTIONS, SOLVER_BOUND, Parameter, exclusion
 from .errors import InvalidRequest, ServerError, shown
-from .events import Progress, Result
 from .options import EditOptions, GenerateOptions
 from .presets import CUSTOM, Presets
+from .responses import Progress, Result
 
 MODEL = "melodyflow"
 _SHORTEST = DEFAULT_LIMITS["min_seconds"]

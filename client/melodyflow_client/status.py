@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from .channel import is_loopback
+from .addresses import is_loopback
 
 _PENDING = "nv_inference_pending_request_count"
 _CHECKPOINT = "melodyflow_checkpoint_info"

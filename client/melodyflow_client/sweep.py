@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .batch import at_low_priority, check_concurrency
 from .errors import InvalidRequest, MelodyFlowError, shown
-from .events import Result
-from .many import at_low_priority, check_concurrency
 from .options import EditOptions, SweepOptions
 from .presets import Presets
 from .protocol import Edit, plan
+from .responses import Result
 
 
 @dataclass(frozen=True)

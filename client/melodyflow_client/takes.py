@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .batch import at_low_priority, check_concurrency
 from .contract import SEEDS
 from .errors import InvalidRequest, MelodyFlowError, shown
-from .events import Result
-from .many import at_low_priority, check_concurrency
 from .options import EditOptions
 from .presets import Presets
 from .protocol import Edit, plan
+from .responses import Result
 
 TAKES = 4
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from melodyflow_client.arguments import add_metrics, add_presets, add_server
-from melodyflow_client.plugins import AddCommand
+from melodyflow_client.cli.arguments import add_metrics, add_presets, add_server
+from melodyflow_client.cli.command import AddCommand
 
 _NOTES = """\
 example:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from melodyflow_client.channel import SERVER_VARIABLE, is_loopback
+from melodyflow_client.addresses import SERVER_VARIABLE, is_loopback
 from melodyflow_client.errors import InvalidRequest
 from melodyflow_client.presets import PRESETS_VARIABLE
 

@@ -144,7 +144,7 @@ def test_the_command(server: EmbeddedServer, metrics: Metrics, own: Path, tmp_pa
         info = soundfile.info(tmp_path / line)
         assert (info.format, info.frames, info.samplerate) == ("FLAC", rate, rate)
     assert all(f"{name}: done\n" in err for name in FIVE)
-    assert err.splitlines()[-1] == "5 of 5 came, seed 3"
+    assert err.splitlines()[-1] == "5 of 5 done, seed 3"
     assert settled(lambda: found(metrics)["miss"] - before["miss"], 1)
 
     code, out, err = melodyflow(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import pytest
 import soundfile
 
 from melodyflow_client import InvalidRequest, Progress, Result, load_presets
-from melodyflow_client.channel import (
+from melodyflow_client.addresses import (
     channel_options,
     is_loopback,
     metrics_address,
     server_address,
 )
 from melodyflow_client.cli import main
-from melodyflow_client.output import facts_of, prepare_output, sentence
-from melodyflow_client.progress import display
+from melodyflow_client.cli.output import details_of, prepare_output, summary
+from melodyflow_client.cli.progress import display
 
 NOWHERE = "127.0.0.1:1"  # a port that nothing listens on
 
@@ -39,7 +40,12 @@ def test_help_says_the_exit_codes(arguments: list[str], capsys: pytest.CaptureFi
         main(arguments)
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for code in ("0    done", "2    wrong usage", "3    the server is not there", "130  Ctrl-C"):
+    for code in (
+        "0    success",
+        "2    wrong usage",
+        "3    the server is unreach",
+        "130  interrupted",
+    ):
         assert code in text
 
 
@@ -47,7 +53,8 @@ def test_help_says_which_way_flowstep_goes(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         main(["transform", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert text.count("0 = most change, towards 1 = the source is kept") == 2
+    flowstep = text.partition("--flowstep X ")[2].partition("--strength X ")[0]
+    assert re.search(r"\b0 = most change\b.*\b1 = the source is kept\b", flowstep)
     assert "melodyflow transform riff.wav --variation piano_classical" in text
 
 
@@ -60,11 +67,11 @@ def test_help_says_which_way_flowstep_goes(capsys: pytest.CaptureFixture[str]) -
         (["transform", "riff.wav", "--prompt", "x", "--strength", "2"], 2, "strength: must be"),
         (["transform", "riff.wav", "--prompt", "x", "-o", "riff.wav"], 2, "is the input"),
         (["transform", "riff.wav", "--prompt", "x", "-o", "./riff.wav"], 2, "is the input"),
-        (["transform", "riff.wav", "--prompt", "x", "-o", "x.mp3"], 2, "does not fit the format"),
+        (["transform", "riff.wav", "--prompt", "x", "-o", "x.mp3"], 2, "doesn't fit the format"),
         (
             ["transform", "riff.wav", "--prompt", "x", "--format", "flac", "-o", "x.wav"],
             2,
-            "does not fit the format",
+            "doesn't fit the format",
         ),
         (["transform", "riff.wav", "--prompt", "x", "--presets", "no.json"], 2, "no.json: cannot"),
         (["transform", "riff.wav", "--prompt", "x", "--timeout", "1"], 3, "no server answers at"),
@@ -154,7 +161,7 @@ def test_levels_are_told(gain_db: float, loudness: Any, text: str) -> None:
     soundfile.write(file, wave.T, 48000, format="WAV", subtype="FLOAT")
     result = Result(file.getvalue(), 48000, 7, gain_db, info)
     assert result.loudness == loudness
-    assert sentence(facts_of(Path("x.wav"), result)).endswith(text)
+    assert summary(details_of(Path("x.wav"), result)).endswith(text)
 
 
 class Terminal(io.StringIO):

@@ -398,7 +398,7 @@ def test_the_command_writes_each_and_prints_paths(peer: Peer, riff: Path) -> Non
         assert f"{name}: queued 0%" in err
         assert f"{name}: done" in err
         assert f"{name:<15}  0.100 s  peak 0.500  out/riff-{name}.wav" in err
-    assert err.splitlines()[-1] == "5 of 5 came, seed 7"
+    assert err.splitlines()[-1] == "5 of 5 done, seed 7"
     with command(peer, *arguments, "--json", "--quiet", cwd=riff.parent) as process:
         out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
@@ -433,7 +433,7 @@ def test_the_command_says_what_failed_and_writes_the_others(
     assert main(arguments) == code
     table = [line for line in capsys.readouterr().err.splitlines() if ": " not in line]
     assert table[0] == "celtic     failed"
-    assert table[-1].startswith(f"{2 if code == 2 else 1} of 3 came, seed ")
+    assert table[-1].startswith(f"{2 if code == 2 else 1} of 3 done, seed ")
 
 
 def test_ctrl_c_cancels_all_and_keeps_what_has_come(peer: Peer, riff: Path) -> None:
@@ -449,7 +449,7 @@ def test_ctrl_c_cancels_all_and_keeps_what_has_come(peer: Peer, riff: Path) -> N
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert err.splitlines()[-2].startswith("1 of 5 came, seed ")
+    assert err.splitlines()[-2].startswith("1 of 5 done, seed ")
     assert err.splitlines()[-1] == "melodyflow: cancelled"
     assert "Traceback" not in err
     assert gone.saw(2)

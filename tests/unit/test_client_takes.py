@@ -184,7 +184,7 @@ def test_the_takes_command(peer: Peer, riff: Path, capsys: pytest.CaptureFixture
         "celtic-7  0.100 s  peak 0.500  out/riff-celtic-7.wav",
         "celtic-8  failed",
         "celtic-9  0.100 s  peak 0.500  out/riff-celtic-9.wav",
-        "2 of 3 came",
+        "2 of 3 done",
     ]
     assert "melodyflow: celtic-8: the edit was not finite\n" in captured.err
     assert main([*arguments, "--json", "--quiet"]) == 4

@@ -128,7 +128,7 @@ def test_operations_has_every_metric_with_its_labels() -> None:
 
 
 def test_the_readme_has_every_option_of_an_edit() -> None:
-    from melodyflow_client.cli import _parser
+    from melodyflow_client.cli.parser import build_parser
 
     options = EditOptions.__annotations__ | GenerateOptions.__annotations__
     written = {}
@@ -141,7 +141,7 @@ def test_the_readme_has_every_option_of_an_edit() -> None:
         value = [] if name in ("new_take", "metadata", "loop") else ["1"]
         generate = ["generate", "--duration", "1"]
         command = generate if name == "duration" else ["transform", "in.wav"]
-        _parser().parse_args([*command, option, *value])
+        build_parser({}).parse_args([*command, option, *value])
 
 
 @pages

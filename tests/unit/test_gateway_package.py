@@ -11,7 +11,7 @@ import pytest
 
 from melodyflow_client import __version__
 from melodyflow_client.cli import main
-from melodyflow_client.plugins import GROUP, AddCommand
+from melodyflow_client.cli.command import GROUP, AddCommand
 from melodyflow_gateway.cli import add
 
 INSTALL = 'pip install "melodyflow-client[gateway]"'

@@ -1,6 +1,7 @@
-"""Imports point one way: gateway to SDK to contract, and the server to the contract."""
+"""Imports point one way: gateway to command to SDK to contract, and the server to the contract."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_imports_point_one_way(package: str, allowed: set[str]) -> None:
     names = imported(ROOT / package)
     assert names
     assert names & OURS <= allowed
+
+
+def test_the_sdk_never_imports_its_command() -> None:
+    package = ROOT / "client/melodyflow_client"
+    files = [*package.glob("*.py"), *(package / "audio").glob("*.py")]
+    for file in files:
+        if file.name == "__main__.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = {node.module or "", *(alias.name for alias in node.names)}
+                assert not any(name.partition(".")[0] == "cli" for name in names), file
+    code = "import sys, melodyflow_client; print('melodyflow_client.cli' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_contract_needs_the_standard_library_alone() -> None:

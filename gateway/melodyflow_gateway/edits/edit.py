@@ -14,8 +14,8 @@ from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.audio import Clip, load
 from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, new_seed
 from melodyflow_client.errors import InvalidRequest
-from melodyflow_client.events import Progress, Result
 from melodyflow_client.protocol import Edit, plan, plan_generation
+from melodyflow_client.responses import Progress, Result
 
 from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of

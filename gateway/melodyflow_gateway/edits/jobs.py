@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
-from melodyflow_client.events import Progress, Result
+from melodyflow_client.responses import Progress, Result
 
 from ..door.limits import Lease
 from ..problems import RETRY_SECONDS, Problem, problem_of

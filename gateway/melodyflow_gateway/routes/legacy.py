@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from melodyflow_client.events import Result
+from melodyflow_client.responses import Result
 
 from ..edits.edit import Prepared
 from ..edits.jobs import REPORT_SECONDS, moved

@@ -28,7 +28,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from melodyflow_client.events import Progress, Result
+from melodyflow_client.responses import Progress, Result
 
 from ..door.limits import Lease
 from ..edits.edit import Prepared, Waiting

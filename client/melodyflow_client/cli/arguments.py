@@ -1,4 +1,4 @@
-"""The arguments of the commands, group by group, and the options of an edit that they give."""
+"""The arguments that commands share, and the options of an edit they stand for."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, cast
 
-from .contract import DEFAULT_LIMITS, OPTIONS, Parameter
-from .contract.parameter import Group
-from .many import CONCURRENCY
-from .options import CommonOptions, SweepOptions
+from ..batch import CONCURRENCY
+from ..contract import DEFAULT_LIMITS, OPTIONS, Parameter
+from ..contract.parameter import Group
+from ..options import CommonOptions, SweepOptions
 
-NO_WORDS: Mapping[str, str] = {}
+_NO_DEFAULTS: Mapping[str, str] = {}
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help="WAV or FLAC; MP3, M4A, OGG, video with PyAV")
+    parser.add_argument(
+        "input", metavar="IN", help="WAV or FLAC; with PyAV, MP3, M4A, OGG and video"
+    )
 
 
 def add_options(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,
     group: Group,
-    words: Mapping[str, str] = NO_WORDS,
-    **more: Any,
+    defaults: Mapping[str, str] = _NO_DEFAULTS,
+    **settings: Any,
 ) -> None:
-    """The options of a group of the contract. words: that the help of some of them says besides,
-    by their name. more: settings of argparse for all."""
+    """Adds the options of a group of the contract.
+
+    defaults: how the help states the default of some of them, by name, if not as the contract does.
+    settings: of argparse, for all of them.
+    """
     for row in OPTIONS.values():
         if row.group == group:
-            parser.add_argument(row.flag, **_settings(row, words.get(row.name, "")), **more)
+            parser.add_argument(row.flag, **_settings(row, defaults.get(row.name, "")), **settings)
 
 
-def _settings(row: Parameter, words: str) -> dict[str, Any]:
+def _settings(row: Parameter, default: str) -> dict[str, Any]:
     """How argparse reads an option."""
-    default = words or f"default: {row.client_default or row.default_text}"
+    default = default or f"default: {row.client_default or row.default_text}"
     text = f"{row.meaning()}; {default}".format(**DEFAULT_LIMITS)
     text = text.replace("`", "").replace("%", "%%")
     if row.kind == "switch":
@@ -46,30 +51,32 @@ def _settings(row: Parameter, words: str) -> dict[str, Any]:
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    add_options(parser.add_argument_group("what it becomes, one of them at least"), "target")
+    add_options(parser.add_argument_group("target; at least one is required"), "target")
 
 
 def add_targets(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what it becomes, one of the two")
+    what = parser.add_argument_group("target; one of the two is required")
     either = what.add_mutually_exclusive_group(required=True)
-    either.add_argument("--all", action="store_true", help="all of `melodyflow variations`")
+    either.add_argument(
+        "--all", action="store_true", help="all variations; `melodyflow variations` lists them"
+    )
     either.add_argument(
         "--variation",
         action="append",
         dest="variations",
         metavar="NAME",
-        help="one of them; again for more",
+        help="one variation; repeat it for more",
     )
 
 
 def add_edit(parser: argparse.ArgumentParser, seed: str = "", *, new_take: bool = True) -> None:
-    """What is about a clip, and how it is solved. seed: its default, in words."""
+    """Adds the options of an edit of a clip. seed: its default, in words."""
     add_options(
-        parser.add_argument_group("how far it goes from the source, one of them at most"),
+        parser.add_argument_group("distance from the source; at most one of them"),
         "distance",
     )
-    add_options(parser.add_argument_group("how much of it; default: all"), "part")
-    solve = parser.add_argument_group("how it is solved; default: as the variation says")
+    add_options(parser.add_argument_group("region; default: the whole clip"), "part")
+    solve = parser.add_argument_group("solver; default: the variation's")
     add_solve(solve, seed)
     if new_take:
         add_options(solve, "take")
@@ -81,15 +88,18 @@ def add_solve(solve: argparse._ArgumentGroup, seed: str = "") -> None:
 
 
 def add_result(
-    parser: argparse.ArgumentParser, metavar: str, where: str, words: Mapping[str, str] = NO_WORDS
+    parser: argparse.ArgumentParser,
+    metavar: str,
+    where: str,
+    defaults: Mapping[str, str] = _NO_DEFAULTS,
 ) -> None:
-    result = parser.add_argument_group("the result")
+    result = parser.add_argument_group("result")
     result.add_argument("-o", "--output", metavar=metavar, help=where)
-    add_options(result, "result", words)
+    add_options(result, "result", defaults)
 
 
 def add_request(parser: argparse.ArgumentParser, timeout: str) -> argparse._ArgumentGroup:
-    request = parser.add_argument_group("the request")
+    request = parser.add_argument_group("request")
     add_options(request, "request", {"timeout": timeout})
     return request
 
@@ -100,7 +110,7 @@ def add_concurrency(request: argparse._ArgumentGroup) -> None:
         type=int,
         default=CONCURRENCY,
         metavar="N",
-        help=f"edits at once; default {CONCURRENCY}",
+        help=f"how many edits run at once; default: {CONCURRENCY}",
     )
 
 
@@ -116,7 +126,7 @@ def add_metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         metavar="URL",
-        help="Triton's metrics, for the queue; default: two ports above the server's",
+        help="Triton's metrics, which have the queue; default: two ports above the server's",
     )
 
 
@@ -124,18 +134,25 @@ def add_presets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--presets",
         metavar="FILE",
-        help="a JSON file of variations of your own, over the shipped ones; "
+        help="JSON file of your own variations, added to the built-in ones; "
         "default: $MELODYFLOW_PRESETS",
     )
 
 
+def add_common(parser: argparse.ArgumentParser, report: str) -> None:
+    """What all commands that edit have. report: what they print at the end, unless quiet."""
+    add_server(parser)
+    add_presets(parser)
+    parser.add_argument("--quiet", "-q", action="store_true", help=f"no progress, no {report}")
+
+
 def common_options(arguments: argparse.Namespace) -> CommonOptions:
-    """The options that edits and text-to-music share."""
+    """The options shared by edits and text-to-music."""
     return cast(CommonOptions, _options(arguments, CommonOptions.__annotations__))
 
 
 def edit_options(arguments: argparse.Namespace) -> SweepOptions:
-    """The options that an edit, takes of it and a sweep share."""
+    """The options shared by transform, takes and sweep."""
     return cast(SweepOptions, _options(arguments, SweepOptions.__annotations__))
 
 

@@ -1,4 +1,4 @@
-"""The command that compares two clips."""
+"""`melodyflow compare`: how alike two audio files are."""
 
 from __future__ import annotations
 
@@ -6,13 +6,32 @@ import argparse
 import dataclasses
 import json
 
-from .comparison import Comparison, Heard, compare_heard
+from ..comparison import Comparison, Heard, compare_heard
+from .command import AddCommand
 
-MONO = 3.01  # LU: by how much a mono clip sounds louder than it measures, from two speakers
+MONO = 3.01  # LU: a mono clip played by two speakers is this much louder than it measures
+
+_NOTES = """\
+examples:
+  melodyflow compare riff.wav riff-strings_quartet.wav
+  melodyflow compare riff.wav riff-strings_quartet.wav --plot strings.png
+
+Needs no server, but the extra `compare`: pip install "melodyflow-client[compare]" (0.5 GB).
+
+"""
 
 
-def compare(arguments: argparse.Namespace) -> int:
-    """Compares two files."""
+def add(add_command: AddCommand) -> None:
+    """Adds the command."""
+    parser = add_command("compare", _run, "measure how alike two audio files are", _NOTES)
+    parser.add_argument("a", metavar="A", help="the source, which B is compared with")
+    parser.add_argument("b", metavar="B", help="the result")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw waveforms and chromagrams of both: PNG, SVG or PDF"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from .comparison_plot import check_plot, plot
 
     if arguments.plot:
@@ -29,7 +48,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def table(comparison: Comparison, a: str, b: str) -> str:
-    """The comparison as text; a and b are the clips' names."""
+    """The comparison as a table; a and b are the clips' names."""
     rows = [("", a, b, ""), *_of_each(comparison)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     widths[0] = max(widths[0], len("chroma correlation"))

@@ -1,17 +1,17 @@
-"""How the command fails: its exit code, and what it says on standard error."""
+"""How the command fails: its exit code and its message."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from .errors import DeadlineExceeded, InvalidRequest, PresetError, Unavailable
+from ..errors import DeadlineExceeded, InvalidRequest, PresetError, Unavailable
 
 _SERVER_FAILED = 4
 
 
 def exit_code(error: Exception) -> int:
-    """The exit code for an error of the package."""
+    """The exit code for an error."""
     if isinstance(error, InvalidRequest | PresetError):
         return 2
     if isinstance(error, Unavailable):
@@ -22,7 +22,7 @@ def exit_code(error: Exception) -> int:
 
 
 def common_exit_code(errors: Sequence[Exception]) -> int:
-    """The exit code for several errors: their own where they agree, 4 where not; 0 for none."""
+    """The exit code for several errors: theirs if they agree, else 4; 0 for none."""
     codes = {exit_code(error) for error in errors}
     if len(codes) > 1:
         return _SERVER_FAILED
@@ -30,7 +30,7 @@ def common_exit_code(errors: Sequence[Exception]) -> int:
 
 
 def complain(reason: object, about: str = "") -> None:
-    """Says what went wrong, and with which request where the server's log may tell more."""
+    """Prints an error, and the request's id if the server's log may say more about it."""
     print(f"melodyflow: {about}{reason}", file=sys.stderr)
     request_id = getattr(reason, "request_id", None)
     if isinstance(reason, Exception) and request_id and exit_code(reason) in (_SERVER_FAILED, 5):

@@ -1,4 +1,4 @@
-"""Two clips as a picture: waveforms and chromagrams, one above the other on one axis of time."""
+"""Draws two clips: waveforms and chromagrams on one time axis."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from .comparison import CHROMA_HOP, NOTES, RATE, Heard, require
-from .errors import InvalidRequest
+from ..comparison import CHROMA_HOP, NOTES, RATE, Heard, require
+from ..errors import InvalidRequest
 
 SUFFIXES = (".png", ".svg", ".pdf")
-_COLUMNS = 2000  # of a waveform: more than the picture has pixels
+_COLUMNS = 2000  # of a waveform: more than the picture is wide
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
-    """InvalidRequest for a path that no picture can be written to, or without the extra."""
+    """Raises InvalidRequest for an unknown suffix, or if matplotlib isn't installed."""
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise InvalidRequest(f"plot: {path} is not named as one of {', '.join(SUFFIXES)}")
+        raise InvalidRequest(f"plot: unknown format {path}; use {', '.join(SUFFIXES)}")
     require("matplotlib")
 
 
 def plot(a: Heard, b: Heard, names: tuple[str, str], path: str | os.PathLike[str]) -> None:
-    """Writes the picture, in the format that the suffix says.
+    """Writes the picture in the format of the suffix.
 
-    Raises InvalidRequest as check_plot(), OSError.
+    Raises InvalidRequest as check_plot() does, and OSError.
     """
     check_plot(path)
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Progress on a terminal or in a log: one bar an edit, or plain lines where nobody sees a bar."""
+"""Shows progress: one bar per edit on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from .events import Progress
+from ..responses import Progress
 
-LINE_SECONDS = 1.0  # between two plain lines of an edit, at least
+LINE_SECONDS = 1.0  # at least, between two plain lines of an edit
 
 
 class Display(Protocol):
-    """Shows edits, each under a name of its own."""
+    """Shows the progress of edits, each under its own name."""
 
     def __enter__(self) -> Self: ...
 
@@ -29,14 +29,14 @@ class Display(Protocol):
     ) -> None: ...
 
     def show(self, name: str, event: Progress) -> None:
-        """The edit `name` is as far as `event` says."""
+        """Shows how far the edit `name` is."""
 
     def end(self, name: str, outcome: str) -> None:
-        """The edit `name` is over; of many, this is the line that stays."""
+        """Ends the edit `name`: of a batch, this line stays on the terminal."""
 
 
 def display(stream: TextIO, quiet: bool = False) -> Display:
-    """Bars where `stream` is a terminal, plain lines where it is not, nothing where quiet."""
+    """Bars if `stream` is a terminal, else plain lines; nothing if quiet."""
     if quiet:
         return _Silence()
     return _Bars(stream) if stream.isatty() else _Lines(stream)
@@ -67,7 +67,7 @@ class _Bars:
             TimeRemainingColumn(compact=True),
             console=Console(file=stream),
             transient=True,
-            # Rich would print data for standard output on its own stream: right on a terminal only.
+            # Otherwise Rich would print data meant for standard output on its own stream.
             redirect_stdout=sys.stdout.isatty(),
         )
 
@@ -83,7 +83,7 @@ class _Bars:
             self._tasks[name] = self._rich.add_task(name, total=1.0, start=False, stage=event.stage)
         task = self._tasks[name]
         if event.progress > 0:
-            self._rich.start_task(task)  # from here: the time in a queue is no measure
+            self._rich.start_task(task)  # the time in the queue is no basis for an estimate
         self._rich.update(task, completed=event.progress, stage=event.stage)
 
     def end(self, name: str, outcome: str) -> None:

@@ -16,8 +16,8 @@ from .errors import (
     is_full,
     shown,
 )
-from .events import Progress, Result
 from .options import EditOptions
+from .responses import Progress, Result
 
 CONCURRENCY = 4
 LOW_PRIORITY = 3
