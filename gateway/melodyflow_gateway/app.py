@@ -11,6 +11,7 @@ import socketio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -21,9 +22,16 @@ from melodyflow_client import __version__
 from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.retry import Retry
 
-from .door.access import Access
-from .door.guard import Guard
-from .door.limits import Limits
+from .door.access_log import AccessLog
+from .door.body_limit import BodyLimit
+from .door.drain import DrainAfterRefusal
+from .door.handshake import HandshakeToken
+from .door.hosts import AllowedHosts
+from .door.origins import AllowedOrigins
+from .door.quota import Quota
+from .door.refusals import Refusals
+from .door.security_headers import SecurityHeaders
+from .door.tokens import Tokens
 from .edits.edit import Edits
 from .edits.jobs import Jobs
 from .edits.triton import Triton
@@ -59,22 +67,38 @@ def create_app(settings: Settings) -> ASGIApp:
     gateway, events = _assemble(settings)
     api = _api(gateway)
     app: ASGIApp = socketio.ASGIApp(events, other_asgi_app=api)
-    if settings.allowed_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=[SEED_HEADER, "Retry-After"],
-        )
-    return Guard(
-        app,
-        hosts=settings.allowed_hosts,
-        origins=settings.allowed_origins,
-        max_body=settings.max_body_bytes,
-        access=gateway.access,
-        metrics=gateway.metrics,
+    for layer, arguments, options in reversed(_door(gateway)):
+        app = layer(app, *arguments, **options)
+    return app
+
+
+def _door(gateway: Gateway) -> list[Middleware]:
+    """What a request passes before the application, in this order."""
+    settings = gateway.settings
+    return [
+        Middleware(AccessLog, gateway.metrics),
+        Middleware(SecurityHeaders),
+        Middleware(DrainAfterRefusal),
+        Middleware(Refusals, gateway.metrics),
+        Middleware(AllowedHosts, settings.allowed_hosts),
+        Middleware(AllowedOrigins, settings.allowed_origins),
+        Middleware(HandshakeToken, gateway.tokens),
+        Middleware(BodyLimit, settings.max_body_bytes),
+        *_cors(settings),
+    ]
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    if not settings.allowed_origins:
+        return []
+    allowed = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=[SEED_HEADER, "Retry-After"],
     )
+    return [allowed]
 
 
 def _assemble(settings: Settings) -> tuple[Gateway, Any]:
@@ -86,8 +110,8 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
     )
     metrics, triton = Metrics(), Triton(client)
     sessions, fleet = _sessions(settings)
-    access = Access(settings.accepted_tokens)
-    limits = Limits(settings.edits_per_minute, settings.concurrent_edits)
+    tokens = Tokens(settings.accepted_tokens)
+    quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
     edits = Edits(
         client,
         triton,
@@ -100,7 +124,7 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
     server = socketio.AsyncServer(
         async_mode="asgi",
         client_manager=fleet,
-        cors_allowed_origins=[],  # none of its own: the guard has looked at the origin
+        cors_allowed_origins=[],  # none of its own: the door has checked the origin
         max_http_buffer_size=settings.max_body_bytes,
         serializer=TextPacket,
         # Given none, the two libraries print plain text, tracebacks too, beside these.
@@ -108,13 +132,13 @@ def _assemble(settings: Settings) -> tuple[Gateway, Any]:
         engineio_logger=logging.getLogger("engineio.server"),
     )
     rooms = Rooms(server, fleet)
-    server.register_namespace(Events(rooms, jobs, sessions, access, limits, metrics))
+    server.register_namespace(Events(rooms, jobs, sessions, tokens, quota, metrics))
     gateway = Gateway(
         settings=settings,
         client=client,
-        access=access,
-        limits=limits,
-        logins=Limits(_LOGINS_PER_MINUTE, 1),
+        tokens=tokens,
+        quota=quota,
+        logins=Quota(_LOGINS_PER_MINUTE, 1),
         sessions=sessions,
         metrics=metrics,
         triton=triton,
@@ -168,8 +192,7 @@ def _api(gateway: Gateway) -> FastAPI:
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    if error.status == 429:
-        request.app.state.gateway.metrics.refused.labels("limit").inc()
+    request.app.state.gateway.metrics.count_refusal(error.status)
     return _error(request, error.status, error.message, error.headers)
 
 

@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)
 APIS = ("transform", "stream", "juce", "socketio")
 OUTCOMES = ("done", "invalid", "cancelled", "deadline", "unavailable", "failed")
-REASONS = ("host", "origin", "token", "size", "limit")
+# By the status of the answer.
+REASONS = {421: "host", 403: "origin", 401: "token", 413: "size", 429: "limit"}
 
 
 class Metrics:
@@ -18,7 +19,7 @@ class Metrics:
         self.requests = self._counter(
             "requests", "HTTP requests answered, by route and status", "route", "status"
         )
-        self.refused = self._counter("refused", "Requests refused at the door", "reason")
+        self.refused = self._counter("refused", "Requests refused", "reason")
         self.edits = self._counter("edits", "Edits ended", "api", "outcome")
         self.edit_seconds = Histogram(
             "melodyflow_gateway_edit_seconds",
@@ -34,8 +35,13 @@ class Metrics:
         for api in APIS:
             for outcome in OUTCOMES:
                 self.edits.labels(api, outcome)
-        for reason in REASONS:
+        for reason in REASONS.values():
             self.refused.labels(reason)
+
+    def count_refusal(self, status: int) -> None:
+        """Counts an answer of this status, if it is a refusal."""
+        if status in REASONS:
+            self.refused.labels(REASONS[status]).inc()
 
     def text(self) -> bytes:
         """Prometheus' text format."""

@@ -136,7 +136,7 @@ def test_edits_of_one_token_are_limited(stingy: Running, metrics: Metrics) -> No
         assert until(lambda: metrics()["melodyflow_edits_in_flight"] > before)
         second = stingy.post("/transform", json=body)
         assert (second.status_code, int(second.headers["Retry-After"]) > 0) == (429, True)
-        assert "1 edits of yours" in second.json()["error"]
+        assert "too many concurrent edits (1)" in second.json()["error"]
         assert slow.result().status_code == 200
     quick = {"audio": base64_of(wav(0.2)), "variation": "celtic", "steps": 1}
     answers = [stingy.post("/transform", json=quick) for _ in range(6)]

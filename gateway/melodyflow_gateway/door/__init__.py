@@ -1,1 +1,5 @@
-"""What a request passes first: host, origin, token, size and rate."""
+"""What every request passes before any of it is read: small ASGI middlewares, one job each.
+
+app.py lists them in their order. They refuse a request by raising Problem, which `refusals.py`
+turns into an answer, for HTTP and WebSocket alike.
+"""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from melodyflow_client.responses import Progress, Result
 
-from ..door.limits import Lease
+from ..door.quota import Lease
 from ..problems import RETRY_SECONDS, Problem, problem_of
 from ..sessions.store import JobState, SessionKey, SessionStore
 from ..wire.reading import Asked

@@ -11,13 +11,12 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
 
-from ..door.access import COOKIE, Access
-from ..door.limits import Limits
+from ..door.quota import Quota
+from ..door.tokens import COOKIE, Tokens
 from ..edits.edit import Edits
 from ..edits.jobs import Jobs
 from ..edits.triton import Triton
 from ..metrics import Metrics
-from ..problems import Problem
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..socketio.events import Rooms
@@ -29,9 +28,9 @@ class Gateway:
 
     settings: Settings
     client: AsyncMelodyFlowClient
-    access: Access
-    limits: Limits
-    logins: Limits
+    tokens: Tokens
+    quota: Quota
+    logins: Quota
     sessions: SessionStore
     metrics: Metrics
     triton: Triton
@@ -57,13 +56,8 @@ def owner_of(
     __: Annotated[object, Security(_cookie)],
 ) -> str:
     """The owner of a request; the two parameters are there for the OpenAPI document."""
-    gateway = gateway_of(request)
-    try:
-        owner = gateway.access.owner(request.headers)
-    except Problem:
-        gateway.metrics.refused.labels("token").inc()
-        raise
-    request.state.owner = owner
+    owner = gateway_of(request).tokens.owner(request.headers)
+    request.state.owner = owner  # for the access log
     return owner
 
 

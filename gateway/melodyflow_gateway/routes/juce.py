@@ -45,7 +45,7 @@ router = APIRouter(prefix=PREFIX, tags=["VST"])
     openapi_extra=body(AudioDataRequest),
 )
 async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> JuceStarted:
-    lease = gateway.limits.take(owner)
+    lease = gateway.quota.take(owner)
     try:
         asked, _ = await read_edit(request, AudioDataRequest, None, audio="audio_data")
         key = SessionKey(owner, asked.fields.session_id or new_session_id())

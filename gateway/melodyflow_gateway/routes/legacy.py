@@ -66,7 +66,7 @@ class ClientGone(Exception):
     openapi_extra=body(TransformRequest, MusicFields),
 )
 async def transform(request: Request, gateway: Shared, owner: Owner) -> Response:
-    with gateway.limits.take(owner):
+    with gateway.quota.take(owner):
         asked, is_form = await read_edit(request, TransformRequest, MusicFields)
         name = asked.fields.session_id
         key = SessionKey(owner, name) if name else None

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from ..door.access import COOKIE
+from ..door.tokens import COOKIE
 from ..problems import Problem
 from .dependencies import Shared, gateway_of
 
@@ -60,7 +60,7 @@ router = APIRouter(include_in_schema=False)
 
 def _known(request: Request) -> bool:
     try:
-        gateway_of(request).access.owner(request.headers)
+        gateway_of(request).tokens.owner(request.headers)
     except Problem:
         return False
     return True
@@ -88,13 +88,13 @@ async def token_page(known: Known) -> Response:
 async def take_token(request: Request, gateway: Shared) -> Response:
     gateway.logins.count(request.client.host if request.client else "")
     token = await _token_of(request)
-    if gateway.access.owner_of_token(token) is None:
-        gateway.metrics.refused.labels("token").inc()
+    if gateway.tokens.owner_of(token) is None:
+        gateway.metrics.count_refusal(401)
         return _ask_for_token("This is not a token of this gateway.", 401)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         COOKIE,
-        gateway.access.cookie(token),
+        gateway.tokens.cookie(token),
         max_age=_COOKIE_SECONDS,
         httponly=True,
         samesite="strict",

@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from melodyflow_client.responses import Progress, Result
 
-from ..door.limits import Lease
+from ..door.quota import Lease
 from ..edits.edit import Prepared, Waiting
 from ..edits.ticking import ticking
 from ..problems import Problem
@@ -87,7 +87,7 @@ class _EventStream(StreamingResponse):
     openapi_extra=body(StreamRequest, StrictFields),
 )
 async def transform_stream(request: Request, gateway: Shared, owner: Owner) -> _EventStream:
-    lease = gateway.limits.take(owner)
+    lease = gateway.quota.take(owner)
     try:
         asked, _ = await read_edit(request, StreamRequest, StrictFields)
         key = SessionKey(owner, asked.fields.session_id or new_session_id())

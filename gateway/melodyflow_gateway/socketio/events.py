@@ -11,8 +11,8 @@ import socketio
 from socketio.exceptions import ConnectionRefusedError
 from starlette.datastructures import Headers
 
-from ..door.access import Access
-from ..door.limits import Limits
+from ..door.quota import Quota
+from ..door.tokens import Tokens
 from ..edits.jobs import Jobs
 from ..metrics import Metrics
 from ..problems import Problem, problem_of
@@ -102,20 +102,20 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
         rooms: Rooms,
         jobs: Jobs,
         sessions: SessionStore,
-        access: Access,
-        limits: Limits,
+        tokens: Tokens,
+        quota: Quota,
         metrics: Metrics,
     ) -> None:
         super().__init__("/")
         self._rooms, self._jobs, self._sessions = rooms, jobs, sessions
-        self._access, self._limits, self._metrics = access, limits, metrics
+        self._tokens, self._quota, self._metrics = tokens, quota, metrics
         self._owners: dict[str, str] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
-        owner = self._access.owner(Headers(scope=environ["asgi.scope"]))  # the guard has let it in
+        owner = self._tokens.owner(Headers(scope=environ["asgi.scope"]))
         if Counter(self._owners.values())[owner] >= _SOCKETS:
-            self._metrics.refused.labels("limit").inc()
-            raise ConnectionRefusedError(f"{_SOCKETS} connections of yours are open already")
+            self._metrics.count_refusal(429)
+            raise ConnectionRefusedError(f"too many open connections ({_SOCKETS})")
         self._owners[sid] = owner
         self._metrics.sockets.set(len(self._owners))
 
@@ -127,7 +127,7 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
     async def on_transform_audio_request(self, sid: str, data: object = None) -> None:
         owner, name = self._owners[sid], _named(data)
         try:
-            lease = self._limits.take(owner)
+            lease = self._quota.take(owner)
             try:
                 asked = await asyncio.to_thread(
                     parse_edit, _object(data), AudioDataRequest, "audio_data"
@@ -160,8 +160,7 @@ class Events(socketio.AsyncNamespace):  # type: ignore[misc]  # published withou
             await self._complain(sid, name, problem_of(error))
 
     async def _complain(self, sid: str, name: str | None, problem: Problem) -> None:
-        if problem.status == 429:
-            self._metrics.refused.labels("limit").inc()
+        self._metrics.count_refusal(problem.status)
         await self.emit("error", {**error_data(problem), "session_id": name}, to=sid)
 
 

@@ -83,13 +83,13 @@ OF_MODEL: dict[str, dict[str, Any]] = {
 # By the status.
 ERRORS = {
     400: "flowstep: 1; input should be less than 1",
-    401: "a valid token is needed: Authorization: Bearer TOKEN",
-    403: "Origin: another site's pages may not use this gateway",
+    401: "a valid token is required: Authorization: Bearer TOKEN",
+    403: "Origin: pages of other sites can't use this gateway",
     404: "variation: no variation is called 'kazoo'; `melodyflow variations` lists them",
-    413: "the body is too large; at most 67108864 bytes are taken",
+    413: "the body is too large; at most 67108864 bytes are allowed",
     415: "Content-Type: 'text/plain'; application/json or multipart/form-data",
-    421: "Host: 'evil.example'; this gateway does not serve that name",
-    429: "32 edits of yours run or wait already",
+    421: "Host: 'evil.example'; this gateway doesn't serve that name",
+    429: "too many concurrent edits (32)",
     500: "the edit failed, and not by what was asked; request id 0f3c9a51",
     503: "no server answers at 127.0.0.1:8001: failed to connect to all addresses",
     504: "timeout: no result within 600 s",

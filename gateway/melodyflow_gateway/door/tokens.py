@@ -10,47 +10,42 @@ from http.cookies import CookieError, SimpleCookie
 from ..problems import Problem
 
 COOKIE = "melodyflow_gateway"
-NOBODY = "local"  # the owner where no token is asked for
+NOBODY = "local"  # the owner where no tokens are set
 
 
-class Access:
-    """Knows the tokens. An owner is a name for one that does not tell it."""
+class Tokens:
+    """The accepted tokens. An owner is a name for a token that doesn't reveal it."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self._owners = {token: _digest(token, "owner")[:16] for token in tokens}
         self._cookies = {self.cookie(token): owner for token, owner in self._owners.items()}
 
-    @property
-    def needed(self) -> bool:
-        """Whether a token is asked for at all."""
-        return bool(self._owners)
-
     def cookie(self, token: str) -> str:
-        """The cookie's value for a token. It opens the gateway and does not tell the token, for
-        cookies go to every port of a host."""
+        """The cookie's value for a token. It opens the gateway but doesn't reveal the token:
+        browsers send cookies to every port of a host."""
         return _digest(token, "cookie")
 
-    def owner_of_token(self, token: str) -> str | None:
-        """The owner of a token; None where it is wrong."""
+    def owner_of(self, token: str) -> str | None:
+        """The owner of a token; None for a wrong one."""
         return _find(token, self._owners)
 
     def owner(self, headers: Mapping[str, str]) -> str:
-        """The owner of a request, by its headers (names in lower case). Raises Problem, 401."""
-        if not self.needed:
+        """The owner of a request, by its headers (lower-case names). Raises Problem, 401."""
+        if not self._owners:
             return NOBODY
         scheme, _, token = headers.get("authorization", "").partition(" ")
         found = None
         if scheme.lower() == "bearer":
-            found = self.owner_of_token(token.strip())
+            found = self.owner_of(token.strip())
         elif not scheme:
             found = _find(_cookie_value(headers.get("cookie", "")), self._cookies)
         if found is None:
-            raise Problem(401, "a valid token is needed: Authorization: Bearer TOKEN")
+            raise Problem(401, "a valid token is required: Authorization: Bearer TOKEN")
         return found
 
 
 def _find(given: str, owners: Mapping[str, str]) -> str | None:
-    """In a time that tells nothing of what is known."""
+    """Looks at every entry, so that the time taken reveals nothing."""
     found = None
     for known, owner in owners.items():
         if hmac.compare_digest(known.encode(), given.encode("utf-8", "replace")):

@@ -1,4 +1,4 @@
-"""How much one token may ask for: edits a minute, and edits at once."""
+"""How much each owner may ask for: edits per minute, and concurrent edits."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Self
 
 from ..problems import RETRY_SECONDS, Problem
 
-_KEPT = 4096  # owners remembered; those that asked last
+_KEPT = 4096  # owners remembered, the latest ones
 
 
 class Lease:
-    """The right of one edit to run, given back when it ends or a `with` is left."""
+    """The right to run one edit; released when the edit ends or a `with` block is left."""
 
     def __init__(self, running: dict[str, int], owner: str) -> None:
         self._running, self._owner = running, owner
@@ -34,9 +34,9 @@ class Lease:
                 del self._running[self._owner]
 
 
-class Limits:
-    """per_minute: edits that may begin, all of them at once after a quiet minute. concurrent:
-    edits that may run or wait."""
+class Quota:
+    """per_minute: edits that may begin, all at once after a quiet minute. concurrent: edits that
+    may run or wait."""
 
     def __init__(self, per_minute: int, concurrent: int) -> None:
         self._per_second, self._burst, self._concurrent = per_minute / 60, per_minute, concurrent
@@ -44,21 +44,20 @@ class Limits:
         self._running: dict[str, int] = {}
 
     def take(self, owner: str) -> Lease:
-        """Raises Problem, 429, for who asks for too much."""
+        """Raises Problem, 429, for an owner who is over quota."""
         if self._running.get(owner, 0) >= self._concurrent:
-            raise Problem(
-                429, f"{self._concurrent} edits of yours run or wait already", RETRY_SECONDS
-            )
+            raise Problem(429, f"too many concurrent edits ({self._concurrent})", RETRY_SECONDS)
         self.count(owner)
         return Lease(self._running, owner)
 
     def count(self, owner: str) -> None:
-        """Counts towards the rate alone. Raises Problem, 429."""
+        """Counts against the rate only. Raises Problem, 429."""
         now = time.monotonic()
         left, at = self._left.get(owner, (float(self._burst), now))
         left = min(self._burst, left + (now - at) * self._per_second)
         if left < 1:
-            raise Problem(429, f"more than {self._burst} a minute", (1 - left) / self._per_second)
+            wait = (1 - left) / self._per_second
+            raise Problem(429, f"too many requests: at most {self._burst} per minute", wait)
         self._left[owner] = left - 1, now
         self._left.move_to_end(owner)
         while len(self._left) > _KEPT:
