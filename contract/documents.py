@@ -193,18 +193,40 @@ def schema() -> str:
     document = json.loads((ROOT / SCHEMA).read_text())
     definitions = document["$defs"]
     for name, row in PRESET_SETTINGS.items():
-        definitions[name] = {"description": row.sentence, **bounds(row)}
+        definitions[name] = {
+            "description": row.sentence,
+            "errorMessage": error_message(row),
+            **bounds(row),
+        }
     references = {name: {"$ref": f"#/$defs/{name}"} for name in PRESET_SETTINGS}
     document["properties"]["defaults"]["properties"] = references
     own = definitions["variation"]["properties"]
-    prompt = PARAMETERS["prompt"].bounds()
-    lengths = {"minLength": prompt[0], "maxLength": prompt[1]}
+    shortest, longest = PARAMETERS["prompt"].bounds()
+    prompt = {
+        "errorMessage": f"must be a string of {shortest} to {longest} characters",
+        "type": "string",
+        "minLength": shortest,
+        "maxLength": longest,
+    }
     definitions["variation"]["properties"] = {
         "category": own["category"],
-        "prompt": {"type": "string", **lengths},
+        "prompt": prompt,
         **references,
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def error_message(row: Parameter) -> str:
+    """What a value must be. Validators ignore the keyword; editors and the SDK show it."""
+    if row.kind == "choice":
+        return f"must be {' or '.join(row.choices)}"
+    low, high = row.bounds()
+    if row.kind == "whole":
+        exception = "" if row.without is None else f" other than {row.without}"
+        return f"must be a whole number from {low} to {high}{exception}"
+    return (
+        f"must be a number of at least {low} and {'less than' if row.below else 'at most'} {high}"
+    )
 
 
 def bounds(row: Parameter) -> dict[str, Any]:

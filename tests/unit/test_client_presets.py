@@ -1,4 +1,4 @@
-"""The variations: the 33 names, the schema, files of one's own."""
+"""The variations: the 33 names, the schema, your own files."""
 
 import json
 import subprocess
@@ -87,30 +87,37 @@ def test_shipped_file_is_valid_against_the_schema() -> None:
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        ([], "must be an object"),
+        ([], "must be an object, not []"),
         ({}, "variations: is missing"),
-        ({"variations": []}, "variations: must be an object, not a list"),
-        ({"variations": {}, "more": 1}, "more: is not known"),
+        ({"variations": []}, "variations: must be an object, not []"),
+        ({"variations": {}, "more": 1}, "more: is unknown; allowed are $schema, defaults, var"),
         ({"variations": {"Big Band": {"prompt": "x"}}}, "variations.Big Band: a name is"),
-        ({"variations": {"custom": {"prompt": "x"}}}, "variations.custom: 'custom' stands for"),
-        ({"variations": {"a": "x"}}, "variations.a: must be an object, not a string"),
+        ({"variations": {"custom": {"prompt": "x"}}}, "variations.custom: a name is"),
+        ({"variations": {"a\n": {"prompt": "x"}}}, "a name is"),
+        ({"variations": {"a": "x"}}, "variations.a: must be an object, not 'x'"),
         ({"variations": {"a": {}}}, "variations.a.prompt: is missing"),
-        ({"variations": {"a": {"prompt": ""}}}, "variations.a.prompt: must be"),
+        ({"variations": {"a": {"prompt": ""}}}, "a.prompt: must be a string of 1 to 1000 char"),
         ({"variations": {"a": {"prompt": "x" * 1001}}}, "variations.a.prompt: must be"),
-        ({"variations": {"a": {"prompt": "x", "step": 1}}}, "variations.a.step: is not known"),
+        ({"variations": {"a": {"prompt": "x", "step": 1}}}, "variations.a.step: is unknown; allow"),
         (
             {"variations": {"a": {"prompt": "x", "steps": 0}}},
-            "a.steps: must be a whole number 1-128",
+            "a.steps: must be a whole number from 1 to 128, not 0",
         ),
-        ({"variations": {"a": {"prompt": "x", "steps": True}}}, "a.steps: must be"),
-        ({"variations": {"a": {"prompt": "x", "flowstep": 1}}}, "a.flowstep: must be a number, at"),
+        ({"variations": {"a": {"prompt": "x", "steps": True}}}, "a.steps: must be a whole"),
+        (
+            {"variations": {"a": {"prompt": "x", "flowstep": 1}}},
+            "a.flowstep: must be a number of at least 0 and less than 1, not 1",
+        ),
         ({"variations": {"a": {"prompt": "x", "flowstep": "0"}}}, "a.flowstep: must be"),
-        ({"variations": {"a": {"prompt": "x", "solver": "rk4"}}}, "a.solver: must be euler or mid"),
+        (
+            {"variations": {"a": {"prompt": "x", "solver": "rk4"}}},
+            "a.solver: must be euler or midpoint, not 'rk4'",
+        ),
         ({"variations": {"a": {"prompt": "x", "regularize_iters": 1}}}, "a.regularize_iters: must"),
         ({"variations": {"a": {"prompt": "x", "keep_last_k_iters": 0}}}, "keep_last_k_iters: must"),
         ({"variations": {"a": {"prompt": "x", "lambda_kl": 1.5}}}, "a.lambda_kl: must be"),
         ({"variations": {"a": {"prompt": "x", "category": "A b"}}}, "a.category: must be"),
-        ({"variations": {}, "defaults": {"prompt": "x"}}, "defaults.prompt: is not known"),
+        ({"variations": {}, "defaults": {"prompt": "x"}}, "defaults.prompt: is unknown"),
         ({"variations": {}, "defaults": {"steps": 129}}, "defaults.steps: must be"),
         ({"variations": {}, "$schema": 1}, "$schema: must be a string"),
     ],
@@ -165,6 +172,13 @@ def test_unreadable_files_name_themselves(tmp_path: Path) -> None:
         load_presets(broken)
     with pytest.raises(PresetError, match=r"own\.json: variations\.a\.steps: .*not 999"):
         load_presets(own_file(tmp_path, {"a": {"prompt": "x", "steps": 999}}))
+    with pytest.raises(PresetError, match=r"own\.json: not JSON: NaN"):
+        load_presets(own_file(tmp_path, {"a": {"prompt": "x", "flowstep": float("nan")}}))
+
+
+def test_a_whole_number_may_be_written_with_a_point(tmp_path: Path) -> None:
+    steps = load_presets(own_file(tmp_path, {"a": {"prompt": "x", "steps": 25.0}}))["a"].steps
+    assert (steps, type(steps)) == (25, int)
 
 
 @pytest.mark.parametrize(
@@ -197,10 +211,10 @@ def test_wheel_carries_the_variations_and_no_torch(tmp_path: Path) -> None:
     assert "torch" not in metadata.split("\n\n")[0]
 
 
-def test_client_imports_neither_torch_nor_the_server() -> None:
+def test_client_imports_neither_torch_nor_the_server_nor_a_validator() -> None:
     code = (
-        "import sys, melodyflow_client.cli;"
-        "print([m for m in ('torch', 'melodyflow', 'av') if m in sys.modules])"
+        "import sys, melodyflow_client.cli; melodyflow_client.load_presets();"
+        "print([m for m in ('torch', 'melodyflow', 'av', 'jsonschema') if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
