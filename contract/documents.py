@@ -68,7 +68,7 @@ def documents() -> dict[str, str]:
             ("edits alone", edits_alone()),
         ],
         "docs/gateway.md": [("fields", fields_table())],
-        "README.md": [("options", options_table())],
+        "docs/options.md": [("options", options_table())],
     }
     made = {CONFIG: config(), SCHEMA: schema(), CLIENT_OPTIONS: client_options()}
     for name, parts in tables.items():
@@ -150,7 +150,7 @@ def options_table() -> str:
         (
             f"`{row.name}`",
             f"`{row.flag}`",
-            meaning(row, "docs/contract.md"),
+            meaning(row, "contract.md"),
             row.client_default or row.default_text,
         )
         for row in OPTIONS.values()

@@ -1,5 +1,5 @@
-"""Solving the flow: time grid, Euler, midpoint and regularised inversion (MODEL.md section 6;
-MelodyFlow, arXiv 2407.03648; the regularisation follows ReNoise, arXiv 2403.14602).
+"""Solving the flow: time grid, Euler, midpoint and regularised inversion (docs/model.md, from "Flow
+matching" on; MelodyFlow, arXiv 2407.03648; the regularisation follows ReNoise, arXiv 2403.14602).
 
 A solve is a generator: it yields the `Point` at which it needs a velocity and is sent that velocity
 back. Whoever drives it, one edit at a time or many in one network call, the method is written down

@@ -1,5 +1,5 @@
-"""The codec: SEANet autoencoder with a Gaussian posterior (MODEL.md section 3; EnCodec, arXiv
-2210.13438, without its quantiser).
+"""The codec: SEANet autoencoder with a Gaussian posterior (docs/model.md, "The codec"; EnCodec,
+arXiv 2210.13438, without its quantiser).
 
 Waveform [batch, channels, samples] <-> latents [batch, latent, frames], `hop` samples a frame.
 """

@@ -1,5 +1,5 @@
-"""The released files -> a converted checkpoint (MODEL.md section 1). The one place that reads a
-pickle, once, with an explicit allow-list of what it may contain."""
+"""The released files -> a converted checkpoint (docs/model.md, "The files"). The one place that
+reads a pickle, once, with an explicit allow-list of what it may contain."""
 
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""The text condition: a frozen T5 encoder and a linear projection (MODEL.md section 5)."""
+"""The text condition: a frozen T5 encoder and a linear projection (docs/model.md, "The text")."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The velocity network: a diffusion transformer over latent frames (MODEL.md section 4).
+"""The velocity network, a diffusion transformer over latent frames (docs/model.md, "The velocity
+network").
 
 Sequences of any length and time share one call: their tokens lie packed end to end and only
 attention looks at the sequences one by one, so no work is spent on padding.
