@@ -1,0 +1,101 @@
+"""Paths, bytes and file objects -> one file to read from."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import AudioError
+from .limits import MAX_BYTES, Holding, Limits
+
+# A path, a file's bytes, a binary file object, or (array, sample rate in Hz). load() takes a Clip
+# as well.
+FileSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+ArraySource: TypeAlias = tuple[npt.ArrayLike, int]
+
+_PIECE = 1 << 20  # bytes
+
+
+class File:
+    """A seekable file: one on disk, or bytes in memory."""
+
+    def __init__(self, stream: BinaryIO, data: bytes | None = None) -> None:
+        self.stream, self._data = stream, data
+        self.size = stream.seek(0, os.SEEK_END)
+
+    def head(self, size: int, start: int = 0) -> bytes:
+        """Up to `size` bytes from `start` on."""
+        self.stream.seek(start)
+        return self.stream.read(size)
+
+    def whole(self, limits: Limits, holding: Holding) -> bytes:
+        """All bytes: the very ones that it was made of, or read from disk."""
+        limits.check_bytes(self.size)
+        if self._data is None:
+            holding.take(self.size)
+            self._data = self.head(self.size)
+            holding.give_back(self.size - len(self._data))  # it may have shrunk
+        return self._data
+
+
+@contextmanager
+def opened(source: Any, holding: Holding) -> Iterator[File]:
+    """A path, bytes or a binary file object (from where it stands) as a File. What can be read
+    only once is read into memory. Raises AudioError."""
+    if isinstance(source, bytes):
+        yield File(io.BytesIO(source), source)
+    elif isinstance(source, bytearray | memoryview):
+        size = memoryview(source).nbytes
+        _check_size(size)
+        holding.take(size)
+        data = bytes(source)
+        yield File(io.BytesIO(data), data)
+    elif isinstance(source, str | os.PathLike):
+        with _open(source) as stream:
+            yield File(stream) if stream.seekable() else _read(stream, holding)
+    elif hasattr(source, "read"):
+        yield _read(source, holding)
+    elif isinstance(source, np.ndarray):
+        raise AudioError("audio: an array needs its rate: pass (array, sample_rate)")
+    else:
+        raise AudioError(
+            "audio: must be a path, bytes, a binary file object or (array, sample_rate), "
+            f"not {type(source).__name__}"
+        )
+
+
+@contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 - closed below
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"audio: cannot read {os.fspath(path)!r}: {reason}") from error
+    with stream:
+        try:
+            yield stream
+        except OSError as error:
+            raise AudioError(f"audio: cannot read {os.fspath(path)!r}: {error.strerror}") from error
+
+
+def _read(stream: BinaryIO, holding: Holding) -> File:
+    """All that a stream still has, in memory."""
+    memory = io.BytesIO()
+    while piece := stream.read(_PIECE):
+        if not isinstance(piece, bytes):
+            raise AudioError("audio: the file object gives text; open it in binary mode, 'rb'")
+        _check_size(memory.tell() + len(piece))
+        holding.take(len(piece))
+        memory.write(piece)
+    return File(memory, memory.getvalue())
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise AudioError(f"audio: is larger than {MAX_BYTES} bytes, more than gRPC can carry")
