@@ -1,69 +1,34 @@
-"""The asynchronous client: one gRPC stream an edit, through tritonclient's aio client."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import os
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
-import grpc
-from tritonclient.grpc import InferInput
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
-
-from .addresses import channel_options, metrics_address, server_address
+from .addresses import metrics_address, server_address
 from .audio import AudioSource, Clip, load
 from .batch import CONCURRENCY, Key, Outcome, apart, run_all
-from .contract import DEFAULT_LIMITS, OUTPUTS, draw_seed, told
-from .errors import (
-    Cancelled,
-    DeadlineExceeded,
-    InvalidRequest,
-    MelodyFlowError,
-    ServerError,
-    Unavailable,
-    from_status,
-    from_text,
-    is_answer,
-    is_cut,
-)
+from .connection import QUEUED, Connection, Request, deadline_of
+from .contract import DEFAULT_LIMITS, draw_seed
+from .errors import InvalidRequest, MelodyFlowError, ServerError
 from .options import EditOptions, GenerateOptions, SweepOptions
-from .outage import Outage, Tries
+from .outage import Outage
 from .presets import Presets, load_presets
-from .protocol import (
-    MODEL,
-    Edit,
-    Tensor,
-    decode_response,
-    input_tensors,
-    plan,
-    plan_generation,
-)
+from .protocol import MODEL, Edit, plan, plan_generation
 from .responses import Progress, Result
 from .retry import Retry
-from .seeds import SeedMemory
-from .status import (
-    Status,
-    checkpoint_of,
-    loaded_checkpoint,
-    parameters_of,
-    pending_of,
-    read_metrics,
-)
+from .seeds import LastSeeds
+from .status import Status, loaded_checkpoint, pending_of, read_metrics
 from .sweep import Sweep, SweepResult, plan_sweep
 from .takes import TAKES, TakeResult, Takes, plan_takes, take_seeds
 
 T = TypeVar("T")
-
-_QUEUED = Progress("queued", 0.0, 0, 0)
-_WARMING = Progress("warming", 0.0, 0, 0)
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
 SweepCallback = Callable[[str, Progress], Awaitable[None] | None]
@@ -99,12 +64,19 @@ class AsyncMelodyFlowClient:
         self.retry = retry or Retry()
         self.metrics_url = metrics_address(self.server, metrics_url)
         self.model = model
-        self._seeds = SeedMemory()
-        self._shortest = DEFAULT_LIMITS["min_seconds"]  # of a region
-        self._tls = {"ssl": ssl, "root_certificates": root_certificates}
-        self._triton: InferenceServerClient | None = None
+        self._seeds = LastSeeds()
+        self._min_seconds = DEFAULT_LIMITS["min_seconds"]  # of a region
         self._outage = Outage(self.retry.patience)
-        self._closing = asyncio.Event()
+        self._connect = partial(
+            Connection,
+            self.server,
+            model,
+            self.retry,
+            self._outage,
+            ssl=ssl,
+            root_certificates=root_certificates,
+        )
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,16 +85,14 @@ class AsyncMelodyFlowClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection, and with it edits still in flight."""
-        self._closing.set()
-        self._closing = asyncio.Event()
-        triton, self._triton = self._triton, None
-        if triton is not None:
-            await triton.close()
+        """Closes the connection; edits in flight end with Cancelled."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     @property
     def away(self) -> bool:
-        """Whether the server went away, and edits wait for it."""
+        """Whether the server went away and edits wait for it."""
         return self._outage.away
 
     async def transform(
@@ -222,26 +192,8 @@ class AsyncMelodyFlowClient:
 
     async def status(self, timeout: float = 5.0) -> Status:
         """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
-        status = Status(server=self.server)
-        triton = self._connected()
-        try:
-            status = replace(status, live=await triton.is_server_live(client_timeout=timeout))
-            self._outage.known = True
-            status = replace(status, ready=await triton.is_server_ready(client_timeout=timeout))
-            server = await triton.get_server_metadata(client_timeout=timeout)
-            ready = await triton.is_model_ready(self.model, client_timeout=timeout)
-            status = replace(status, version=server.version, model_ready=ready)
-            if ready and status.ready:
-                self._outage.answered()
-            if ready:
-                config = await triton.get_model_config(
-                    self.model, as_json=True, client_timeout=timeout
-                )
-                limits = told(parameters_of(config))
-                status = replace(status, checkpoint=checkpoint_of(config), limits=limits or None)
-        except InferenceServerException as error:
-            return replace(status, error=error.message())
-        if self.metrics_url is None:
+        status = await self._connected().status(timeout)
+        if status.error is not None or self.metrics_url is None:
             return status
         metrics = await asyncio.to_thread(read_metrics, self.metrics_url, min(timeout, 2.0))
         return replace(
@@ -252,22 +204,17 @@ class AsyncMelodyFlowClient:
 
     async def limits(self, timeout: float = 5.0) -> dict[str, float]:
         """Asks the server for its limits, by the names of its settings; {}: it tells none."""
-        try:
-            config = await self._connected().get_model_config(
-                self.model, as_json=True, client_timeout=timeout
-            )
-        except InferenceServerException:
-            return {}
-        return told(parameters_of(config))
+        return await self._connected().limits(timeout)
 
     async def run(
         self, audio: AudioSource | None, edit: Edit
     ) -> AsyncGenerator[Progress | Result, None]:
         """The events of an edit that is planned already; see stream(). No audio: text-to-music."""
-        deadline = None if edit.timeout is None else time.monotonic() + edit.timeout
-        yield _QUEUED
+        deadline = deadline_of(edit)
+        yield QUEUED
         clip = await self._load(audio, edit)
-        async with aclosing(self._tries(clip, edit, self._seed(clip, edit), deadline)) as events:
+        request = Request(edit, clip, self._seed(clip, edit), deadline)
+        async with aclosing(self._connected().stream(request)) as events:
             async for event in events:
                 yield event
 
@@ -299,17 +246,19 @@ class AsyncMelodyFlowClient:
                 yield event
 
     async def _load(self, audio: AudioSource | None, edit: Edit) -> Clip | None:
-        """The clip, if there is one. A region is held to it, and to the server's shortest, before
-        it is sent: where that forbids it, the server is asked once more, which may have been
-        restarted with other limits."""
+        """The clip, if there is one; its region is checked before anything is sent.
+
+        Where the limit last heard of forbids the region, the server is asked again: it may have
+        been restarted with another one.
+        """
         clip = None if audio is None else await asyncio.to_thread(load, audio)
         if clip is not None and edit.region is not None:
             seconds = clip.samples / clip.sample_rate
             try:
-                edit.region.check(seconds, self._shortest)
+                edit.region.check(seconds, self._min_seconds)
             except InvalidRequest:
-                self._shortest = (await self.limits()).get("min_seconds", 0.0)
-                edit.region.check(seconds, self._shortest)
+                self._min_seconds = (await self.limits()).get("min_seconds", 0.0)
+                edit.region.check(seconds, self._min_seconds)
         return clip
 
     def _seed(self, clip: Clip | None, edit: Edit) -> int:
@@ -320,133 +269,21 @@ class AsyncMelodyFlowClient:
     async def _run_one(
         self, clip: Clip | None, edit: Edit, seed: int
     ) -> AsyncGenerator[Progress | Result, None]:
-        """The events of one of many edits; its timeout begins here."""
-        deadline = None if edit.timeout is None else time.monotonic() + edit.timeout
-        yield _QUEUED
-        async with aclosing(self._tries(clip, edit, seed, deadline)) as events:
+        """The events of one edit of a batch; its timeout starts here."""
+        request = Request(edit, clip, seed, deadline_of(edit))
+        yield QUEUED
+        async with aclosing(self._connected().stream(request)) as events:
             async for event in events:
                 yield event
 
-    async def _tries(
-        self, clip: Clip | None, edit: Edit, seed: int, deadline: float | None
-    ) -> AsyncGenerator[Progress | Result, None]:
-        """The events of an edit, tried again where the server is not available."""
-        request_id = uuid.uuid4().hex  # as the seed, of all tries: a retry is the same edit
-        tries = Tries(self.retry, self._outage, edit, deadline)
-        closing = self._closing
-        reached = 0.0
-        while True:
-            try:
-                async with aclosing(
-                    self._attempt(edit, clip, seed, request_id, deadline)
-                ) as events:
-                    async for event in events:
-                        tries.begun()
-                        if isinstance(event, Progress):
-                            # A retry begins anew; what is shown does not fall.
-                            reached = max(reached, event.progress)
-                            event = replace(event, progress=reached)
-                        yield event
-                return
-            except MelodyFlowError as error:
-                error.request_id = request_id
-                pause = tries.after(error) if isinstance(error, Unavailable) else None
-                if pause is None:
-                    raise
-            yield replace(_WARMING if pause.warming else _QUEUED, progress=reached)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(closing.wait(), pause.seconds)
-                raise Cancelled("the client was closed")
-
-    def _connected(self) -> InferenceServerClient:
-        # Made at first use: a gRPC aio channel belongs to the loop that runs then.
-        if self._triton is None:
-            self._triton = InferenceServerClient(
-                self.server, channel_args=channel_options(self.server), **self._tls
-            )
-        return self._triton
-
-    async def _attempt(
-        self, edit: Edit, clip: Clip | None, seed: int, request_id: str, deadline: float | None
-    ) -> AsyncGenerator[Progress | Result, None]:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise DeadlineExceeded(_past(edit))
-        request = {
-            "model_name": self.model,
-            "request_id": request_id,
-            "inputs": [
-                _infer_input(tensor)
-                for tensor in input_tensors(edit, clip.data if clip else None, seed)
-            ],
-            "priority": edit.priority,
-            # The server's clock is the second guard, for the case that a cancellation is lost.
-            "parameters": {**edit.parameters, **({} if left is None else {"timeout_s": left})},
-        }
-        call = self._connected().stream_infer(_once(request), stream_timeout=left)
-        try:
-            async for answer, failure in call:
-                if failure is not None:
-                    error = from_text(failure.message())
-                    self._outage.said(error)
-                    await _let_end(call)
-                    raise error
-                if answer.get_response().id != request_id:
-                    # Triton 2.51 does so before a stranger's stream crashes it.
-                    self._outage.known = True
-                    raise self._cut("the server answered with another request's response")
-                self._outage.answered()
-                outputs = {
-                    name: values
-                    for name in OUTPUTS
-                    if (values := answer.as_numpy(name)) is not None
-                }
-                event = decode_response(outputs, variation=edit.variation, request_id=request_id)
-                if isinstance(event, Result):
-                    await _let_end(call)
-                    yield event
-                    return
-                yield event
-        except grpc.RpcError as error:
-            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            # gRPC calls it so where the deadline passes while the request is being written.
-            late |= error.details() == "Internal error from Core" and _is_past(deadline)
-            if late and left is not None:
-                raise DeadlineExceeded(_past(edit), status="DEADLINE_EXCEEDED") from error
-            raise self._error(error) from error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise Cancelled("the client was closed") from None
-        finally:
-            call.cancel()
-        raise self._cut("the stream ended without a result")
-
-    def _error(self, error: grpc.RpcError) -> MelodyFlowError:
-        """What a stream's own status means: an old server's answer, or that there is none."""
-        status, details = error.code().name, error.details() or ""
-        if status == "UNAVAILABLE" and details.startswith("failed to connect"):
-            details = f"no server answers at {self.server}: {details}"
-        known = from_status(status, details)
-        if is_answer(known):
-            self._outage.said(known)
-            return known
-        return self._cut(details or status, status) if is_cut(status, details) else known
-
-    def _cut(self, message: str, status: str | None = None) -> MelodyFlowError:
-        """What an edit without an end is: Unavailable, if there has been a server."""
-        # What was broken off was there, though it has not said a word.
-        if self._outage.known or status in ("UNKNOWN", "INTERNAL"):
-            return Unavailable(message, status=status)
-        return from_status(status, message) if status else ServerError(message)
+    def _connected(self) -> Connection:
+        """The connection, made when it is first used: it belongs to the event loop."""
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
 
     def _is_gone(self) -> bool:
         return self._outage.over
-
-
-def _is_past(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
 
 
 async def _last(
@@ -478,24 +315,3 @@ async def _outcomes(
 async def _awaited(answer: Awaitable[None] | None) -> None:
     if inspect.isawaitable(answer):
         await answer
-
-
-def _past(edit: Edit) -> str:
-    return f"timeout: no result within {edit.timeout:g} s"
-
-
-async def _let_end(call: AsyncIterator[object]) -> None:
-    # Triton ends the stream right after the last response; a cancellation would be an error in its
-    # log.
-    with suppress(StopAsyncIteration, TimeoutError, grpc.RpcError):
-        await asyncio.wait_for(anext(call), timeout=1.0)
-
-
-async def _once(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    yield request
-
-
-def _infer_input(tensor: Tensor) -> InferInput:
-    infer_input = InferInput(tensor.name, list(tensor.values.shape), tensor.datatype)
-    infer_input.set_data_from_numpy(tensor.values)
-    return infer_input

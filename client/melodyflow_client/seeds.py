@@ -1,4 +1,4 @@
-"""Which seed an edit has: asked for, the clip's last one, or a new one."""
+"""Which seed an edit gets: the one asked for, the clip's last one or a new one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections import OrderedDict
 from .contract import SEEDS, draw_seed, new_seed
 
 
-class SeedMemory:
-    """The last seed of each of the clips seen most recently.
+class LastSeeds:
+    """The last seed of each clip, for the clips used most recently.
 
-    Trying strings after piano on one riff then shares the seed, and with it the inversion, which
-    the server keeps.
+    Strings after piano on the same riff share its seed, so the server reuses the inversion.
     """
 
     def __init__(self, capacity: int = 256) -> None:
@@ -21,13 +20,13 @@ class SeedMemory:
         self._lock = threading.Lock()
 
     def choose(self, digest: str, seed: int | None = None, new_take: bool = False) -> int:
-        """The seed for the clip of this digest, remembered as its last."""
+        """The seed for the clip with this digest, kept as its last one."""
         with self._lock:
             seed = new_seed(seed, new_take)
             if seed is None:
                 seed = self._seeds.get(digest, draw_seed())
             if not 0 <= seed < SEEDS:
-                return seed  # the server refuses it: not a seed to come back to
+                return seed  # the server will refuse it: don't keep it
             self._seeds[digest] = seed
             self._seeds.move_to_end(digest)
             while len(self._seeds) > self._capacity:

@@ -11,15 +11,11 @@ import pytest
 import soundfile
 
 from melodyflow_client import InvalidRequest, Progress, Result, load_presets
-from melodyflow_client.addresses import (
-    channel_options,
-    is_loopback,
-    metrics_address,
-    server_address,
-)
+from melodyflow_client.addresses import is_loopback, metrics_address, server_address
 from melodyflow_client.cli import main
 from melodyflow_client.cli.output import details_of, prepare_output, summary
 from melodyflow_client.cli.progress import display
+from melodyflow_client.connection import channel_options
 
 NOWHERE = "127.0.0.1:1"  # a port that nothing listens on
 

@@ -30,7 +30,7 @@ from melodyflow_client.protocol import (
     plan,
     plan_generation,
 )
-from melodyflow_client.seeds import SeedMemory
+from melodyflow_client.seeds import LastSeeds
 from melodyflow_client.status import checkpoint_of, loaded_checkpoint, pending_of
 
 PRESETS = load_presets()
@@ -383,7 +383,7 @@ def test_statuses_become_errors_with_the_text_unaltered(
 
 
 def test_the_last_seed_of_a_clip_is_kept() -> None:
-    seeds = SeedMemory()
+    seeds = LastSeeds()
     first = seeds.choose("riff")
     assert 0 <= first < 2**31
     assert seeds.choose("riff") == first
@@ -397,14 +397,14 @@ def test_the_last_seed_of_a_clip_is_kept() -> None:
 
 
 def test_a_seed_that_is_none_is_passed_on_but_not_kept() -> None:
-    seeds = SeedMemory()
+    seeds = LastSeeds()
     kept = seeds.choose("riff")
     assert seeds.choose("riff", seed=2**40) == 2**40
     assert seeds.choose("riff") == kept
 
 
 def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
-    seeds = SeedMemory(capacity=2)
+    seeds = LastSeeds(capacity=2)
     first, second = seeds.choose("a"), seeds.choose("b")
     assert seeds.choose("a") == first
     seeds.choose("c")

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from melodyflow_client.seeds import SeedMemory
+from melodyflow_client.seeds import LastSeeds
 
 from ..problems import RETRY_SECONDS, Problem
 from .store import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
@@ -15,7 +15,7 @@ from .store import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
 
 @dataclass
 class _Session:
-    seeds: SeedMemory = field(default_factory=lambda: SeedMemory(SEEDS_KEPT))
+    seeds: LastSeeds = field(default_factory=lambda: LastSeeds(SEEDS_KEPT))
     state: JobState | None = None
     original: bytes | None = None
     result: bytes | None = None
