@@ -62,9 +62,9 @@ another arrangement, exactly as long, at the same rate. Results are AI-generated
 `/socket.io`, namespace `/`; its events are in docs/gateway.md."""
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
     """The gateway as an ASGI application, to be run in one process by one event loop."""
-    gateway, events = _assemble(settings)
+    gateway, events = _assemble(settings, metrics or Metrics())
     api = _api(gateway)
     app: ASGIApp = socketio.ASGIApp(events, other_asgi_app=api)
     for layer, arguments, options in reversed(_door(gateway)):
@@ -101,14 +101,14 @@ def _cors(settings: Settings) -> list[Middleware]:
     return [allowed]
 
 
-def _assemble(settings: Settings) -> tuple[Gateway, Any]:
+def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
     client = AsyncMelodyFlowClient(
         settings.server or None,
         presets=settings.presets or None,
         metrics_url=settings.metrics or None,
         retry=RETRY,
     )
-    metrics, triton = Metrics(), Triton(client)
+    triton = Triton(client)
     sessions, fleet = _sessions(settings)
     tokens = Tokens(settings.accepted_tokens)
     quota = Quota(settings.edits_per_minute, settings.concurrent_edits)

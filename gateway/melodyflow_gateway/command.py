@@ -9,11 +9,14 @@ import socket
 
 import uvicorn
 
-from melodyflow_client.errors import InvalidRequest
-
 from .app import create_app
+from .listening.connections import Bounds, Connections, reserve_descriptors
+from .listening.http import Config, HttpConnection
+from .listening.sockets import BACKLOG, listen
+from .listening.websocket import WebSocketConnection
 from .logs import log_to_stderr
-from .settings import Settings, read_settings
+from .metrics import Metrics
+from .settings import read_settings
 
 _END_SECONDS = 10  # for edits in flight, when the gateway is told to end
 
@@ -36,15 +39,25 @@ def run(arguments: argparse.Namespace) -> int:
     }
     settings = read_settings(os.environ, given)
     log_to_stderr(settings.log_level)
-    app = create_app(settings)
-    listening = _listen(settings)
-    config = uvicorn.Config(
-        app,
+    metrics = Metrics()
+    bounds = Bounds(
+        connections=settings.connections,
+        by_address=settings.connections_by_address,
+        head_seconds=settings.head_seconds,
+        rate=settings.bytes_per_second,
+    )
+    reserve_descriptors(bounds.connections)
+    listening = listen(settings.host, settings.port)
+    config = Config(
+        create_app(settings, metrics),
+        Connections(bounds, metrics),
+        http=HttpConnection,
+        ws=WebSocketConnection,
+        backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
-        ws="websockets-sansio",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_END_SECONDS,
@@ -55,13 +68,3 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
     return 0 if server.started else 1
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=256)
-    except OSError as error:
-        raise InvalidRequest(
-            f"port: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from None

@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)
 APIS = ("transform", "stream", "juce", "socketio")
 OUTCOMES = ("done", "invalid", "cancelled", "deadline", "unavailable", "failed")
-# By the status of the answer.
+# By the status of the answer; of a connection there may be none.
 REASONS = {421: "host", 403: "origin", 401: "token", 413: "size", 429: "limit"}
+CONNECTION_REASONS = ("connections", "slow")
 
 
 class Metrics:
@@ -29,13 +30,14 @@ class Metrics:
         )
         self.waiting = self._gauge("edits_waiting", "Edits that Triton has not begun")
         self.running = self._gauge("edits_running", "Edits that Triton works on")
+        self.connections = self._gauge("connections", "Connections open")
         self.sockets = self._gauge("sockets", "Socket.IO clients connected")
         self.sessions = self._gauge("sessions", "Sessions kept in memory")
         self.session_bytes = self._gauge("session_bytes", "Bytes of audio of those")
         for api in APIS:
             for outcome in OUTCOMES:
                 self.edits.labels(api, outcome)
-        for reason in REASONS.values():
+        for reason in (*REASONS.values(), *CONNECTION_REASONS):
             self.refused.labels(reason)
 
     def count_refusal(self, status: int) -> None:

@@ -45,6 +45,10 @@ class Settings:
     allow_no_token: bool = False  # listen on other addresses than loopback without a token
     hosts: str = ""  # names beside loopback's that a request's Host may have
     origins: str = ""  # origins of other sites that may use the gateway (CORS)
+    connections: int = 512  # open at once
+    connections_by_address: int = 256  # of one address, or one /64 network of IPv6
+    head_seconds: float = 10.0  # for a request's line and headers to come
+    bytes_per_second: int = 4096  # a body and a reader may be no slower, over ten seconds
     max_body_bytes: int = 64 * 2**20  # of a request's body and of a Socket.IO message
     max_seconds: float = math.inf  # of a clip, once decoded; inf: the server's limit alone
     edit_seconds: float = 600.0  # longest time for one edit, its wait in the queue included
@@ -59,6 +63,8 @@ class Settings:
         if not 0 <= self.port <= 65535:
             raise InvalidRequest(f"port: {self.port}; 0 to 65535")
         for name in (
+            "connections",
+            "connections_by_address",
             "max_body_bytes",
             "edits_per_minute",
             "concurrent_edits",
@@ -69,7 +75,7 @@ class Settings:
                 raise InvalidRequest(f"{name}: {getattr(self, name)}; at least 1")
         if not self.max_seconds > 0:
             raise InvalidRequest(f"max_seconds: {self.max_seconds}; a number above 0")
-        for name in ("edit_seconds", "session_seconds"):
+        for name in ("head_seconds", "edit_seconds", "session_seconds"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InvalidRequest(f"{name}: {getattr(self, name)}; a number above 0")
         if self.log_level not in _LOG_LEVELS:

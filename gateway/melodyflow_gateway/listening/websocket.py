@@ -1,0 +1,69 @@
+"""uvicorn's WebSocket, with a place among the connections and limits on time."""
+
+from __future__ import annotations
+
+from asyncio import BaseTransport
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from .http import Config
+from .pace import Pace
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A connections.Connection. Who does not answer pings is closed by uvicorn."""
+
+    config: Config
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        bounds = self.config.connections.bounds
+        self._reading = Pace(bounds.rate, bounds.window)
+        self._writing = Pace(bounds.rate, bounds.window)
+        self._received = 0
+
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    @property
+    def idle(self) -> bool:
+        return False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.config.connections.join(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+
+    def send_receive_event_to_app(self) -> None:
+        self._reading.rest()
+        super().send_receive_event_to_app()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.config.connections.leave(self)
+        super().connection_lost(exc)
+
+    def overdue(self, now: float) -> str | None:
+        if not self.writable.is_set():
+            if self._writing.too_slow(now, -self.transport.get_write_buffer_size()):
+                return "messages are read too slowly"
+        else:
+            self._writing.rest()
+        if self._unfinished and not self.read_paused:
+            if self._reading.too_slow(now, self._received):
+                return "a message comes too slowly"
+        else:
+            self._reading.rest()
+        return None
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether a part of a message is here and the rest is not."""
+        return bool(self.frames) or len(self.conn.reader.buffer) > 0
+
+    def abort(self) -> None:
+        self.transport.abort()
