@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from melodyflow_client import InvalidRequest
-from melodyflow_gateway.metrics import APIS, OUTCOMES, REASONS, Metrics
+from melodyflow_gateway.metrics import APIS, CONNECTION_REASONS, OUTCOMES, REASONS, Metrics
 from melodyflow_gateway.settings import PREFIX, Settings, read_settings, variable
 
 from .test_docs import rows, section
@@ -134,4 +134,4 @@ def test_the_guide_has_every_metric_with_its_labels() -> None:
     edits = set(re.findall(r"`(\w+)`", meanings["melodyflow_gateway_edits_total"]))
     assert edits == {*APIS, *OUTCOMES}
     refused = set(re.findall(r"`(\w+)`", meanings["melodyflow_gateway_refused_total"]))
-    assert refused == set(REASONS)
+    assert refused == {*REASONS.values(), *CONNECTION_REASONS}
