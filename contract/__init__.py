@@ -1,9 +1,9 @@
-"""The contract: every parameter with its range and default, the limits, and the rules that more
-than one side goes by. docs/contract.md explains it.
+"""The contract: every parameter with its range and default, the limits, and the rules that both
+server and clients apply. docs/contract.md explains it.
 
-One folder, used by the server and by its clients. In the checkout both packages have a link to it
-(`melodyflow.contract`, `melodyflow_client.contract`); their wheels carry a copy each, so that they
-work alone and together. The standard library is all it needs.
+In the checkout both packages have a link to this folder (`melodyflow.contract`,
+`melodyflow_client.contract`); their wheels carry a copy each, so they work alone and together. It
+needs nothing but the standard library.
 """
 
 from .limits import DEFAULT_LIMITS, IN_FORCE, LIMIT_NAMES, MOST_SECONDS, Limits, told

@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-# The parameter of a model configuration that says that its settings are those in force.
+# The mark in a model configuration: its settings are those in force.
 IN_FORCE = "in_force"
-MOST_SECONDS = 1e9  # of any time: what is above cannot be waited for, nor counted in samples
+MOST_SECONDS = 1e9  # of any time: nobody can wait longer, nor count the samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The limits of one server, named as its settings."""
+    """The limits of one server, named like its settings."""
 
     max_audio_bytes: int = 256 * 2**20  # of a file, after base64
     max_channels: int = 2
@@ -27,10 +27,10 @@ DEFAULT_LIMITS: Mapping[str, float] = asdict(Limits())
 
 
 def told(parameters: Mapping[str, str]) -> dict[str, float]:
-    """The limits that a server tells, by name, from the `parameters` of its model configuration.
+    """A server's limits by name, from the `parameters` of its model configuration.
 
-    Without the mark IN_FORCE it tells none: whatever started that server did not write what its
-    environment overrides. A limit of 0 is one that only the checkpoint knows.
+    Empty without the mark IN_FORCE: whatever started that server didn't write its environment's
+    overrides into the configuration. A limit of 0 is known only to the checkpoint.
     """
     if parameters.get(IN_FORCE) != "true":
         return {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Output:
-    """One output tensor. last: it comes with the result alone."""
+    """One output tensor. last: it comes only with the result."""
 
     name: str
     wire: str
@@ -28,27 +28,27 @@ OUTPUTS: Mapping[str, Output] = {
         Output(
             "step",
             "INT32",
-            "evaluations done and in total. The total is `steps` * (R + 1), or 2 * `steps` where "
-            "R is 0; of text-to-music `steps`",
+            "evaluations done, and the total: `steps` * (R + 1), or 2 * `steps` if R is 0; for "
+            "text-to-music `steps`",
             last=False,
             size=2,
         ),
-        Output("audio", "BYTES", "the edited file, in the encoding that `audio` had"),
-        Output("sample_rate", "INT32", "of the file, in Hz"),
-        Output("seed", "INT64", "the seed that was used, also where it was random"),
+        Output("audio", "BYTES", "the edited file, in the encoding of the input `audio`"),
+        Output("sample_rate", "INT32", "the file's sample rate in Hz"),
+        Output("seed", "INT64", "the seed that was used, even if it was random"),
         Output(
             "gain_db",
             "FP32",
-            "by how much, in all, what was edited was turned up (positive) or down: for its "
-            "`loudness`, and so that it does not clip; 0: untouched",
+            "total gain applied to what was edited, for its `loudness` and to avoid clipping; "
+            "0: untouched",
         ),
         Output(
             "info",
             "BYTES",
-            "JSON: `parameters` (what was in effect; what has no effect is not there), "
-            "`checkpoint` (`name`, `sha256`, `licence`), `precision`, `device`, `loudness` (where "
-            "one was asked for, see [Levels](#levels)), `shared` (what was there from other "
-            "edits: `encoding`, `inversion`, `text`), `seconds` (of each stage), `version`, "
+            "JSON: `parameters` (those in effect, and no others), "
+            "`checkpoint` (`name`, `sha256`, `licence`), `precision`, `device`, `loudness` (if one "
+            "was asked for, see [Levels](#levels)), `shared` (what came from other edits: "
+            "`encoding`, `inversion`, `text`), `seconds` (of each stage), `version`, "
             "`ai_generated`",
         ),
     )

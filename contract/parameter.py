@@ -1,4 +1,4 @@
-"""What is known of one parameter, and how its range is held to and told."""
+"""One parameter: what is known about it, and its range as a check and in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from .limits import DEFAULT_LIMITS
 
 Kind = Literal["switch", "choice", "text", "whole", "number"]
 Scope = Literal["both", "edit", "music"]  # music: text-to-music, which has no clip
-# Parameters that belong together in a form. What has none is for those who speak to Triton
-# themselves, and no option of the clients.
+# Parameters that belong together in a form. Those without a group are for programs that talk to
+# Triton directly; clients don't offer them.
 Group = Literal[
     "", "target", "distance", "part", "solve", "take", "inversion", "music", "result", "request"
 ]
@@ -27,19 +27,20 @@ _KINDS: dict[str, Kind] = {
 class Parameter:
     """One parameter.
 
-    sentence, note: what it does, and what the contract's page says besides. section: the anchor
-        there that tells more.
-    wire: the type of its input tensor; "": it has none. own_kind: its value's, without `wire`.
-    group: "": it is no option of the clients. at_gateway: its name there, where it differs.
-    lowest, highest: of a number, or of a text's length; a name is a limit's. above, below: they
-        are not allowed themselves. without: a number between them that is not.
-    choices: what is allowed, beside numbers where there is a range, and what it means.
-    range_words, allowed_words: what is allowed as documents and errors say it, where it cannot be
-        told from these.
-    default: a value, one by solver, or None where it is only known with the request. music_default:
-        that of text-to-music. default_words, client_default: as documents say it, of the server and
-        of the clients.
-    excludes: what it cannot be given with. because, not_with: as a client and the server say so.
+    sentence, note: what it does, and what the contract's page adds. section: the anchor there with
+        more about it.
+    wire: the type of its input tensor; "": it has none. own_kind: the kind of its value, if it has
+        no `wire`.
+    group: "": clients don't offer it. at_gateway: its name there, if it differs.
+    lowest, highest: bounds of a number or of a text's length; a string names a limit. above, below:
+        the bound itself is excluded. without: a number in between that is excluded.
+    choices: allowed words and what they mean; with a range, numbers are allowed too.
+    range_words, allowed_words: what is allowed, in documents and in errors, if the fields above
+        can't tell.
+    default: a value, one for each solver, or None if only the request can tell. music_default: for
+        text-to-music. default_words, client_default: in documents, for the server and for clients.
+    excludes: parameters it can't be combined with. because, not_with: the reason, in a client's and
+        in the server's error.
     """
 
     name: str
@@ -71,14 +72,14 @@ class Parameter:
 
     @property
     def kind(self) -> Kind:
-        """Of its value."""
+        """The kind of its value."""
         if self.choices and self.lowest is None:
             return "choice"
         return _KINDS[self.wire] if self.wire else self.own_kind
 
     @property
     def flag(self) -> str:
-        """Its option on a command line."""
+        """Its command-line option."""
         return f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
 
     @property
@@ -88,7 +89,7 @@ class Parameter:
 
     @property
     def python_type(self) -> str:
-        """Of its value in Python; None: left to its default."""
+        """The type of its value in Python; None takes the default."""
         if self.scope == "music":
             return "float"
         if self.choices and self.kind != "choice":
@@ -97,13 +98,13 @@ class Parameter:
         return types.get(self.kind, "str | None")
 
     def is_for(self, what: Literal["edit", "music"]) -> bool:
-        """Whether it has a meaning for edits, or for text-to-music."""
+        """Whether it applies to edits, or to text-to-music."""
         return self.scope in ("both", what)
 
     def bounds(
         self, limits: Mapping[str, float] = DEFAULT_LIMITS
     ) -> tuple[float | None, float | None]:
-        """The lowest and the highest value; None: not bounded, or by a limit that is not known."""
+        """The lowest and the highest value; None: unbounded, or the limit is unknown."""
         low, high = (
             limits.get(bound) if isinstance(bound, str) else bound
             for bound in (self.lowest, self.highest)
@@ -111,14 +112,14 @@ class Parameter:
         return low, high
 
     def holds(self, value: float, limits: Mapping[str, float] = DEFAULT_LIMITS) -> bool:
-        """Whether a number, or a text's length, is in the range. NaN is in none."""
+        """Whether a number, or a text's length, is in range. NaN never is."""
         low, high = self.bounds(limits)
         above = low is None or (value > low if self.above else value >= low)
         beneath = high is None or (value < high if self.below else value <= high)
         return above and beneath and value == value and value != self.without
 
     def allowed(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
-        """What is allowed, as errors say it."""
+        """What is allowed, for errors."""
         if self.allowed_words:
             return self.allowed_words
         if self.kind == "choice":
@@ -128,7 +129,7 @@ class Parameter:
         return f"{self._range(limits)} are allowed"
 
     def range(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
-        """What is allowed, as documents say it; "" where anything is."""
+        """What is allowed, for documents; "" if anything is."""
         if self.range_words:
             return self.range_words
         if self.choices:
@@ -156,13 +157,13 @@ class Parameter:
         return f"{words} {unit}".rstrip()
 
     def meaning(self, limits: Mapping[str, float] = DEFAULT_LIMITS) -> str:
-        """What it does and what is allowed."""
+        """What it does, and what is allowed."""
         allowed = self.range(limits)
         return f"{self.sentence}: {allowed}" if allowed else self.sentence
 
     @property
     def default_text(self) -> str:
-        """Its default, as documents say it."""
+        """Its default, for documents."""
         if self.default_words:
             return self.default_words
         if isinstance(self.default, dict):

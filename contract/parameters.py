@@ -1,6 +1,6 @@
-"""The table of parameters: one row each, from which readers, forms, help and documents are made.
+"""The table of parameters: one row each. Readers, forms, help and documents are made from it.
 
-Sentences may name limits in braces: `{min_seconds:g}` is the one of the server, or its default.
+Sentences may name limits in braces: `{min_seconds:g}` is the server's, or its default.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ from .parameter import Parameter
 
 SEEDS = 2**31  # seeds are 0 to SEEDS - 1
 FLOWSTEP = 0.12
-QUIETEST = -70.0  # LUFS: what is below is silence to ITU-R BS.1770
+QUIETEST = -70.0  # LUFS: ITU-R BS.1770 treats anything below as silence
 
 _TABLE = (
     Parameter(
         name="audio",
-        sentence="an audio file's bytes, WAV or FLAC, raw or in base64",
+        sentence="the audio file, WAV or FLAC, as raw bytes or base64",
         section="audio-that-goes-in",
         wire="BYTES",
         scope="edit",
-        default_words="none: text-to-music",
+        default_words="none (text-to-music)",
     ),
     Parameter(
         name="encoding",
-        sentence="how `audio` is written, in the request and in the result",
+        sentence="encoding of `audio`, in the request and in the result",
         wire="BYTES",
         choices={"raw": "", "base64": ""},
-        default_words="told by content: what begins with `RIFF`, `RF64` or `fLaC` is raw, anything "
-        "else must be base64; without `audio`: base64",
+        default_words="detected: `raw` if `audio` begins with `RIFF`, `RF64` or `fLaC`, otherwise "
+        "`base64`; without `audio` `base64`",
     ),
     Parameter(
         name="variation",
@@ -41,7 +41,7 @@ _TABLE = (
     Parameter(
         name="prompt",
         sentence="what it should become, in words",
-        note="not white space alone",
+        note="not just white space",
         wire="BYTES",
         group="target",
         lowest=1,
@@ -53,7 +53,7 @@ _TABLE = (
     ),
     Parameter(
         name="source_prompt",
-        sentence="what the clip is, in words; conditions the inversion",
+        sentence="what the clip sounds like now, in words; conditions the inversion",
         wire="BYTES",
         scope="edit",
         group="inversion",
@@ -77,7 +77,7 @@ _TABLE = (
     ),
     Parameter(
         name="strength",
-        sentence="1 - flowstep, so that 1 = most change; give one of the two",
+        sentence="1 - flowstep, so 1 = most change; give one or the other",
         own_kind="number",
         scope="edit",
         group="distance",
@@ -90,7 +90,7 @@ _TABLE = (
     ),
     Parameter(
         name="steps",
-        sentence="solver steps of each solve; more is slower and closer to the method's limit",
+        sentence="solver steps in each of the two solves; more are slower and more accurate",
         note="even with `midpoint`",
         wire="INT32",
         group="solve",
@@ -100,7 +100,7 @@ _TABLE = (
     ),
     Parameter(
         name="solver",
-        sentence="how it is solved; a variation's steps go with its own solver",
+        sentence="the ODE solver; a variation's steps belong to its own solver",
         wire="BYTES",
         group="solve",
         choices={"euler": "", "midpoint": ""},
@@ -109,7 +109,7 @@ _TABLE = (
     ),
     Parameter(
         name="guidance",
-        sentence="how strongly the prompt is followed (classifier-free guidance)",
+        sentence="how strongly to follow the prompt (classifier-free guidance)",
         wire="FP32",
         group="solve",
         lowest=0,
@@ -118,7 +118,7 @@ _TABLE = (
     ),
     Parameter(
         name="regularize_iters",
-        sentence="R, the inner iterations of the regularised inversion",
+        sentence="R, inner iterations of the regularised inversion",
         note="0 with `midpoint`",
         wire="INT32",
         scope="edit",
@@ -131,7 +131,7 @@ _TABLE = (
     ),
     Parameter(
         name="keep_last_k_iters",
-        sentence="K, how many of the last of them count",
+        sentence="K, how many of the last iterations are averaged",
         wire="INT32",
         scope="edit",
         group="inversion",
@@ -153,13 +153,13 @@ _TABLE = (
     ),
     Parameter(
         name="seed",
-        sentence="what all noise is drawn from; the same one makes the same take again",
+        sentence="seeds all the noise; the same seed makes the same take again",
         wire="INT64",
         group="solve",
         lowest=-1,
         highest=SEEDS - 1,
         range_words=f"0 to {SEEDS - 1}; -1: random",
-        default_words="random; always answered",
+        default_words="random; the result names it",
         client_default="the last one used for the clip, else random",
     ),
     Parameter(
@@ -174,7 +174,7 @@ _TABLE = (
     ),
     Parameter(
         name="format",
-        sentence="the result's file",
+        sentence="the result's file format",
         wire="BYTES",
         group="result",
         choices={"wav": "PCM 16", "wav24": "PCM 24", "wav32f": "float 32", "flac": "24 bit"},
@@ -182,8 +182,8 @@ _TABLE = (
     ),
     Parameter(
         name="sample_rate",
-        sentence="the result's",
-        note="with `flac` above 65535 Hz multiples of 10",
+        sentence="the result's sample rate",
+        note="`flac` above 65535 Hz takes multiples of 10 only",
         wire="INT32",
         group="result",
         lowest="min_sample_rate",
@@ -193,7 +193,7 @@ _TABLE = (
     ),
     Parameter(
         name="start",
-        sentence="edit from here on only; every sample before it stays",
+        sentence="edit only from here on; every sample before it stays",
         section="a-region",
         wire="FP32",
         scope="edit",
@@ -202,13 +202,13 @@ _TABLE = (
         highest=MOST_SECONDS,
         unit="s",
         range_words="seconds from the clip's start",
-        allowed_words="seconds from the clip's start are allowed",
+        allowed_words="give seconds from the clip's start, 0 or more",
         default_words="the clip's start",
         example=2.5,
     ),
     Parameter(
         name="end",
-        sentence="edit up to here only; every sample after it stays",
+        sentence="edit only up to here; every sample after it stays",
         note="at least {min_seconds:g} s after `start`",
         wire="FP32",
         scope="edit",
@@ -217,13 +217,13 @@ _TABLE = (
         highest=MOST_SECONDS,
         unit="s",
         range_words="seconds from the clip's start",
-        allowed_words="seconds from the clip's start are allowed",
+        allowed_words="give seconds from the clip's start, 0 or more",
         default_words="the clip's end",
         example=5,
     ),
     Parameter(
         name="loop",
-        sentence="the clip is a loop, and the result repeats without a seam; not with a region",
+        sentence="for a clip that is a loop: the result repeats seamlessly; not with a region",
         section="loops",
         wire="BOOL",
         scope="edit",
@@ -235,7 +235,7 @@ _TABLE = (
     ),
     Parameter(
         name="loudness",
-        sentence="the result's, whose peak stays at -1 dBTP or below",
+        sentence="the result's loudness; its peak stays at or below -1 dBTP",
         section="levels",
         wire="BYTES",
         group="result",
@@ -245,14 +245,14 @@ _TABLE = (
         unit="LUFS",
         range_words=f"`none` (as the model makes it), `source` (as loud as the clip) or a number "
         f"of LUFS from {QUIETEST:g} to 0",
-        allowed_words=f"none, source or a number from {QUIETEST:g} to 0 (LUFS) is allowed",
+        allowed_words=f"none, source or a number of LUFS from {QUIETEST:g} to 0 is allowed",
         default="none",
         client_default="`source`; text-to-music `none`",
         example=-14,
     ),
     Parameter(
         name="duration",
-        sentence="the length of text-to-music, which has no clip",
+        sentence="length of text-to-music, which has no clip",
         section="text-to-music",
         wire="FP32",
         scope="music",
@@ -260,7 +260,7 @@ _TABLE = (
         lowest="min_seconds",
         highest="max_seconds",
         unit="s",
-        default_words="none: an edit",
+        default_words="none (an edit)",
         excludes=("audio",),
         because="is for text-to-music; an edit is as long as its clip",
         not_with="audio: an edit is as long as its source",
@@ -268,28 +268,28 @@ _TABLE = (
     ),
     Parameter(
         name="stream",
-        sentence="`false`: no progress, one single response, as HTTP `/generate` needs",
+        sentence="`false`: no progress and a single response, which HTTP `/generate` needs",
         wire="BOOL",
         default=True,
     ),
     Parameter(
         name="timeout_s",
-        sentence="deadline in seconds, a number above 0. Its clock starts when the model first "
-        "sees the request, so time in Triton's queue does not count",
+        sentence="deadline in seconds, a number above 0. The clock starts when the model first "
+        "sees the request, so time in Triton's queue doesn't count",
         own_kind="number",
         allowed_words="a number of seconds above 0",
         default_words="none",
     ),
     Parameter(
         name="session_id",
-        sentence="a name for the server's log, of which 200 characters are kept",
+        sentence="a name for the server's log, cut to 200 characters",
         group="request",
         default="",
         default_words="empty",
     ),
     Parameter(
         name="metadata",
-        sentence="`false` writes nothing about the edit into the file",
+        sentence="`false` leaves everything about the edit out of the file",
         own_kind="switch",
         group="result",
         default=True,
@@ -306,7 +306,7 @@ _TABLE = (
     ),
     Parameter(
         name="timeout",
-        sentence="for all of it, the queue and restarts of the server included",
+        sentence="for the whole edit, including the queue and server restarts",
         own_kind="number",
         group="request",
         lowest=0,
@@ -319,16 +319,16 @@ _TABLE = (
 )
 
 PARAMETERS: Mapping[str, Parameter] = {row.name: row for row in _TABLE}
-# What Triton takes as tensors, in the order of config.pbtxt; and what it is sent beside them.
+# What Triton takes as tensors, in the order of config.pbtxt, and what goes beside them.
 INPUTS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.wire}
 REQUEST = ("timeout_s", "session_id", "metadata")
 TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
-# What the clients can be asked for.
+# What clients offer.
 OPTIONS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.group}
 
 # What belongs to a solver: another one has defaults of its own.
 SOLVER_BOUND = ("steps", "regularize_iters", "keep_last_k_iters", "lambda_kl")
-# What a variation can set. One without R has no K either.
+# What a variation can set. Without R there is no K.
 PRESET_SETTINGS: Mapping[str, Parameter] = {
     name: PARAMETERS[name]
     for name in (
@@ -340,12 +340,10 @@ PRESET_SETTINGS: Mapping[str, Parameter] = {
         "lambda_kl",
     )
 } | {"keep_last_k_iters": replace(PARAMETERS["keep_last_k_iters"], lowest=1)}
-# What belongs to a solver: another one has defaults of its own.
-SOLVER_BOUND = ("steps", "regularize_iters", "keep_last_k_iters", "lambda_kl")
 
 
 def default_of(name: str, *, solver: str = "euler", music: bool = False) -> Any:
-    """A parameter's default; None where it is only known with the request."""
+    """A parameter's default; None if only the request can tell."""
     row = PARAMETERS[name]
     if music and row.music_default is not None:
         return row.music_default

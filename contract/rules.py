@@ -1,4 +1,4 @@
-"""The rules that more than one side goes by."""
+"""Rules that both server and clients apply."""
 
 import secrets
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ def draw_seed() -> int:
 
 
 def new_seed(seed: int | None, new_take: bool) -> int | None:
-    """The seed that takes the place of a clip's last one: the one asked for, or a random one for a
-    new take or -1. None: the last one stays, or a random one becomes the first."""
+    """The seed that replaces a clip's last one: the one asked for, or a random one for a new take
+    or -1. None: the last one stays, or the first one is drawn."""
     if seed is not None and seed >= 0:
         return seed
     return draw_seed() if new_take or seed is not None else None
 
 
 def exclusion(asked: Mapping[str, Any]) -> Parameter | None:
-    """The parameter that cannot be given beside another one of those asked for, if there is one."""
+    """The first parameter that can't be combined with another one given, if there is any."""
     given = {name for name, value in asked.items() if value is not None and value is not False}
     for parameter in PARAMETERS.values():
         if parameter.name in given and given.intersection(parameter.excludes):
@@ -31,7 +31,7 @@ def exclusion(asked: Mapping[str, Any]) -> Parameter | None:
 
 
 def complete(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with what is left out added, as far as it has a default that is known beforehand."""
+    """Options with defaults filled in, as far as they are known before the request is read."""
     music = values.get("duration") is not None
     solver = values.get("solver") or default_of("solver", music=music)
     defaults = {
@@ -52,5 +52,5 @@ def inversion_evaluations(steps: int, regularize_iters: int) -> int:
 
 
 def evaluations(steps: int, regularize_iters: int, *, music: bool) -> int:
-    """Evaluations of an edit, steps * (R + 1) or 2 * steps; of text-to-music, steps."""
+    """Evaluations of an edit, steps * (R + 1) or 2 * steps; for text-to-music, steps."""
     return steps if music else inversion_evaluations(steps, regularize_iters) + steps
