@@ -1,4 +1,4 @@
-"""Text-guided music editing: audio in, a prompt or a named variation, the same bars come back anew.
+"""Text-guided music editing: a clip and a prompt in, the same bars in another arrangement out.
 
 from melodyflow_client import MelodyFlowClient
 

@@ -13,7 +13,7 @@ from typing import Self, TypeVar, Unpack
 
 from .addresses import metrics_address, server_address
 from .audio import AudioSource, Clip, load
-from .batch import CONCURRENCY, Key, Outcome, apart, run_all
+from .batch import CONCURRENCY, Key, Outcome, result_and_error, run_batch
 from .connection import QUEUED, Connection, Request, deadline_of
 from .contract import DEFAULT_LIMITS, draw_seed
 from .errors import InvalidRequest, MelodyFlowError, ServerError
@@ -39,13 +39,13 @@ class AsyncMelodyFlowClient:
     """Edits music on a MelodyFlow server, from one asyncio event loop.
 
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
-    presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
-    retry: how an unavailable server is tried again, and one that went away waited for.
-    metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
-    ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
+    presets: a file of your own variations, or loaded ones; else $MELODYFLOW_PRESETS.
+    retry: when to try an unavailable server again, and how long to wait for one that went away.
+    metrics_url: Triton's metrics, for status(): a URL or host:port; else two ports above gRPC.
+    ssl: whether to use TLS. root_certificates: a PEM file to use instead of gRPC's own roots.
 
-    A client keeps the last seed of each clip, so that variations of one clip share the server's
-    work. Use it as an async context manager, or close() it. Many edits may run at once.
+    A client keeps the last seed of each clip, so variations of one clip share the server's work.
+    Use it as an async context manager, or close() it. Edits may run at the same time.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class AsyncMelodyFlowClient:
     ) -> Result:
         """Edits a clip; `options` are those of EditOptions, at least variation or prompt.
 
-        on_progress: called with each Progress on the event loop, awaited if it is a coroutine
-        function; what it raises cancels the edit and is passed on. Cancelling the task cancels
-        the edit on the server.
+        on_progress: called with each Progress on the event loop and awaited if it is a coroutine
+        function. If it raises, the edit is cancelled and the exception passed on. Cancelling the
+        task cancels the edit on the server.
 
         Raises InvalidRequest, UnknownVariation, AudioError, Unavailable, DeadlineExceeded,
         Cancelled, ServerError.
@@ -118,8 +118,8 @@ class AsyncMelodyFlowClient:
     ) -> AsyncGenerator[Progress | Result, None]:
         """The events of an edit: Progress, the first one "queued", and last the Result.
 
-        Leaving or closing the generator cancels the edit. Raises at once what is wrong with the
-        options, and while iterating what transform() raises.
+        Leaving or closing the generator cancels the edit. Wrong options raise here; iterating
+        raises whatever transform() would.
         """
         return self.run(audio, plan(options, self.presets))
 
@@ -130,9 +130,9 @@ class AsyncMelodyFlowClient:
         on_progress: ProgressCallback | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Result:
-        """Text-to-music: `duration` seconds of what the prompt, or a variation's, says.
+        """Text-to-music: `duration` seconds of what the prompt, or the variation's, describes.
 
-        `options` are those of GenerateOptions. on_progress, cancelling and errors: as with
+        `options` are those of GenerateOptions. on_progress, cancelling and errors are as for
         transform().
         """
         edit = plan_generation(prompt, options, self.presets)
@@ -147,20 +147,20 @@ class AsyncMelodyFlowClient:
         on_progress: SweepCallback | None = None,
         **options: Unpack[SweepOptions],
     ) -> AsyncGenerator[SweepResult, None]:
-        """Edits a clip to many variations, all of them for None; their results as they come.
+        """Edits a clip to several variations, None: to all; yields results as they arrive.
 
-        All have one seed, which the clip keeps as with transform(), and low priority, so that
-        single edits of others overtake them; the server inverts the clip once for all. Up to
-        `concurrency` run at once, also while the generator waits for its next turn. An edit that
-        fails gives its error and harms no other; where no server answers, those not sent yet
-        have that error too. `timeout` is for each edit, from when it is sent.
+        All edits share one seed, which the clip keeps as with transform(), so the server inverts
+        the clip only once. They have low priority: single edits overtake them. Up to `concurrency`
+        run at once, even while nobody asks for the next result. A failed edit yields its error and
+        doesn't affect the rest; but if no server answers, the edits not yet sent get that error,
+        too. `timeout` applies to each edit, from when it is sent.
 
-        on_progress: called with variation and Progress on the event loop, awaited if it is a
-        coroutine function; what it raises cancels the sweep and is passed on. Leaving or closing
-        the generator cancels what still runs.
+        on_progress: called with variation and Progress on the event loop and awaited if it is a
+        coroutine function. If it raises, the sweep is cancelled and the exception passed on.
+        Leaving or closing the generator cancels the edits that still run.
 
-        Raises at once what is wrong with names and options (InvalidRequest, UnknownVariation), and
-        while iterating AudioError, and Cancelled when the client is closed.
+        Wrong names and options raise here (InvalidRequest, UnknownVariation); iterating raises
+        AudioError, or Cancelled if the client is closed.
         """
         sweep = plan_sweep(variations, concurrency, options, self.presets)
         return _outcomes(self.run_sweep(audio, sweep), SweepResult, on_progress)
@@ -174,24 +174,23 @@ class AsyncMelodyFlowClient:
         on_progress: TakeCallback | None = None,
         **options: Unpack[EditOptions],
     ) -> AsyncGenerator[TakeResult, None]:
-        """Edits a clip `count` times, each with a seed of its own; the takes as they come.
+        """Edits a clip `count` times, each with its own seed; yields takes as they arrive.
 
-        `options` are those of an edit. The first seed is what transform() would use: `seed`, else
-        the clip's last one, else (or with new_take) a random one; the others are those that follow
-        it: seed + 1, seed + 2 ... The clip keeps the first. All have low priority, and the server
-        encodes the clip and the prompt once for all. concurrency, failures, timeout, leaving: as
-        with sweep().
+        `options` are those of EditOptions. The first seed is the one transform() would use: `seed`,
+        else the clip's last one, else (or with new_take) a random one; the others count up from it.
+        The clip keeps the first. Takes have low priority, and the server encodes the clip and the
+        prompt only once. concurrency, failures, timeout and leaving are as for sweep().
 
-        on_progress: called with seed and Progress, as with sweep().
+        on_progress: called with seed and Progress, as for sweep().
 
-        Raises at once what is wrong with count and options (InvalidRequest, UnknownVariation), and
-        while iterating AudioError, and Cancelled when the client is closed.
+        A wrong count and wrong options raise here (InvalidRequest, UnknownVariation); iterating
+        raises AudioError, or Cancelled if the client is closed.
         """
         takes = plan_takes(count, concurrency, options, self.presets)
         return _outcomes(self.run_takes(audio, takes), TakeResult, on_progress)
 
     async def status(self, timeout: float = 5.0) -> Status:
-        """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
+        """Asks the server whether it is ready, `timeout` seconds per question; raises no errors."""
         status = await self._connected().status(timeout)
         if status.error is not None or self.metrics_url is None:
             return status
@@ -203,13 +202,13 @@ class AsyncMelodyFlowClient:
         )
 
     async def limits(self, timeout: float = 5.0) -> dict[str, float]:
-        """Asks the server for its limits, by the names of its settings; {}: it tells none."""
+        """Asks the server for its limits, by the names of its settings; {} if it doesn't say."""
         return await self._connected().limits(timeout)
 
     async def run(
         self, audio: AudioSource | None, edit: Edit
     ) -> AsyncGenerator[Progress | Result, None]:
-        """The events of an edit that is planned already; see stream(). No audio: text-to-music."""
+        """The events of a planned edit, as stream() yields them; without audio: text-to-music."""
         deadline = deadline_of(edit)
         yield QUEUED
         clip = await self._load(audio, edit)
@@ -221,27 +220,27 @@ class AsyncMelodyFlowClient:
     async def run_sweep(
         self, audio: AudioSource, sweep: Sweep
     ) -> AsyncGenerator[tuple[str, Progress | Outcome], None]:
-        """The events of a sweep that is planned already, by variation; see sweep()."""
+        """The events of a planned sweep, each with its variation."""
         if not sweep.edits:
             return
-        asked = next(iter(sweep.edits.values()))
-        clip = await self._load(audio, asked)
-        seed = self._seed(clip, asked)
-        jobs = {
+        any_edit = next(iter(sweep.edits.values()))  # all have the same region and seed
+        clip = await self._load(audio, any_edit)
+        seed = self._seed(clip, any_edit)
+        edits = {
             name: partial(self._run_one, clip, edit, seed) for name, edit in sweep.edits.items()
         }
-        async with aclosing(run_all(jobs, sweep.concurrency, self._is_gone)) as events:
+        async with aclosing(run_batch(edits, sweep.concurrency, self._is_gone)) as events:
             async for event in events:
                 yield event
 
     async def run_takes(
         self, audio: AudioSource, takes: Takes
     ) -> AsyncGenerator[tuple[int, Progress | Outcome], None]:
-        """The events of takes that are planned already, by seed; see takes()."""
+        """The events of planned takes, each with its seed."""
         clip = await self._load(audio, takes.edit)
         seeds = take_seeds(self._seed(clip, takes.edit), takes.count)
-        jobs = {seed: partial(self._run_one, clip, takes.edit, seed) for seed in seeds}
-        async with aclosing(run_all(jobs, takes.concurrency, self._is_gone)) as events:
+        edits = {seed: partial(self._run_one, clip, takes.edit, seed) for seed in seeds}
+        async with aclosing(run_batch(edits, takes.concurrency, self._is_gone)) as events:
             async for event in events:
                 yield event
 
@@ -303,11 +302,11 @@ async def _outcomes(
     made: Callable[[Key, Result | None, MelodyFlowError | None], T],
     on_progress: Callable[[Key, Progress], Awaitable[None] | None] | None,
 ) -> AsyncGenerator[T, None]:
-    """What came of each of many edits, as it comes."""
+    """The outcome of each edit of a batch, as it arrives."""
     async with aclosing(run) as events:
         async for key, event in events:
             if not isinstance(event, Progress):
-                yield made(key, *apart(event))
+                yield made(key, *result_and_error(event))
             elif on_progress is not None:
                 await _awaited(on_progress(key, event))
 

@@ -1,4 +1,4 @@
-"""Many edits of one clip: how many run at once, and what comes of each."""
+"""Runs a batch of edits of one clip, a sweep or takes, some of them at once."""
 
 from __future__ import annotations
 
@@ -24,46 +24,47 @@ LOW_PRIORITY = 3
 
 Key = TypeVar("Key")
 
-Job: TypeAlias = Callable[[], AsyncGenerator[Progress | Result, None]]
+Start: TypeAlias = Callable[[], AsyncGenerator[Progress | Result, None]]
 Outcome: TypeAlias = Result | MelodyFlowError
 
 
-def apart(outcome: Outcome) -> tuple[Result | None, MelodyFlowError | None]:
-    """The result and the error, one of which is None."""
+def result_and_error(outcome: Outcome) -> tuple[Result | None, MelodyFlowError | None]:
+    """The outcome as two, one of which is None."""
     return (outcome, None) if isinstance(outcome, Result) else (None, outcome)
 
 
 def check_concurrency(value: object) -> None:
-    """InvalidRequest for what is no number of edits at once."""
+    """Raises InvalidRequest unless it is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidRequest(f"concurrency: must be a whole number, at least 1, not {shown(value)}")
 
 
 def at_low_priority(options: EditOptions) -> EditOptions:
-    """The options, at low priority unless they say otherwise: single edits of others overtake."""
+    """The options with a low priority unless they have one: single edits overtake batches."""
     if options.get("priority") is None:
         return {**options, "priority": LOW_PRIORITY}
     return options
 
 
-async def run_all(
-    jobs: Mapping[Key, Job], concurrency: int, gone: Callable[[], bool]
+async def run_batch(
+    edits: Mapping[Key, Start], concurrency: int, is_gone: Callable[[], bool]
 ) -> AsyncGenerator[tuple[Key, Progress | Outcome], None]:
-    """The events of all edits as they come, each under its key and with one outcome at its end.
+    """The events of all edits as they arrive, each with its edit's key; an outcome ends an edit.
 
-    gone: whether a server that has answered has been away for longer than anybody waits.
+    edits: each started by a call. is_gone: whether a server that once answered has been away for
+    longer than the client waits for it.
 
-    The edits go on while the events are not fetched. Closing the generator cancels those that run.
+    The edits run on while nobody fetches events. Closing the generator cancels those that run.
     """
     events: asyncio.Queue[tuple[Key, Progress | Outcome] | asyncio.Task[None]] = asyncio.Queue()
-    waiting = iter(jobs.items())
-    answered = False  # by the server, to any of the edits
+    waiting = iter(edits.items())
+    answered = False  # any edit, by the server
     lost: Unavailable | None = None
 
-    async def run_one(key: Key, job: Job) -> Outcome:
+    async def run_one(key: Key, start: Start) -> Outcome:
         nonlocal answered
         try:
-            async with aclosing(job()) as source:
+            async with aclosing(start()) as source:
                 async for event in source:
                     if isinstance(event, Result):
                         answered = True
@@ -72,7 +73,7 @@ async def run_all(
                     events.put_nowait((key, event))
         except MelodyFlowError as error:
             if isinstance(error, Cancelled) and error.status is None:
-                raise  # the client was closed: there is nothing to go on with
+                raise  # the client was closed, so no other edit can run
             away = isinstance(error, Unavailable | DeadlineExceeded) and not is_full(error)
             answered = answered or not away
             return error
@@ -80,15 +81,15 @@ async def run_all(
 
     async def work() -> None:
         nonlocal lost
-        for key, job in waiting:
-            outcome = await run_one(key, job)
+        for key, start in waiting:
+            outcome = await run_one(key, start)
             events.put_nowait((key, outcome))
-            if isinstance(outcome, Unavailable) and (not answered or gone()):
-                # All retries went by without a server: the next edit would not meet one either.
+            if isinstance(outcome, Unavailable) and (not answered or is_gone()):
+                # No retry reached a server: the next edit wouldn't either.
                 lost = outcome
                 return
 
-    workers = [asyncio.create_task(work()) for _ in range(min(concurrency, len(jobs)))]
+    workers = [asyncio.create_task(work()) for _ in range(min(concurrency, len(edits)))]
     for worker in workers:
         worker.add_done_callback(events.put_nowait)
     try:
@@ -97,7 +98,7 @@ async def run_all(
             event = await events.get()
             if isinstance(event, asyncio.Task):
                 running -= 1
-                event.result()  # raises what no edit's own failure is
+                event.result()  # raises what isn't an edit's own failure
             else:
                 yield event
         for key, _ in waiting:

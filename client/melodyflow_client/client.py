@@ -1,4 +1,4 @@
-"""The synchronous client: the asynchronous one, driven on an event-loop thread of the package."""
+"""The synchronous client: it runs the asynchronous one on a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from .aio import AsyncMelodyFlowClient
 from .audio import AudioSource
-from .batch import CONCURRENCY, Key, Outcome, apart
+from .batch import CONCURRENCY, Key, Outcome, result_and_error
 from .errors import Cancelled, MelodyFlowError, ServerError
 from .event_loop import background_loop
 from .options import EditOptions, GenerateOptions, SweepOptions
@@ -27,7 +27,7 @@ from .takes import TAKES, TakeResult, plan_takes
 
 T = TypeVar("T")
 
-# Waits are cut into pieces: on Windows Ctrl-C does not interrupt a wait without an end.
+# Waits are short: on Windows, Ctrl-C doesn't interrupt a wait without a timeout.
 _WAIT_SECONDS = 0.2
 _CANCEL_SECONDS = 5.0  # for a cancellation to reach the server
 
@@ -36,13 +36,13 @@ class MelodyFlowClient:
     """Edits music on a MelodyFlow server. May be used from several threads at once.
 
     server: `host:port` of the gRPC endpoint; else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
-    presets: a file of variations over the shipped ones, or loaded ones; else $MELODYFLOW_PRESETS.
-    retry: how an unavailable server is tried again, and one that went away waited for.
-    metrics_url: Triton's metrics, for status(), a URL or host:port; else two ports above gRPC.
-    ssl, root_certificates: TLS, and a PEM file where the system's roots do not do.
+    presets: a file of your own variations, or loaded ones; else $MELODYFLOW_PRESETS.
+    retry: when to try an unavailable server again, and how long to wait for one that went away.
+    metrics_url: Triton's metrics, for status(): a URL or host:port; else two ports above gRPC.
+    ssl: whether to use TLS. root_certificates: a PEM file to use instead of gRPC's own roots.
 
-    A client keeps the last seed of each clip, so that variations of one clip share the server's
-    work. Use it as a context manager, or close() it.
+    A client keeps the last seed of each clip, so variations of one clip share the server's work.
+    Use it as a context manager, or close() it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class MelodyFlowClient:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection, and with it edits still in flight."""
+        """Closes the connection; edits in flight end with Cancelled."""
         self._wait(self._aio.close())
 
     def transform(
@@ -95,8 +95,8 @@ class MelodyFlowClient:
     ) -> Result:
         """Edits a clip; `options` are those of EditOptions, at least variation or prompt.
 
-        on_progress: called with each Progress on the caller's thread; what it raises cancels the
-        edit and is passed on. Ctrl-C cancels the edit on the server.
+        on_progress: called with each Progress on the caller's thread. If it raises, the edit is
+        cancelled and the exception passed on. Ctrl-C cancels the edit on the server.
 
         Raises InvalidRequest, UnknownVariation, AudioError, Unavailable, DeadlineExceeded,
         Cancelled, ServerError.
@@ -108,8 +108,8 @@ class MelodyFlowClient:
     ) -> Generator[Progress | Result, None, None]:
         """The events of an edit: Progress, the first one "queued", and last the Result.
 
-        Leaving or closing the generator cancels the edit. Raises at once what is wrong with the
-        options, and while iterating what transform() raises.
+        Leaving or closing the generator cancels the edit. Wrong options raise here; iterating
+        raises whatever transform() would.
         """
         edit = plan(options, self.presets)
         return self._events(lambda: self._aio.run(audio, edit))
@@ -121,9 +121,9 @@ class MelodyFlowClient:
         on_progress: Callable[[Progress], None] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Result:
-        """Text-to-music: `duration` seconds of what the prompt, or a variation's, says.
+        """Text-to-music: `duration` seconds of what the prompt, or the variation's, describes.
 
-        `options` are those of GenerateOptions. on_progress, Ctrl-C and errors: as with
+        `options` are those of GenerateOptions. on_progress, Ctrl-C and errors are as for
         transform().
         """
         edit = plan_generation(prompt, options, self.presets)
@@ -138,20 +138,20 @@ class MelodyFlowClient:
         on_progress: Callable[[str, Progress], None] | None = None,
         **options: Unpack[SweepOptions],
     ) -> Generator[SweepResult, None, None]:
-        """Edits a clip to many variations, all of them for None; their results as they come.
+        """Edits a clip to several variations, None: to all; yields results as they arrive.
 
-        All have one seed, which the clip keeps as with transform(), and low priority, so that
-        single edits of others overtake them; the server inverts the clip once for all. Up to
-        `concurrency` run at once, also while the generator waits for its next turn. An edit that
-        fails gives its error and harms no other; where no server answers, those not sent yet
-        have that error too. `timeout` is for each edit, from when it is sent.
+        All edits share one seed, which the clip keeps as with transform(), so the server inverts
+        the clip only once. They have low priority: single edits overtake them. Up to `concurrency`
+        run at once, even while nobody asks for the next result. A failed edit yields its error and
+        doesn't affect the rest; but if no server answers, the edits not yet sent get that error,
+        too. `timeout` applies to each edit, from when it is sent.
 
-        on_progress: called with variation and Progress on the caller's thread, between results;
-        what it raises cancels the sweep and is passed on. Leaving or closing the generator cancels
-        what still runs.
+        on_progress: called with variation and Progress on the caller's thread, between results.
+        If it raises, the sweep is cancelled and the exception passed on. Leaving or closing the
+        generator cancels the edits that still run.
 
-        Raises at once what is wrong with names and options (InvalidRequest, UnknownVariation), and
-        while iterating AudioError, and Cancelled when the client is closed.
+        Wrong names and options raise here (InvalidRequest, UnknownVariation); iterating raises
+        AudioError, or Cancelled if the client is closed.
         """
         sweep = plan_sweep(variations, concurrency, options, self.presets)
         events = self._events(lambda: self._aio.run_sweep(audio, sweep))
@@ -166,29 +166,28 @@ class MelodyFlowClient:
         on_progress: Callable[[int, Progress], None] | None = None,
         **options: Unpack[EditOptions],
     ) -> Generator[TakeResult, None, None]:
-        """Edits a clip `count` times, each with a seed of its own; the takes as they come.
+        """Edits a clip `count` times, each with its own seed; yields takes as they arrive.
 
-        `options` are those of an edit. The first seed is what transform() would use: `seed`, else
-        the clip's last one, else (or with new_take) a random one; the others are those that follow
-        it: seed + 1, seed + 2 ... The clip keeps the first. All have low priority, and the server
-        encodes the clip and the prompt once for all. concurrency, failures, timeout, leaving: as
-        with sweep().
+        `options` are those of EditOptions. The first seed is the one transform() would use: `seed`,
+        else the clip's last one, else (or with new_take) a random one; the others count up from it.
+        The clip keeps the first. Takes have low priority, and the server encodes the clip and the
+        prompt only once. concurrency, failures, timeout and leaving are as for sweep().
 
-        on_progress: called with seed and Progress, as with sweep().
+        on_progress: called with seed and Progress, as for sweep().
 
-        Raises at once what is wrong with count and options (InvalidRequest, UnknownVariation), and
-        while iterating AudioError, and Cancelled when the client is closed.
+        A wrong count and wrong options raise here (InvalidRequest, UnknownVariation); iterating
+        raises AudioError, or Cancelled if the client is closed.
         """
         takes = plan_takes(count, concurrency, options, self.presets)
         events = self._events(lambda: self._aio.run_takes(audio, takes))
         return _outcomes(events, TakeResult, on_progress)
 
     def status(self, timeout: float = 5.0) -> Status:
-        """Asks the server how it is, within `timeout` seconds a question; raises nothing for it."""
+        """Asks the server whether it is ready, `timeout` seconds per question; raises no errors."""
         return self._wait(self._aio.status(timeout))
 
     def limits(self, timeout: float = 5.0) -> dict[str, float]:
-        """Asks the server for its limits, by the names of its settings; {}: it tells none."""
+        """Asks the server for its limits, by the names of its settings; {} if it doesn't say."""
         return self._wait(self._aio.limits(timeout))
 
     def _events(self, begin: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
@@ -225,7 +224,7 @@ class MelodyFlowClient:
         finally:
             if not over:
                 loop.call_soon_threadsafe(cancel)
-                # Until the pump has ended, the server may not have been told.
+                # Before the pump has ended, the server may not know.
                 _drain(events)
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -250,18 +249,18 @@ def _outcomes(
     made: Callable[[Key, Result | None, MelodyFlowError | None], T],
     on_progress: Callable[[Key, Progress], None] | None,
 ) -> Generator[T, None, None]:
-    """What came of each of many edits, as it comes."""
+    """The outcome of each edit of a batch, as it arrives."""
     with closing(run) as events:
         for key, event in events:
             if not isinstance(event, Progress):
-                yield made(key, *apart(event))
+                yield made(key, *result_and_error(event))
             elif on_progress is not None:
                 on_progress(key, event)
 
 
 @dataclass(frozen=True)
 class _End:
-    """The last thing in the queue of events: what the edit ended with, if not well."""
+    """The last item in the queue of events: the error that ended the generator, if any."""
 
     error: BaseException | None
 

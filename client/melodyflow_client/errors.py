@@ -1,4 +1,4 @@
-"""One hierarchy of errors: everything the client raises on purpose is a `MelodyFlowError`."""
+"""The errors: everything that the client raises on purpose is a `MelodyFlowError`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-# Triton's backend API has no code for a deadline, so the server's own is told by the parameter
-# that its text starts with.
+# Triton's backend API has no code for a deadline: the parameter that starts the text gives it away.
 _DEADLINE_PARAMETER = "timeout_s"
 
 
@@ -15,7 +14,7 @@ _SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """What an error quotes of a value: its beginning, cut before anything is made of it."""
+    """A value as an error quotes it: long ones are cut, strings before they are even formatted."""
     if isinstance(value, str | bytes) and len(value) > _SHOWN:
         return f"{value[:_SHOWN]!r}..."
     text = repr(value)
@@ -25,10 +24,9 @@ def shown(value: object) -> str:
 class MelodyFlowError(Exception):
     """Base of all errors.
 
-    message: what went wrong; texts of the server are kept unaltered and start with the name of
-        the input they are about.
-    status: the gRPC status ("INVALID_ARGUMENT"), None for errors of the client's own.
-    request_id: id of the request as the server's log has it, None where none was sent.
+    message: what went wrong. The server's texts are unaltered and start with the name of the input.
+    status: the gRPC status ("INVALID_ARGUMENT"); None: the client's own error.
+    request_id: the request's id in the server's log; None: nothing was sent.
     """
 
     def __init__(self, message: str, *, status: str | None = None) -> None:
@@ -39,11 +37,11 @@ class MelodyFlowError(Exception):
 
 
 class InvalidRequest(MelodyFlowError, ValueError):
-    """The request cannot be carried out as asked: fix it, a retry will not help."""
+    """The request is wrong: fix it; a retry won't help."""
 
 
 class UnknownVariation(InvalidRequest):
-    """No variation has this name. `nearest` are up to three that look like it."""
+    """No variation has this name. `nearest`: up to three similar names."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
@@ -58,27 +56,27 @@ class UnknownVariation(InvalidRequest):
 
 
 class AudioError(InvalidRequest):
-    """The sound cannot be read on this side, or the result not be written as asked."""
+    """The client can't read the audio, or can't write the result as asked."""
 
 
 class PresetError(MelodyFlowError):
-    """A file of variations is missing or breaks the schema; the message names file and field."""
+    """A file of variations is missing or wrong; the message names the file and the field."""
 
 
 class Unavailable(MelodyFlowError):
-    """The server is full, starting, draining, lost or not there, after all retries."""
+    """After all retries the server is still full, starting, shutting down or unreachable."""
 
 
 class DeadlineExceeded(MelodyFlowError, TimeoutError):
-    """The timeout passed before there was a result."""
+    """The timeout passed without a result."""
 
 
 class Cancelled(MelodyFlowError):
-    """The edit was ended on the server's side. (One's own cancelling raises no such error.)"""
+    """The server cancelled the edit, or the client was closed. Leaving an edit raises nothing."""
 
 
 class ServerError(MelodyFlowError):
-    """The server failed, or answered what cannot be understood."""
+    """The server failed, or its answer makes no sense."""
 
 
 _BY_STATUS: dict[str, type[MelodyFlowError]] = {
@@ -88,18 +86,18 @@ _BY_STATUS: dict[str, type[MelodyFlowError]] = {
     "CANCELLED": Cancelled,
 }
 
-# Triton gives a stream's errors a text and no status. The server ends its texts with the code.
+# In a stream, Triton's errors have a text but no status: our server's texts end with the code.
 _CODE = re.compile(r" \[(INVALID_ARGUMENT|CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE|INTERNAL)\]\Z")
 
-# What Triton says itself has no code: only the text tells.
+# Triton's own errors have no code, only a text.
 _FULL = ("Exceeds maximum queue size", "Request timeout expired")
 _BY_TEXT = {
     **dict.fromkeys(_FULL, "UNAVAILABLE"),
     "has no available versions": "UNAVAILABLE",
     "Server is stopping": "UNAVAILABLE",
     "is not healthy": "UNAVAILABLE",  # the model's process has died
-    # Triton 2.51 reads memory that it has freed before a stranger's stream crashes it, and finds
-    # fault with requests that are whole. What this client sends is never so.
+    # Before another client's stream crashes it, Triton 2.51 reads memory that it has freed and
+    # reports errors in requests that have none.
     "unexpected number of string elements": "UNAVAILABLE",
     "incomplete string": "UNAVAILABLE",
     "unexpected total byte size": "UNAVAILABLE",
@@ -110,7 +108,7 @@ _BY_TEXT = {
     "inputs but model": "INVALID_ARGUMENT",
 }
 
-# What servers from before the codes say, from the first to the last character.
+# The full texts of servers from before the codes.
 _FROM_BEFORE = {
     re.compile(pattern, re.DOTALL): status
     for pattern, status in {
@@ -125,9 +123,9 @@ _FROM_BEFORE = {
     }.items()
 }
 
-_RESTARTING = "; the server restarts"  # by itself: its step loop has died
+_RESTARTING = "; the server restarts"  # of its own accord: its step loop has died
 
-# How gRPC says, beside UNAVAILABLE, that a connection is gone.
+# How gRPC reports a lost connection, apart from UNAVAILABLE.
 _CUT = (
     "Stream removed",
     "RST_STREAM",
@@ -139,25 +137,27 @@ _CUT = (
 
 
 def is_full(error: MelodyFlowError) -> bool:
-    """Whether the server lives and has no room in its queue."""
+    """Whether the server is alive and its queue is full."""
     return any(text in error.message for text in _FULL)
 
 
 def is_answer(error: MelodyFlowError) -> bool:
-    """Whether the server said it, and not a proxy or a connection that failed."""
+    """Whether it comes from the server, not from a proxy or a failed connection."""
     return isinstance(error, InvalidRequest) or _known(error.message) is not None
 
 
 def is_cut(status: str, message: str) -> bool:
-    """Whether a stream that this side has not cancelled ended because the server, or the connection
-    to it, went away."""
+    """Whether a stream ended because the server, or the connection to it, went away.
+
+    Not for streams that the client cancelled itself.
+    """
     if status in ("UNKNOWN", "INTERNAL"):
         return any(text in message for text in _CUT)
     return status in ("UNAVAILABLE", "CANCELLED")
 
 
 def from_status(status: str, message: str) -> MelodyFlowError:
-    """The error for a gRPC status by name ("UNAVAILABLE") and its text, which is kept as it is."""
+    """The error for a gRPC status, by name ("UNAVAILABLE"), and its text, which is kept."""
     if status == "UNKNOWN":
         status = _known(message) or status
     if message.startswith(_DEADLINE_PARAMETER) and status != "INVALID_ARGUMENT":
@@ -168,7 +168,7 @@ def from_status(status: str, message: str) -> MelodyFlowError:
 
 
 def from_text(text: str) -> MelodyFlowError:
-    """The error for the text of a response, whose code is split off; without one the text tells."""
+    """The error for the text of a response; its code is split off if it has one."""
     code = _CODE.search(text)
     if code is None:
         return from_status("UNKNOWN", text)
@@ -176,7 +176,7 @@ def from_text(text: str) -> MelodyFlowError:
 
 
 def _known(message: str) -> str | None:
-    """The status of a text that has none."""
+    """The status of a text without a code; None: unknown."""
     for pattern, status in _FROM_BEFORE.items():
         if pattern.fullmatch(message):
             return status

@@ -1,6 +1,6 @@
-"""The event-loop thread behind all synchronous clients of a process.
+"""The event-loop thread that all synchronous clients of a process share.
 
-One for all of them: gRPC's aio layer is meant for one loop a process and complains of more.
+gRPC's aio layer is made for one loop per process and complains about more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _process = 0
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The loop, running; a forked child gets its own."""
+    """The running loop; a forked child process gets its own."""
     global _loop, _thread, _process
     with _lock:
         if _loop is None or _process != os.getpid():
@@ -32,7 +32,7 @@ def background_loop() -> asyncio.AbstractEventLoop:
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
-    """Cancels what still runs, so that servers are told before the process ends."""
+    """Cancels what still runs, so that servers hear of it before the process ends."""
     if process != os.getpid() or not thread.is_alive():
         return
 

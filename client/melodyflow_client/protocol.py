@@ -1,8 +1,8 @@
 """The tensor contract as pure functions: options -> tensors, response tensors -> events.
 
-docs/contract.md is the truth. Ranges are the server's business, whose texts say what is allowed;
-here is checked what the client adds, what a tensor cannot hold, and where in the clip a region
-lies, before the clip is uploaded for nothing.
+docs/contract.md defines it. The server checks ranges, and its errors say what is allowed. Here only
+what the client adds is checked, what a tensor can't hold, and whether a region fits its clip, which
+would otherwise be uploaded for nothing.
 """
 
 from __future__ import annotations
@@ -40,33 +40,34 @@ class Tensor(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A part of a clip, in seconds; end None: the clip's own."""
+    """A part of a clip, in seconds; end None: to the clip's end."""
 
     start: float
     end: float | None
 
     def check(self, seconds: float = math.inf, shortest: float = _SHORTEST) -> None:
-        """InvalidRequest where it is no part of a clip of `seconds`, or shorter than `shortest`."""
-        # By a millisecond it may be late, as the server allows: lengths are often rounded.
+        """Raises InvalidRequest unless it is in a clip of `seconds` and has `shortest` or more."""
+        # A millisecond more is allowed, as on the server: lengths are often rounded.
         if self.end is not None and self.end > seconds + 0.001:
-            raise InvalidRequest(f"end: {self.end:g} is beyond the clip's, {seconds:.6g} s")
+            raise InvalidRequest(f"end: {self.end:g} s is after the clip's end, {seconds:.6g} s")
         end = seconds if self.end is None else self.end
         # To the microsecond: 2.1 - 2 is a little less than 0.1.
         length = round(end - self.start, 6)
         if length < shortest or length <= 0:
             least = f"at least {shortest:g} s " if shortest else ""
             raise InvalidRequest(
-                f"start: {self.start:g} must be {least}before the end, {end:.6g} s"
+                f"start: {self.start:g} s must be {least}before the end, {end:.6g} s"
             )
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit, or text-to-music, as it was asked for, before its audio and seed are known.
+    """What to do to a clip, or what music to make, as it was asked for.
 
-    values: of its inputs, by name. patience: seconds that a server which went away is waited for;
-    None: until the timeout, or as Retry says where there is none. even_unseen: one that has never
-    answered is waited for, too.
+    values: of the inputs, by name. seed: None: the clip's last one; -1: random.
+    patience: seconds to wait for a server that went away; None: until the timeout, or without one
+        as Retry says. even_unseen: also wait for one that has never answered.
+    parameters: of the request, beside its inputs.
     """
 
     values: Mapping[str, Any]
@@ -82,8 +83,11 @@ class Edit:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Its inputs. Those at the server's own default are not sent, so that a server without the
-        input serves as well; audio, encoding and seed are added later."""
+        """Its inputs, but audio, encoding and seed.
+
+        Words and switches at the server's default are left out, so older servers without the input
+        work, too.
+        """
         return tuple(
             _tensor(INPUTS[name], value)
             for name, value in self.values.items()
@@ -91,8 +95,10 @@ class Edit:
         )
 
     def check(self, limits: Mapping[str, float], seconds: float = math.inf) -> None:
-        """InvalidRequest for what a server with these limits would refuse; one that is not known
-        forbids nothing. seconds: of the clip."""
+        """Raises InvalidRequest for what a server with these limits refuses.
+
+        A limit that isn't in `limits` forbids nothing. seconds: the clip's length.
+        """
         for name, value in self.values.items():
             row = INPUTS[name]
             size = len(value) if isinstance(value, str) else value
@@ -104,7 +110,7 @@ class Edit:
 
 
 def plan(options: EditOptions, presets: Presets) -> Edit:
-    """Options -> an edit, its variation looked up. Raises InvalidRequest, UnknownVariation."""
+    """Plans an edit, its variation looked up. Raises InvalidRequest, UnknownVariation."""
     asked = _asked("an edit", options, "edit")
     values = _from_preset(asked.get("variation"), asked, presets)
     refused = exclusion({**asked, "seed": None} if asked.get("seed") == -1 else asked)
@@ -118,7 +124,7 @@ def plan(options: EditOptions, presets: Presets) -> Edit:
 
 
 def plan_generation(prompt: str | None, options: GenerateOptions, presets: Presets) -> Edit:
-    """Text-to-music; of a variation only the prompt is used, the rest of it is made for edits.
+    """Plans text-to-music. A variation lends its prompt only; its other settings are for edits.
 
     Raises InvalidRequest, UnknownVariation.
     """
@@ -126,16 +132,14 @@ def plan_generation(prompt: str | None, options: GenerateOptions, presets: Prese
     if "duration" not in asked:
         raise InvalidRequest("duration: text-to-music needs one, in seconds")
     if asked.get("loudness") == "source":
-        raise InvalidRequest("loudness: text-to-music has no source; give a number of LUFS or none")
+        raise InvalidRequest("loudness: text-to-music has no source; give LUFS or 'none'")
     variation = asked.get("variation", CUSTOM)
     values = {} if variation == CUSTOM else {"prompt": presets.find(variation).prompt}
     return _edit(values, asked)
 
 
 def input_tensors(edit: Edit, audio: bytes | None, seed: int) -> list[Tensor]:
-    """All inputs of a request: what was planned, the seed, and the clip as WAV or FLAC bytes; None
-    for text-to-music.
-    """
+    """All inputs of a request. audio: the bytes of a WAV or FLAC file; None: text-to-music."""
     clip = [] if audio is None else [_bytes_tensor("audio", audio)]
     return [
         *clip,
@@ -148,9 +152,9 @@ def input_tensors(edit: Edit, audio: bytes | None, seed: int) -> list[Tensor]:
 def decode_response(
     outputs: Mapping[str, Array], *, variation: str | None = None, request_id: str = ""
 ) -> Progress | Result:
-    """One response, its outputs by name, as an event. Raises ServerError.
+    """The event in a response, given its outputs by name; the one with `audio` is the last.
 
-    A response that carries `audio` is the last one.
+    Raises ServerError.
     """
     try:
         if "audio" in outputs:
@@ -171,13 +175,13 @@ def decode_response(
             total=total,
         )
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ServerError(f"the response does not follow the contract: {error!r}") from error
+        raise ServerError(f"the response doesn't follow the contract: {error!r}") from error
 
 
 def _asked(
     what: str, options: Mapping[str, Any], scope: Literal["edit", "music"]
 ) -> dict[str, Any]:
-    """Options but those left to their defaults. Raises TypeError for what is none."""
+    """The options that were given. Raises TypeError for unknown ones, InvalidRequest."""
     for name in sorted(options):
         if name not in OPTIONS:
             raise TypeError(f"{what} has no option {name!r}")
@@ -190,7 +194,7 @@ def _asked(
 
 
 def _edit(values: dict[str, Any], asked: Mapping[str, Any]) -> Edit:
-    """`values`, and over them what was asked for, as an edit."""
+    """An edit with `values`, overridden by what was asked for."""
     values = values | {name: asked[name] for name in INPUTS if name in asked and name != "seed"}
     if "prompt" not in values:
         raise InvalidRequest(
@@ -221,17 +225,17 @@ def _region(asked: Mapping[str, Any]) -> Region | None:
     if not given:
         return None
     region = Region(given.get("start", 0.0), given.get("end"))
-    region.check(shortest=0.0)  # the server's limit is another matter
+    region.check(shortest=0.0)  # the server's limit is checked with the clip
     return region
 
 
 def _from_preset(variation: object, asked: Mapping[str, Any], presets: Presets) -> dict[str, Any]:
     if variation is None or variation == CUSTOM:
         return {}
-    preset = presets.find(variation)  # type: ignore[arg-type]  # find() refuses what is no name
+    preset = presets.find(variation)  # type: ignore[arg-type]  # find() refuses other types
     values: dict[str, Any] = {"prompt": preset.prompt, "flowstep": preset.flowstep}
     if asked.get("solver", preset.solver) != preset.solver:
-        # Steps, R, K and lambda belong to the preset's solver: another one has its own defaults.
+        # Steps, R, K and lambda belong to the preset's solver; others have their own defaults.
         return values
     values["solver"] = preset.solver
     own = {name: getattr(preset, name) for name in SOLVER_BOUND}
@@ -246,13 +250,13 @@ def _flowstep(strength: object) -> float:
         raise InvalidRequest(
             f"strength: must be more than 0 and at most 1, not {value:g}; 1 = most change"
         )
-    # 1 - 0.88 is to be the 0.12 of a preset, so that both share one inversion on the server.
+    # 1 - 0.88 must equal the presets' 0.12, so that both share one inversion on the server.
     return round(1 - value, 7)
 
 
 def _priority(value: object) -> int:
     number = _whole("priority", value, 63)
-    if not 0 <= number <= 3:  # Triton takes any other number for the default, without a word
+    if not 0 <= number <= 3:  # Triton silently takes any other number for the default
         raise InvalidRequest(f"priority: must be 1 (first), 2 (the default) or 3, not {number}")
     return number
 
@@ -270,7 +274,7 @@ def _text(name: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{name}: is not valid Unicode: {error.reason}") from error
+        raise InvalidRequest(f"{name}: not valid Unicode: {error.reason}") from error
     return value
 
 
@@ -284,20 +288,20 @@ def _real(name: str, value: object) -> float:
 
 
 def _whole(name: str, value: object, bits: int) -> int:
-    """A whole number of at most `bits` bits and a sign."""
+    """A whole number that fits in `bits` bits and a sign."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]  # refuses what is none
+        number = operator.index(value)  # type: ignore[arg-type]  # refuses others
     except TypeError as error:
         raise InvalidRequest(f"{name}: must be a whole number, not {shown(value)}") from error
     if not -(2**bits) <= number < 2**bits:
-        raise InvalidRequest(f"{name}: {number} is out of range")
+        raise InvalidRequest(f"{name}: {number} is out of range for a {bits + 1}-bit number")
     return number
 
 
 def _value(row: Parameter, value: object) -> Any:
-    """A value of the type that its input has. Raises InvalidRequest."""
+    """A value of its input's type. Raises InvalidRequest."""
     if row.kind == "switch":
         if not isinstance(value, bool):
             raise InvalidRequest(f"{row.name}: must be True or False, not {shown(value)}")
@@ -312,12 +316,12 @@ def _value(row: Parameter, value: object) -> Any:
 
 
 def _is_word(row: Parameter) -> bool:
-    """Whether its values are true and false, or words beside numbers."""
+    """Whether its values are true and false, or words as well as numbers."""
     return row.kind == "switch" or (row.kind == "text" and bool(row.choices))
 
 
 def _level(name: str, value: object) -> str:
-    """A number of LUFS as it is sent."""
+    """A number of LUFS as text, as the input has it."""
     try:
         level = _real(name, float(value) if isinstance(value, str) else value)
     except ValueError as error:
@@ -330,7 +334,7 @@ def _level(name: str, value: object) -> str:
 def _tensor(row: Parameter, value: Any) -> Tensor:
     if row.wire == "BYTES":
         return _bytes_tensor(row.name, value.encode() if isinstance(value, str) else value)
-    with np.errstate(over="ignore"):  # too large becomes infinite, which the server refuses
+    with np.errstate(over="ignore"):  # too large becomes infinite: the server refuses it
         return Tensor(row.name, row.wire, np.array([[value]]).astype(_DTYPES[row.wire]))
 
 
@@ -348,5 +352,5 @@ def _as_bytes(values: Array) -> bytes:
 def _info(values: Array | None) -> dict[str, Any]:
     info = {} if values is None else json.loads(_as_bytes(values))
     if not isinstance(info, dict):
-        raise TypeError("info is no JSON object")
+        raise TypeError("info is not a JSON object")
     return info

@@ -1,4 +1,4 @@
-"""What an edit tells: progress on the way, then the result."""
+"""What the server responds to an edit: progress, then the result."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SUFFIXES = {"wav": ("", ".wav", ".wave"), "flac": ("", ".flac")}
 class Progress:
     """How far an edit is.
 
-    stage: "queued", then "encoding", "inverting", "generating", "decoding". "warming" whenever the
-        server went away, as for a restart: the edit is sent again, and begins anew, when it is
-        back. "queued" and "warming" are said by the client.
-    progress: 0-1, never falls; 1 only with the result. step, total: network calls done and needed,
-    0 and 0 while that is not known.
+    stage: "queued", then "encoding", "inverting", "generating", "decoding"; "warming" while the
+        server is away, for example to restart: the edit is sent again and starts over when it is
+        back. "queued" and "warming" come from the client.
+    progress: 0 to 1, never falls; 1 only with the result.
+    step, total: network calls done and needed; both 0 while that isn't known.
     """
 
     stage: str
@@ -39,11 +39,11 @@ class Progress:
 class Result:
     """An edited clip.
 
-    audio: the file's bytes, WAV or FLAC. sample_rate in Hz. seed: asks for the same take again.
-    gain_db: how far it was turned up or down, for the loudness that was asked for or so that an
-        integer format does not clip; 0 = not.
-    info: the effective parameters, checkpoint, licence and stage times, as the server says them.
-    variation: the name asked for, None where there was only a prompt.
+    audio: the bytes of a WAV or FLAC file. sample_rate: in Hz. seed: gives the same take again.
+    gain_db: the gain applied for the loudness asked for, or to keep an integer format from
+        clipping; 0: none.
+    info: the parameters used, checkpoint, licence and stage times, as the server reports them.
+    variation: its name; None: there was only a prompt.
     """
 
     audio: bytes = field(repr=False)
@@ -56,20 +56,21 @@ class Result:
 
     @property
     def container(self) -> str:
-        """`wav` or `flac`, told by content."""
+        """`wav` or `flac`, by content."""
         return "flac" if self.audio.startswith(b"fLaC") else "wav"
 
     @property
     def loudness(self) -> Mapping[str, Any] | None:
-        """What came of the loudness asked for; None where none was: `asked`, `source_lufs`,
-        `result_lufs`, `gain_db`, and `limited_by`: "peak" where -1 dBTP went before, else None.
-        LUFS are None for silence and under 0.4 s.
+        """How the loudness asked for was met; None: there was none.
+
+        Keys: `asked`, `source_lufs`, `result_lufs`, `gain_db` and `limited_by`, which is "peak" if
+        -1 dBTP allowed no more gain, else None. LUFS are None for silence and under 0.4 s.
         """
         return self.info.get("loudness")
 
     @cached_property
     def waveform(self) -> npt.NDArray[np.float32]:
-        """float32 `[channels, samples]`, full scale at 1.0; decoded when first asked for."""
+        """float32 `[channels, samples]`, full scale at 1.0; decoded on first use."""
         return waveform(self.audio)[0]
 
     @property
@@ -82,9 +83,9 @@ class Result:
         return float(np.max(np.abs(self.waveform), initial=0.0))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the bytes as they are; a file appears whole or not at all.
+        """Writes the bytes unchanged; the file appears whole or not at all.
 
-        Raises AudioError where the suffix promises another format than the bytes have.
+        Raises AudioError for a suffix of another format.
         """
         path = Path(path)
         if path.suffix.lower() not in _SUFFIXES[self.container]:

@@ -1,4 +1,4 @@
-"""When to try again: exponential back-off with jitter, and patience with a server gone away."""
+"""When to try again: exponential back-off with jitter, and patience with a missing server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 2.0  # seconds, for a server that went away
 
 @dataclass(frozen=True)
 class Retry:
-    """How often and how soon an edit that met an unavailable server is sent again.
+    """How often and how soon an edit is sent again if the server is unavailable.
 
-    retries: at most so many after the first try, for a server that is full or has never answered;
-    0: nothing is sent twice. first, longest: seconds of the first and of any wait; waits double,
-    and each is cut to a random half to whole of itself so that clients that were refused together
-    do not come back together.
-    patience: a server that has answered and went away, as for a restart, is tried for so many
-    seconds, counted from when it went, or until the edit's timeout where it has one.
+    retries: how often at most, if the server is full or has never answered; 0: never, whatever the
+        reason.
+    first, longest: the first wait and the longest one, in seconds. Waits double, and each is
+        shortened at random by up to half, so that clients refused together don't return together.
+    patience: how long to wait for a server that has answered before and went away, for example to
+        restart: seconds from when it went. An edit with a timeout waits until then instead.
     """
 
     retries: int = 5
@@ -33,7 +33,7 @@ class Retry:
 
     @staticmethod
     def waits() -> Iterator[float]:
-        """Seconds to wait before each try of a server that went away, without an end."""
+        """Seconds to wait before each try of a server that went away; never ends."""
         wait = _FIRST_WAIT
         while True:
             yield wait * random.uniform(0.5, 1.0)

@@ -1,4 +1,4 @@
-"""What a server says of itself."""
+"""What a server says about itself."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<val
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a server.
+    """Whether a server is ready, and what it serves.
 
-    live, ready: of the server; model_ready: of the model: edits are taken.
-    version: Triton's. checkpoint: its name where the metrics say it, else its folder as in the
-        model's configuration.
-    pending: edits in the queue; None where the metrics cannot be reached.
-    limits: what it accepts, by the names of its settings; None where it does not say.
-    error: why the server could not be asked.
+    live, ready: the server's. model_ready: the server accepts edits.
+    version: Triton's. checkpoint: its name from the metrics, else its folder from the model's
+        configuration.
+    pending: edits in the queue; None: the metrics can't be reached.
+    limits: by the names of the server's settings; None: it doesn't say.
+    error: why the server couldn't be asked.
     """
 
     server: str
@@ -52,7 +52,7 @@ def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def pending_of(metrics: str, model: str) -> int | None:
-    """Edits in the queue of `model`, from Prometheus text; None where it is not said."""
+    """How many edits are queued for `model`, from Prometheus text; None: not in it."""
     for labels, value in samples(metrics, _PENDING):
         if labels.get("model") == model:
             return int(value)
@@ -60,9 +60,9 @@ def pending_of(metrics: str, model: str) -> int | None:
 
 
 def loaded_checkpoint(metrics: str) -> str | None:
-    """The name of the checkpoint that is loaded, from Prometheus text; None where not said.
+    """The name of the loaded checkpoint, from Prometheus text; None: not in it.
 
-    It goes before the configuration's, which an environment variable of the server overrides.
+    It takes precedence over the configuration's, which the server's environment may override.
     """
     for labels, _ in samples(metrics, _CHECKPOINT):
         return labels.get("name")
@@ -79,7 +79,7 @@ def samples(metrics: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
 
 
 def read_metrics(url: str, timeout: float = 2.0) -> str:
-    """The Prometheus text at an http(s) address; "" where there is none to be had."""
+    """The Prometheus text at an http(s) address; "" if it can't be had within `timeout` seconds."""
     if urlsplit(url).scheme not in ("http", "https"):
         return ""
     proxies: dict[str, str] | None = {} if is_loopback(urlsplit(url).netloc) else None

@@ -1,4 +1,4 @@
-"""A sweep: one clip to many variations, all with one seed."""
+"""A sweep: one clip edited to several variations, all with the same seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .responses import Result
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of one variation: a result, or the error that it ended with; the other is None."""
+    """The outcome of one variation: a result or an error; the other is None."""
 
     variation: str
     result: Result | None = None
@@ -24,7 +24,7 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as it was asked for: its edits by variation, and how many of them run at once."""
+    """A planned sweep: its edits by variation, and how many of them run at once."""
 
     edits: Mapping[str, Edit]
     concurrency: int
@@ -33,7 +33,7 @@ class Sweep:
 def plan_sweep(
     variations: Iterable[str] | None, concurrency: int, options: SweepOptions, presets: Presets
 ) -> Sweep:
-    """One edit a variation, at low priority unless asked otherwise; None: all variations.
+    """Plans one edit per variation, at low priority unless asked otherwise; None: all variations.
 
     Raises InvalidRequest, UnknownVariation.
     """

@@ -1,4 +1,4 @@
-"""Takes: one edit of one clip many times over, each with a seed of its own."""
+"""Takes: the same edit several times, each with its own seed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TAKES = 4
 
 @dataclass(frozen=True)
 class TakeResult:
-    """What came of one take: a result, or the error that it ended with; the other is None.
+    """The outcome of one take: a result or an error; the other is None.
 
-    seed: asks for the same take again.
+    seed: gives the same take again.
     """
 
     seed: int
@@ -29,7 +29,7 @@ class TakeResult:
 
 @dataclass(frozen=True)
 class Takes:
-    """Takes as they were asked for: the edit, how many of it, and how many of them at once."""
+    """Planned takes: the edit, how many takes of it, and how many of them run at once."""
 
     edit: Edit
     count: int
@@ -37,7 +37,7 @@ class Takes:
 
 
 def plan_takes(count: int, concurrency: int, options: EditOptions, presets: Presets) -> Takes:
-    """So many takes of an edit, at low priority unless asked otherwise.
+    """Plans `count` takes of an edit, at low priority unless asked otherwise.
 
     Raises InvalidRequest, UnknownVariation.
     """
@@ -51,5 +51,5 @@ def plan_takes(count: int, concurrency: int, options: EditOptions, presets: Pres
 
 
 def take_seeds(first: int, count: int) -> list[int]:
-    """The seeds of so many takes: the first one and those that follow it, 0 after the last."""
+    """The seeds of `count` takes: `first` and those that follow it; 0 follows the largest."""
     return [(first + take) % SEEDS for take in range(count)]

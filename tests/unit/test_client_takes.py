@@ -138,11 +138,11 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
         client.takes(CLIP, 2, prompt="x", seed=2**31)
     with pytest.raises(UnknownVariation, match="did you mean celtic"):
         client.takes(CLIP, 2, variation="celtik")
-    with pytest.raises(InvalidRequest, match=r"^start: 3 must be before the end, 0.1 s"):
+    with pytest.raises(InvalidRequest, match=r"^start: 3 s must be before the end, 0.1 s"):
         next(client.takes(CLIP, 2, prompt="x", start=3))
-    with pytest.raises(InvalidRequest, match=r"^end: 3 is beyond the clip's, 0.1 s"):
+    with pytest.raises(InvalidRequest, match=r"^end: 3 s is after the clip's end, 0.1 s"):
         next(client.sweep(CLIP, ["celtic"], end=3))
-    with pytest.raises(InvalidRequest, match=r"^end: 3 is beyond the clip's, 0.1 s"):
+    with pytest.raises(InvalidRequest, match=r"^end: 3 s is after the clip's end, 0.1 s"):
         client.transform(CLIP, variation="celtic", end=3)
     with pytest.raises(AudioError):
         next(client.takes(b"no sound", 2, prompt="x"))
@@ -210,7 +210,7 @@ def test_seeds_that_are_not_given_are_told(
         (["--prompt", "x", "--seed", "2147483648"], "seed: must be 0 to 2147483647"),
         (["--variation", "celtik"], "did you mean celtic"),
         ([], "prompt: give a prompt or a variation"),
-        (["--prompt", "x", "--end", "3"], "end: 3 is beyond the clip's, 0.1 s"),
+        (["--prompt", "x", "--end", "3"], "end: 3 s is after the clip's end, 0.1 s"),
         (["--prompt", "x", "--start", "0", "--loop"], "loop: is for the whole clip"),
         (["--prompt", "x", "-o", "riff.wav"], "output: cannot make riff.wav"),
     ],
