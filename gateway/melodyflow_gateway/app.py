@@ -81,7 +81,7 @@ def _door(gateway: Gateway) -> list[Middleware]:
         Middleware(DrainAfterRefusal),
         Middleware(Refusals, gateway.metrics),
         Middleware(AllowedHosts, settings.allowed_hosts),
-        Middleware(AllowedOrigins, settings.allowed_origins),
+        Middleware(AllowedOrigins, settings.origins),
         Middleware(HandshakeToken, gateway.tokens),
         Middleware(BodyLimit, settings.max_body_bytes),
         *_cors(settings),
@@ -89,11 +89,11 @@ def _door(gateway: Gateway) -> list[Middleware]:
 
 
 def _cors(settings: Settings) -> list[Middleware]:
-    if not settings.allowed_origins:
+    if not settings.origins:
         return []
     allowed = Middleware(
         CORSMiddleware,
-        allow_origins=settings.allowed_origins,
+        allow_origins=settings.origins,
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type"],
         expose_headers=[SEED_HEADER, "Retry-After"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import socket
 
@@ -37,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = {
         name: getattr(arguments, name) for name in ("host", "port", "server", "metrics", "presets")
     }
-    settings = read_settings(os.environ, given)
+    settings = read_settings(given)
     log_to_stderr(settings.log_level)
     metrics = Metrics()
     bounds = Bounds(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
+import difflib
 import math
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
 from melodyflow_client.addresses import SERVER_VARIABLE, is_loopback
-from melodyflow_client.errors import InvalidRequest
+from melodyflow_client.errors import InvalidRequest, shown
 from melodyflow_client.presets import PRESETS_VARIABLE
 
 PREFIX = "MELODYFLOW_GATEWAY_"
@@ -26,79 +37,101 @@ SHARED_VARIABLES = {
 
 # A token travels in a header; 16 characters of base64 are 96 bits.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:]+")
 _REDIS = ("redis://", "rediss://", "unix://")
-_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_SHOWN = 80  # characters of a name that is looked for
+
+# What pydantic says of these types doesn't name what is allowed.
+_EXPECTED = {
+    "bool_parsing": "expected true or false",
+    "int_parsing": "expected a whole number",
+    "float_parsing": "expected a number",
+}
 
 
-@dataclass(frozen=True)
-class Settings:
+def _split(value: object) -> object:
+    """Words between commas or white space."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _plain_host(name: str) -> str:
+    if not _HOST.fullmatch(name.lower()):
+        raise ValueError("expected names or addresses without scheme, port or *")
+    return name.lower()
+
+
+def _plain_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    plain = f"{parts.scheme}://{parts.netloc}" == origin and "*" not in origin
+    if not (plain and parts.scheme in ("http", "https") and parts.netloc):
+        raise ValueError("expected scheme://host[:port] without a path or *")
+    return origin
+
+
+_Words = BeforeValidator(_split)
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Hosts = Annotated[tuple[Annotated[str, AfterValidator(_plain_host)], ...], NoDecode, _Words]
+_Origins = Annotated[tuple[Annotated[str, AfterValidator(_plain_origin)], ...], NoDecode, _Words]
+
+
+class Settings(BaseSettings):
     """Settings of one gateway."""
 
-    host: str = "127.0.0.1"  # address to listen on
-    port: int = 8002
-    server: str = ""  # Triton's gRPC endpoint, host:port; "": 127.0.0.1:8001
-    metrics: str = ""  # Triton's metrics, URL or host:port; "": beside the gRPC endpoint
-    presets: str = ""  # a file of variations over the shipped ones
-    redis_url: str = ""  # sessions and events in Redis, for several gateways; "": in memory
-    tokens: str = ""  # accepted bearer tokens, between commas or white space
-    tokens_file: str = ""  # more of them, one a line; # begins a comment
-    allow_no_token: bool = False  # listen on other addresses than loopback without a token
-    hosts: str = ""  # names beside loopback's that a request's Host may have
-    origins: str = ""  # origins of other sites that may use the gateway (CORS)
-    connections: int = 512  # open at once
-    connections_by_address: int = 256  # of one address, or one /64 network of IPv6
-    head_seconds: float = 10.0  # for a request's line and headers to come
-    bytes_per_second: int = 4096  # a body and a reader may be no slower, over ten seconds
-    max_body_bytes: int = 64 * 2**20  # of a request's body and of a Socket.IO message
-    max_seconds: float = math.inf  # of a clip, once decoded; inf: the server's limit alone
-    edit_seconds: float = 600.0  # longest time for one edit, its wait in the queue included
-    edits_per_minute: int = 120  # of one token
-    concurrent_edits: int = 32  # of one token
-    sessions: int = 1000  # sessions kept in memory
-    session_bytes: int = 512 * 2**20  # audio of those
-    session_seconds: float = 3600.0  # after its last use a session is forgotten
-    log_level: str = "info"  # debug shows prompts
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+    )
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise InvalidRequest(f"port: {self.port}; 0 to 65535")
-        for name in (
-            "connections",
-            "connections_by_address",
-            "max_body_bytes",
-            "edits_per_minute",
-            "concurrent_edits",
-            "sessions",
-            "session_bytes",
-        ):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name}: {getattr(self, name)}; at least 1")
-        if not self.max_seconds > 0:
-            raise InvalidRequest(f"max_seconds: {self.max_seconds}; a number above 0")
-        for name in ("head_seconds", "edit_seconds", "session_seconds"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InvalidRequest(f"{name}: {getattr(self, name)}; a number above 0")
-        if self.log_level not in _LOG_LEVELS:
-            raise InvalidRequest(f"log_level: {self.log_level!r}; {', '.join(_LOG_LEVELS)}")
-        if self.redis_url and not self.redis_url.startswith(_REDIS):
-            raise InvalidRequest(f"REDIS_URL: one of {', '.join(_REDIS)} is expected")
-        for origin in self.allowed_origins:
-            parts = urlsplit(origin)
-            plain = f"{parts.scheme}://{parts.netloc}" == origin and "*" not in origin
-            if not (plain and parts.scheme in ("http", "https") and parts.netloc):
-                raise InvalidRequest(
-                    f"origins: {origin!r}; scheme://host[:port] and no path or star is expected"
-                )
-        for name in self.allowed_hosts:
-            if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", name):
-                raise InvalidRequest(
-                    f"hosts: {name!r}; names or addresses without scheme, port or star"
-                )
+    host: str = "127.0.0.1"  # address to listen on
+    port: Annotated[int, Field(ge=0, le=65535)] = 8002  # 0: a free one
+    # Triton's gRPC endpoint, host:port; "": 127.0.0.1:8001
+    server: str = Field("", validation_alias=SHARED_VARIABLES["server"])
+    metrics: str = ""  # Triton's metrics, URL or host:port; "": beside the gRPC endpoint
+    # a file of variations that adds to the shipped ones
+    presets: str = Field("", validation_alias=SHARED_VARIABLES["presets"])
+    # sessions and events in Redis, for several gateways; "": in this process
+    redis_url: str = Field("", validation_alias=SHARED_VARIABLES["redis_url"])
+    tokens: Annotated[tuple[str, ...], NoDecode, _Words] = ()  # accepted bearer tokens
+    tokens_file: str = ""  # more of them, one per line; # begins a comment
+    allow_no_token: bool = False  # listen on other addresses than loopback without a token
+    hosts: _Hosts = ()  # names other than loopback's that a request's Host may have
+    origins: _Origins = ()  # origins of other sites that may use the gateway (CORS)
+    connections: _Count = 512  # open at once
+    connections_by_address: _Count = 256  # of one address, or one /64 network of IPv6
+    head_seconds: _Seconds = 10.0  # for a request's line and headers to arrive
+    # the slowest a body, or a client that reads, may be, over ten seconds
+    bytes_per_second: Annotated[int, Field(ge=0)] = 4096
+    max_body_bytes: _Count = 64 * 2**20  # of a request's body and of a Socket.IO message
+    max_seconds: Annotated[float, Field(gt=0)] = math.inf  # of a clip; inf: the server's limit
+    edit_seconds: _Seconds = 600.0  # longest time for one edit, including its wait in the queue
+    edits_per_minute: _Count = 120  # per token
+    concurrent_edits: _Count = 32  # per token
+    sessions: _Count = 1000  # sessions kept in this process
+    session_bytes: _Count = 512 * 2**20  # their audio
+    session_seconds: _Seconds = 3600.0  # a session is forgotten so long after its last use
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # debug logs prompts
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        if url and not url.startswith(_REDIS):
+            raise ValueError(f"expected a URL that starts with {', '.join(_REDIS)}")
+        return url
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
         if not (self.accepted_tokens or self.loopback or self.allow_no_token):
-            raise InvalidRequest(
-                f"host: {self.host} can be reached by others, and no token is asked of them; set "
-                f"{PREFIX}TOKENS or {PREFIX}TOKENS_FILE, or allow it with {PREFIX}ALLOW_NO_TOKEN"
+            raise ValueError(
+                f"host: others can reach {self.host}, and no token is required; set "
+                f"{PREFIX}TOKENS or {PREFIX}TOKENS_FILE, or allow it with "
+                f"{PREFIX}ALLOW_NO_TOKEN=true"
             )
+        return self
 
     @property
     def loopback(self) -> bool:
@@ -109,29 +142,25 @@ class Settings:
     def allowed_hosts(self) -> tuple[str, ...]:
         """Names of `hosts`, and the address it listens on where that is one."""
         own = () if self.host in ("0.0.0.0", "::", "") else (self.host.lower(),)
-        return tuple(name.lower() for name in _words(self.hosts)) + own
+        return self.hosts + own
 
-    @property
-    def allowed_origins(self) -> tuple[str, ...]:
-        return tuple(_words(self.origins))
-
-    @property
+    @cached_property
     def accepted_tokens(self) -> tuple[str, ...]:
-        """All tokens; InvalidRequest for one that cannot be used, which is not shown."""
-        tokens = _words(self.tokens)
+        """All tokens. Raises ValueError for one that can't be used, without showing it."""
+        tokens = list(self.tokens)
         if self.tokens_file:
             try:
                 lines = Path(self.tokens_file).read_text(encoding="utf-8").splitlines()
             except (OSError, ValueError) as error:
-                raise InvalidRequest(f"tokens_file: {self.tokens_file}: {error}") from None
+                raise ValueError(f"{PREFIX}TOKENS_FILE: {self.tokens_file}: {error}") from None
             tokens += [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
             if not tokens:
-                raise InvalidRequest(f"tokens_file: {self.tokens_file} holds no token")
+                raise ValueError(f"{PREFIX}TOKENS_FILE: {self.tokens_file} has no token in it")
         for number, token in enumerate(tokens, 1):
             if not _TOKEN.fullmatch(token):
-                raise InvalidRequest(
-                    f"tokens: number {number} cannot be used; a token is 16 to 512 characters of "
-                    "A-Z, a-z, 0-9 and ._~+/=-"
+                raise ValueError(
+                    f"{PREFIX}TOKENS: token {number} can't be used; expected 16 to 512 "
+                    "characters of A-Z, a-z, 0-9 and ._~+/=-"
                 )
         return tuple(tokens)
 
@@ -141,36 +170,42 @@ def variable(name: str) -> str:
     return SHARED_VARIABLES.get(name, PREFIX + name.upper())
 
 
-def read_settings(environment: Mapping[str, str], given: Mapping[str, Any]) -> Settings:
-    """Settings from the environment, and over them those `given` (None: not given).
+def read_settings(options: Mapping[str, Any]) -> Settings:
+    """Settings from the environment, overridden by `options` (None: not given).
 
-    An empty value is no value. Raises InvalidRequest for a wrong value or an unknown name.
+    An empty value counts as none. Raises InvalidRequest for a wrong value or an unknown name.
     """
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
-    known = {variable(name) for name in fields}
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
-            raise InvalidRequest(f"{name}: no such setting; there are {', '.join(sorted(known))}")
-    values = {
-        name: _parse(name, environment[variable(name)], type(field.default))
-        for name, field in fields.items()
-        if environment.get(variable(name))
-    }
-    values |= {name: value for name, value in given.items() if value is not None}
-    return Settings(**values)
-
-
-def _parse(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise InvalidRequest(f"{variable(name)}: {text!r}; true or false")
-        return text.lower() in ("true", "1")
+    _refuse_unknown(os.environ)
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return kind(text)
-    except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise InvalidRequest(f"{variable(name)}: {text!r}; {wanted}") from None
+        return Settings(**given)
+    except ValidationError as error:
+        raise InvalidRequest(_first(error, given)) from None
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def _refuse_unknown(environment: Iterable[str]) -> None:
+    names = list(Settings.model_fields)
+    known = [variable(name) for name in names]
+    for given in sorted(environment):
+        if given.upper().startswith(PREFIX) and given not in known:
+            rest = given[len(PREFIX) :].lower()
+            nearest = difflib.get_close_matches(rest[:_SHOWN], names, n=1)
+            hint = (
+                f"did you mean {variable(nearest[0])}?"
+                if nearest
+                else f"known are {', '.join(known)}"
+            )
+            raise InvalidRequest(f"{given}: no such setting; {hint}")
+
+
+def _first(error: ValidationError, given: Mapping[str, Any]) -> str:
+    """The first thing that is wrong: where it was set, the value, what is allowed."""
+    flaw = error.errors(include_url=False)[0]
+    said = _EXPECTED.get(flaw["type"], flaw["msg"].removeprefix("Value error, "))
+    if not flaw["loc"]:
+        return said
+    place = str(flaw["loc"][0])
+    name = next((n for n, shared in SHARED_VARIABLES.items() if place in (n, shared)), place)
+    where = f"--{name}" if name in given else variable(name)
+    value = "" if name == "redis_url" else f"{shown(flaw['input'])}; "  # it may have a password
+    return f"{where}: {value}{said[:1].lower()}{said[1:]}"

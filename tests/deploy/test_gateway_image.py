@@ -72,10 +72,13 @@ def test_its_port_is_on_loopback_alone(service: dict[str, Any], dockerfile: str)
 
 
 def test_its_settings_are_good_with_and_without_what_may_be_given(
-    service: dict[str, Any], dockerfile: str
+    service: dict[str, Any], dockerfile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {name: value for name, value in service["environment"].items() if "${" not in value}
-    settings = read_settings({**environment(dockerfile), **given}, {})
+    for name, value in {**environment(dockerfile), **given}.items():
+        if name != "PATH":
+            monkeypatch.setenv(name, value)
+    settings = read_settings({})
     assert (settings.host, settings.port) == ("0.0.0.0", 8002)
     assert settings.server == "melodyflow:8001"
     optional = [value for value in service["environment"].values() if "${" in value]

@@ -154,4 +154,4 @@ def test_without_a_token_it_listens_on_loopback_alone(server: EmbeddedServer) ->
         timeout=PATIENCE,
     )
     assert done.returncode == 2
-    assert "no token is asked" in done.stderr
+    assert "no token is required" in done.stderr
