@@ -37,7 +37,7 @@ from .edits.jobs import Jobs
 from .edits.triton import Triton
 from .metrics import Metrics
 from .problems import CLIENT_GONE, Problem, problem_of
-from .routes import health, juce, legacy, pages, reference, stream
+from .routes import health, juce, legacy, pages, stream
 from .routes.dependencies import Gateway
 from .sessions.memory import MemorySessions
 from .sessions.redis import RedisSessions
@@ -183,7 +183,7 @@ def _api(gateway: Gateway) -> FastAPI:
         },
     )
     api.state.gateway = gateway
-    for part in (legacy, stream, juce, health, pages, reference):
+    for part in (legacy, stream, juce, health, pages):
         api.include_router(part.router)
     openapi.complete(api)
     api.mount("/static", StaticFiles(directory=pages.STATIC))

@@ -83,7 +83,7 @@ def test_what_the_server_refuses_is_an_event(gateway: Running) -> None:
     ("changes", "begins"),
     [
         ({"promt": "x"}, "promt: no such field"),
-        ({"custom_promt": "x"}, "custom_promt: no such field; is custom_prompt meant?"),
+        ({"custom_promt": "x"}, "custom_promt: no such field; did you mean 'custom_prompt'?"),
         ({"priority": 4}, "priority: 4"),
         ({"timeout_s": -1}, "timeout_s: -1"),
         ({"new_take": "perhaps"}, "new_take: 'perhaps'"),

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.contract import complete, evaluations
 from melodyflow_client.protocol import Edit
-from melodyflow_client.status import Status, read_metrics, samples
+from melodyflow_client.status import Status, read_metrics
 
 from ..wire.models import Checkpoint, Resources
 
-# An answer is not asked for again so soon: when a client wants to know, and for an estimate.
+log = logging.getLogger(__name__)
+
+Samples = Mapping[str, Sequence[Sample]]  # by their names
+
+# How old an answer may be: when a client wants to know, and for an estimate.
 _FRESH_SECONDS, _ROUGHLY_FRESH_SECONDS = 1.0, 3.0
 
 
 class Triton:
-    """Asks seldom, and remembers."""
+    """Asks Triton at most once a second, and remembers the answer."""
 
     def __init__(self, client: AsyncMelodyFlowClient) -> None:
         self._client = client
         self._asking: asyncio.Task[None] | None = None
         self._asked = float("-inf")
         self._status = Status(client.server)
-        self._metrics = ""
+        self._metrics: Samples = {}
 
     async def status(self) -> Status:
-        """As it was a second ago at most."""
+        """Its state, at most a second old."""
         task = self.refresh(_FRESH_SECONDS)
         if task is not None:
             await asyncio.shield(task)
         return self._status
 
     def refresh(self, seconds: float = _ROUGHLY_FRESH_SECONDS) -> asyncio.Task[None] | None:
-        """Asks, unless the last answer is younger; the task that does it, if one does."""
+        """Asks, unless the last answer is younger than `seconds`; the task that does so, if any."""
         if self._asking is None and time.monotonic() - self._asked > seconds:
             self._asking = asyncio.create_task(self._ask())
         return self._asking
@@ -47,20 +57,22 @@ class Triton:
         finally:
             self._asked, self._asking = time.monotonic(), None
 
-    async def _read_metrics(self) -> str:
+    async def _read_metrics(self) -> Samples:
         url = self._client.metrics_url or ""
         try:
-            # The look-up of a name has no time limit of its own: 8 s where Docker's resolver asks
-            # in vain after a container that is down.
-            return await asyncio.wait_for(asyncio.to_thread(read_metrics, url, 2.0), 2.5)
+            # Looking up a name has no time limit of its own: Docker's resolver takes 8 s for a
+            # container that is down.
+            text = await asyncio.wait_for(asyncio.to_thread(read_metrics, url, 2.0), 2.5)
         except TimeoutError:
-            return ""
+            return {}
+        return parse_metrics(text)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The weights that are loaded, by the labels that the model's metrics carry."""
-        for labels, _ in samples(self._metrics, "melodyflow_checkpoint_info"):
-            return Checkpoint(**{name: labels.get(name, "") for name in Checkpoint.model_fields})
+        for sample in self._metrics.get("melodyflow_checkpoint_info", ()):
+            labels = {name: sample.labels.get(name, "") for name in Checkpoint.model_fields}
+            return Checkpoint(**labels)
         return None
 
     @property
@@ -70,7 +82,7 @@ class Triton:
 
     @property
     def resources(self) -> Resources:
-        """Of Triton's machine. All its GPUs together."""
+        """The resources of Triton's machine, all GPUs together."""
         cpu, total = self._value("nv_cpu_utilization"), self._value("nv_cpu_memory_total_bytes")
         used = self._value("nv_cpu_memory_used_bytes")
         gpu_used = self._value("nv_gpu_memory_used_bytes")
@@ -83,9 +95,9 @@ class Triton:
         )
 
     def estimate(self, edit: Edit, ahead: int) -> float | None:
-        """About how many seconds an edit takes that has `ahead` others before it.
+        """About how many seconds an edit takes with `ahead` others before it.
 
-        From the mean time of a network call so far, whatever its size; None where not known yet.
+        From the mean time of a network call so far, whatever its size; None while that is unknown.
         """
         self.refresh()
         seconds = self._value("melodyflow_evaluation_seconds_sum")
@@ -96,12 +108,25 @@ class Triton:
         return round(rounds * seconds / calls * _evaluations(edit), 1)
 
     def _value(self, name: str) -> float | None:
-        values = [value for _, value in samples(self._metrics, name)]
-        return sum(values) if values else None
+        found = self._metrics.get(name)
+        return sum(sample.value for sample in found) if found else None
+
+
+def parse_metrics(text: str) -> Samples:
+    """Prometheus text as samples by their names; empty where it can't be read."""
+    found: defaultdict[str, list[Sample]] = defaultdict(list)
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found[sample.name].append(sample)
+    except ValueError as error:
+        log.warning("Triton's metrics can't be read", extra={"reason": str(error)})
+        return {}
+    return found
 
 
 def _evaluations(edit: Edit) -> int:
-    """Network calls of an edit that nobody shares."""
+    """Network calls of an edit that runs alone."""
     values = complete(edit.values)
     music = "duration" in values
     return evaluations(values["steps"], values.get("regularize_iters", 0), music=music)

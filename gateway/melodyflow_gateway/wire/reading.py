@@ -136,7 +136,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{name}: is missing"
     if flaw["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(name[:_SHOWN], model.model_fields, n=1)
-        hint = f"; is {nearest[0]} meant?" if nearest else ""
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         return f"{name[:_SHOWN]}: no such field{hint}"
     said = flaw["msg"].removeprefix("Value error, ")
     if not name:
