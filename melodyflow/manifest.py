@@ -19,12 +19,10 @@ from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 
+from melodyflow.errors import CheckpointError
+
 FORMAT = 1
 CONFIG, CODEC, FLOW, T5 = "config.json", "codec.safetensors", "flow.safetensors", "t5"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)

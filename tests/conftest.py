@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from melodyflow.embedded import EmbeddedServer
-from melodyflow.watch import ending
+from melodyflow.embedded.processes import ending
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,7 +88,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The parity fixtures' tiny random checkpoint, converted. All share it: read only."""
-    from melodyflow.model.convert import convert
+    from melodyflow.tools.convert import convert
 
     source = ROOT / "tests" / "data" / "parity"
     out = tmp_path_factory.mktemp("checkpoint") / "tiny"

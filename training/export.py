@@ -11,7 +11,7 @@ from transformers import ByT5Tokenizer
 
 from melodyflow.model.checkpoint import CODEC, FLOW, T5, TEXT_PROJECTION
 from melodyflow.model.codec import Codec
-from melodyflow.model.convert import describe
+from melodyflow.tools.convert import describe
 from training.codec import CONFIG
 from training.flow import FLOW as FLOW_CONFIG
 from training.flow import Trained

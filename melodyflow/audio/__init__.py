@@ -6,7 +6,6 @@ knows of Triton or of the model.
 """
 
 from melodyflow.audio.conversion import from_model, to_model
-from melodyflow.audio.errors import AudioError
 from melodyflow.audio.lengths import loop_length, model_length, result_length
 from melodyflow.audio.levels import level
 from melodyflow.audio.limits import Limits
@@ -18,7 +17,6 @@ from melodyflow.audio.writing import FORMATS, check_format, write
 __all__ = [
     "FORMATS",
     "Audio",
-    "AudioError",
     "Extent",
     "Limits",
     "Waveform",

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from melodyflow.audio.errors import AudioError
 from melodyflow.audio.lengths import loop_length, model_length, result_length
 from melodyflow.audio.resampling import resample, resample_loop
 from melodyflow.audio.waveform import Audio, Extent, Waveform
+from melodyflow.errors import AudioError
 
 
 def to_model(

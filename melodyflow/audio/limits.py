@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from melodyflow import contract
-from melodyflow.audio.errors import AudioError
+from melodyflow.errors import AudioError
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import numpy as np
 
 from melodyflow.audio.containers import read_header
 from melodyflow.audio.containers.header import Header
-from melodyflow.audio.errors import AudioError
 from melodyflow.audio.lengths import longest
 from melodyflow.audio.limits import Limits
 from melodyflow.audio.waveform import Audio, peak
+from melodyflow.errors import AudioError
 
 MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from melodyflow.audio.errors import AudioError
 from melodyflow.audio.limits import Limits
 from melodyflow.audio.waveform import Extent, Waveform
+from melodyflow.errors import AudioError
 
 
 def region_samples(

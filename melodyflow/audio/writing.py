@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from melodyflow.audio.containers import flac, wav
 from melodyflow.audio.containers.wav import INFO_TAGS
-from melodyflow.audio.errors import AudioError
 from melodyflow.audio.waveform import Waveform
+from melodyflow.errors import AudioError
 
 BITS = {"wav": 16, "wav24": 24, "wav32f": 32, "flac": 24}
 FORMATS = tuple(BITS)

@@ -2,6 +2,6 @@
 
 from melodyflow.engine.calls import MAX_TOKENS
 from melodyflow.engine.engine import Engine, EngineMetrics
-from melodyflow.engine.job import Code, EditError, Job, Listener
+from melodyflow.engine.job import Job, Listener
 
-__all__ = ["MAX_TOKENS", "Code", "EditError", "Engine", "EngineMetrics", "Job", "Listener"]
+__all__ = ["MAX_TOKENS", "Engine", "EngineMetrics", "Job", "Listener"]

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from melodyflow.engine.job import Code, EditError
+from melodyflow.errors import Code, EditError
 
 SHUTTING_DOWN = EditError(Code.UNAVAILABLE, "the server is shutting down; try again")
 

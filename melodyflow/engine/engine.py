@@ -20,9 +20,10 @@ from melodyflow.engine.admission import SHUTTING_DOWN, Admission
 from melodyflow.engine.cache import Cache
 from melodyflow.engine.calls import CallMetrics, Calls
 from melodyflow.engine.gpu import Gpu
-from melodyflow.engine.job import Code, EditError, Job, inversion_key
+from melodyflow.engine.job import Job, inversion_key
 from melodyflow.engine.solving import Generation, Inversion, Solving
 from melodyflow.engine.stages import Source, Stages
+from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Network
 

@@ -3,30 +3,12 @@
 import hashlib
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Protocol
 
 from torch import Tensor
 
 from melodyflow.edit import Parameters
-
-
-class Code(StrEnum):
-    """Why an edit ended without a result."""
-
-    INVALID_ARG = "invalid"  # the request cannot be done
-    CANCELLED = "cancelled"  # the client went away
-    DEADLINE = "deadline"  # its time was up
-    UNAVAILABLE = "unavailable"  # not now
-    INTERNAL = "failed"  # our fault
-
-
-class EditError(Exception):
-    """An edit that ends without a result; the message is the client's."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+from melodyflow.errors import EditError
 
 
 class Listener(Protocol):

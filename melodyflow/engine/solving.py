@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from melodyflow import edit
-from melodyflow.engine.job import Code, EditError, Job
+from melodyflow.engine.job import Job
+from melodyflow.errors import Code, EditError
 from melodyflow.flow import Solve
 from melodyflow.model.transformer import Row, Text
 from melodyflow.windows import Region, Windows

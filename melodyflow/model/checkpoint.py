@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from melodyflow.errors import CheckpointError
 from melodyflow.manifest import (
     CODEC,
     CONFIG,
@@ -17,7 +18,6 @@ from melodyflow.manifest import (
     FORMAT,
     T5,
     Checkpoint,
-    CheckpointError,
     CodecConfig,
     FlowConfig,
     file_sha256,

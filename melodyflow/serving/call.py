@@ -12,7 +12,8 @@ from torch import Tensor
 import melodyflow
 from melodyflow.audio import Limits
 from melodyflow.audio.loudness import Levels
-from melodyflow.engine import Code, EditError, Job
+from melodyflow.engine import Job
+from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import Checkpoint
 from melodyflow.serving.encoding import wrap

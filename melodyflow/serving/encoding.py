@@ -4,9 +4,9 @@ import binascii
 import io
 import re
 
-from melodyflow.audio import AudioError, Limits
+from melodyflow.audio import Limits
 from melodyflow.audio.containers import is_known
-from melodyflow.audio.errors import show
+from melodyflow.errors import AudioError, quoted
 
 ENCODINGS = ("raw", "base64")
 BASE64_PIECE = 2**20  # characters that are looked at or decoded at a time; a multiple of 4
@@ -52,7 +52,7 @@ def _from_base64(text: bytes) -> bytes:
     if text[:5].lower() == b"data:":
         prefix = text[:100].partition(b",")[0]
         raise AudioError(
-            f"audio: begins with {show(prefix)}; base64 alone is allowed: "
+            f"audio: begins with {quoted(prefix)}; base64 alone is allowed: "
             "remove everything up to and including the first comma"
         )
     pieces = range(0, len(text), BASE64_PIECE)
@@ -60,7 +60,7 @@ def _from_base64(text: bytes) -> bytes:
     for begin in pieces:
         stray = stranger.search(text, begin, begin + BASE64_PIECE)
         if stray:
-            what = "a line break" if stray[0] in b"\r\n" else show(stray[0])
+            what = "a line break" if stray[0] in b"\r\n" else quoted(stray[0])
             hint = " without line breaks" if stray[0] in b"\r\n" else ""
             raise AudioError(
                 f"encoding: {what} at byte {stray.start()} of audio; raw WAV or FLAC, or strict "

@@ -1,4 +1,4 @@
-"""The model's sign of life, for whoever watches its process; see melodyflow.watch."""
+"""The model's sign of life, for whoever watches its process (melodyflow.embedded.watch)."""
 
 import logging
 import os
@@ -6,7 +6,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from melodyflow.watch import BEAT_SECONDS
+# Names the folder where each model's process has a file, named by its pid, whose time of change it
+# keeps moving.
+HEARTBEAT_VARIABLE = "MELODYFLOW_HEARTBEAT"
+RESTARTS_VARIABLE = "MELODYFLOW_RESTARTS"  # how often the server was started again before
+BEAT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from melodyflow.serving.settings import SettingsError
+from melodyflow.errors import SettingsError
 
 
 @dataclass(frozen=True)

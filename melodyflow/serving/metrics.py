@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from melodyflow.engine import Code
+from melodyflow.errors import Code
 
 SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
 OUTCOMES = ("done", *Code)

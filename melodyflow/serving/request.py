@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from melodyflow import audio
-from melodyflow.audio import AudioError
 from melodyflow.contract import (
     DEFAULT_LIMITS,
     INPUTS,
@@ -25,7 +24,7 @@ from melodyflow.contract import (
     exclusion,
 )
 from melodyflow.edit import Parameters
-from melodyflow.engine import Code, EditError
+from melodyflow.errors import AudioError, Code, EditError
 from melodyflow.serving.encoding import check_encoding, unwrap
 from melodyflow.serving.settings import Settings
 

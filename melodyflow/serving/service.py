@@ -13,16 +13,16 @@ import torch
 
 from melodyflow.audio import Limits
 from melodyflow.edit import warm_up
-from melodyflow.engine import MAX_TOKENS, Code, EditError, Engine
+from melodyflow.engine import MAX_TOKENS, Engine
+from melodyflow.errors import Code, EditError
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.serving.call import Call, Responder, Server
-from melodyflow.serving.heartbeat import Heartbeat
+from melodyflow.serving.heartbeat import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE, Heartbeat
 from melodyflow.serving.instance import Instance
 from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import Tensors, read_request
 from melodyflow.serving.settings import Settings
-from melodyflow.watch import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE
 
 log = logging.getLogger(__name__)
 

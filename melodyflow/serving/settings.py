@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from melodyflow.contract import IN_FORCE, MOST_SECONDS, Limits
+from melodyflow.errors import SettingsError
 
 PREFIX = "MELODYFLOW_"
 NOT_NEGATIVE = (
@@ -18,10 +19,6 @@ NOT_NEGATIVE = (
     "drain_seconds",
     "max_seconds",
 )
-
-
-class SettingsError(ValueError):
-    """A setting that cannot be used; the message names it, its value and what is allowed."""
 
 
 @dataclass(frozen=True)

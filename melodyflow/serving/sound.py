@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from melodyflow import audio
-from melodyflow.audio import Audio, AudioError, Extent, Limits, Waveform, loudness
+from melodyflow.audio import Audio, Extent, Limits, Waveform, loudness
 from melodyflow.audio.loudness import Levels
-from melodyflow.engine import Code, EditError
+from melodyflow.errors import AudioError, Code, EditError
 from melodyflow.model.codec import CodecConfig
 from melodyflow.serving.request import EditRequest
 

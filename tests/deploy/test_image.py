@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from melodyflow.distribution import find_distribution
-from melodyflow.embedded import CLOSED_APIS
+from melodyflow.embedded.distribution import find_distribution
+from melodyflow.embedded.server import CLOSED_APIS
 
 # Newer than the embedded Triton (2.51), which cannot vouch for them: since 25.03 and 25.08.
 NEWER_FLAGS = {"grpc-max-response-pool-size", "http-max-input-size"}

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from melodyflow.embedded import DEMO_CHECKPOINT, SHARED_MEMORY, EmbeddedServer
+from melodyflow.embedded import DEMO_CHECKPOINT, EmbeddedServer
+from melodyflow.embedded.server import SHARED_MEMORY
 from tests.server import raw
 
 SECONDS = (30.0, 60.0, 120.0, 180.0, 240.0)

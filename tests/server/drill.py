@@ -1,4 +1,4 @@
-"""What the drills share: a service under `python -m melodyflow.serve`, a gateway, a busy core.
+"""What the drills share: a service as `scripts/serve` starts it, a gateway, a busy core.
 
 Everything runs as a process of its own on loopback, as a user would start it.
 """
@@ -112,7 +112,7 @@ class Service(Process):
     def __init__(self, checkpoint: Path, log: Path, *more: str) -> None:
         ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
         super().__init__(
-            *("-m", "melodyflow.serve", "--checkpoint", str(checkpoint), *ports),
+            *("-m", "melodyflow.embedded.serve", "--checkpoint", str(checkpoint), *ports),
             *("--set", "DEVICE=cpu", "--set", "PRECISION=fp32", "--log", str(log)),
             *("--exit-timeout", "10", *more),
         )
@@ -199,7 +199,7 @@ def checkpoint_or_tiny(given: Path | None) -> Iterator[Path]:
     if given is not None:
         yield given
         return
-    from melodyflow.model.convert import convert  # imports torch
+    from melodyflow.tools.convert import convert  # imports torch
 
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         parity, made = ROOT / "tests" / "data" / "parity", Path(folder) / "tiny"

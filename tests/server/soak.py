@@ -25,7 +25,8 @@ from typing import Any
 
 from tritonclient.utils import InferenceServerException
 
-from melodyflow.embedded import SHARED_MEMORY, EmbeddedServer
+from melodyflow.embedded import EmbeddedServer
+from melodyflow.embedded.server import SHARED_MEMORY
 
 from . import raw
 from .conftest import read_metrics
@@ -504,7 +505,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = given.checkpoint
         if checkpoint is None:
-            from melodyflow.model.convert import convert  # imports torch
+            from melodyflow.tools.convert import convert  # imports torch
 
             parity, checkpoint = ROOT / "tests" / "data" / "parity", Path(folder) / "tiny"
             convert(parity / "tiny", checkpoint, t5=parity / "t5")

@@ -1,5 +1,4 @@
-"""melodyflow.watch as a container runs it: one tritonserver, ended with all it has at the first
-death."""
+"""The container's entry point: one tritonserver, ended with all it has at the first death."""
 
 import http.client
 import json
@@ -19,8 +18,8 @@ from typing import Any
 import pytest
 
 from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
-from melodyflow.probe import answers_http
-from melodyflow.watch import models_of, read_process
+from melodyflow.embedded.probe import answers_http
+from melodyflow.embedded.processes import models_of, read_process
 
 from . import raw
 
@@ -54,7 +53,7 @@ def entry(
     """The watcher and the pid of its tritonserver, which is ready, or has just begun."""
     command, environment, port = started
     with subprocess.Popen(
-        [sys.executable, "-m", "melodyflow.watch", *command],
+        [sys.executable, "-m", "melodyflow.embedded.container", *command],
         env=environment,
         cwd=Path(__file__).resolve().parents[2],
         stderr=subprocess.PIPE,

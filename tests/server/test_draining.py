@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from melodyflow.embedded import KILL_AFTER, SHARED_MEMORY, EmbeddedServer
+from melodyflow.embedded import EmbeddedServer
+from melodyflow.embedded.processes import KILL_AFTER
+from melodyflow.embedded.server import SHARED_MEMORY
 
 from . import raw
 from .conftest import read_metrics

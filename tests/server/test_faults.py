@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melodyflow.embedded import MODEL_REPOSITORY, SHARED_MEMORY, EmbeddedServer
+from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
+from melodyflow.embedded.server import SHARED_MEMORY
 
 from . import raw
 from .conftest import read_metrics

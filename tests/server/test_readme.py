@@ -31,7 +31,7 @@ def folder(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "scripts").mkdir()
     # The real one first looks after the environment that this test runs in.
     parity = folder / "scripts/parity"
-    parity.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m melodyflow.parity "$@"\n')
+    parity.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m melodyflow.tools.parity "$@"\n')
     parity.chmod(0o755)
     places = {
         "127.0.0.1:8000": server.http_url,

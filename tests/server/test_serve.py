@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 import melodyflow
-from melodyflow.distribution import EmbeddedError
-from melodyflow.embedded import HOST, MALLOC, EmbeddedServer
+from melodyflow.embedded import EmbeddedServer
+from melodyflow.embedded.probe import HOST
+from melodyflow.embedded.server import MALLOC
+from melodyflow.errors import EmbeddedError
 
 from . import raw
 from .conftest import read_metrics
@@ -57,7 +59,7 @@ def bare(tmp_path: Path) -> Path:
 
 def command(checkpoint: Path, *more: str) -> list[str]:
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
-    start = [sys.executable, "-m", "melodyflow.serve", "--checkpoint", str(checkpoint)]
+    start = [sys.executable, "-m", "melodyflow.embedded.serve", "--checkpoint", str(checkpoint)]
     return [*start, *ports, "--set", "SLOTS=2", "--exit-timeout", "10", *more]
 
 

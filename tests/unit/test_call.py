@@ -13,8 +13,9 @@ import torch
 
 from melodyflow.audio import Limits
 from melodyflow.edit import Parameters
-from melodyflow.engine import Code, EditError, Job
+from melodyflow.engine import Job
 from melodyflow.engine.admission import Admission
+from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import open_checkpoint
 from melodyflow.serving import call

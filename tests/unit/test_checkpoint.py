@@ -13,18 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from melodyflow.errors import CheckpointError
 from melodyflow.manifest import read_manifest
 from melodyflow.model import convert as converting
 from melodyflow.model import make_checkpoint as making
-from melodyflow.model.checkpoint import (
-    CODEC,
-    CONFIG,
-    FLOW,
-    CheckpointError,
-    load,
-    open_checkpoint,
-)
-from melodyflow.model.convert import census, convert
+from melodyflow.model.checkpoint import CODEC, CONFIG, FLOW, load, open_checkpoint
+from melodyflow.tools.convert import census, convert
 
 
 @pytest.fixture

@@ -136,7 +136,8 @@ def test_they_work_alone_and_together(
     for number in packages:
         zipfile.ZipFile(wheels[number]).extractall(tmp_path)
     code = {
-        0: "from melodyflow.contract import default_of as a; from melodyflow.watch import main",
+        0: "from melodyflow.contract import default_of as a; "
+        "from melodyflow.embedded.container import main",
         1: "from melodyflow_client.contract import default_of as b; "
         "import melodyflow_client as c; assert len(c.load_presets()) == 33",
     }

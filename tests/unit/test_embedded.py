@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from melodyflow import distribution
-from melodyflow.distribution import EmbeddedError, find_distribution
-from melodyflow.embedded import HOST, choose_ports, failure_reason
+from melodyflow.embedded import distribution
+from melodyflow.embedded.distribution import find_distribution
+from melodyflow.embedded.probe import HOST
+from melodyflow.embedded.server import choose_ports, failure_reason
+from melodyflow.errors import EmbeddedError
 
 
 def test_free_ports_differ() -> None:

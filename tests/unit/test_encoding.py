@@ -5,7 +5,8 @@ import base64
 import numpy as np
 import pytest
 
-from melodyflow.audio import AudioError, Limits
+from melodyflow.audio import Limits
+from melodyflow.errors import AudioError
 from melodyflow.serving.encoding import BASE64_PIECE, unwrap, wrap
 
 from .audio.files import encoded, noise

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from melodyflow import edit
 from melodyflow.edit import Parameters
-from melodyflow.engine import Code, EditError, Engine, Job
+from melodyflow.engine import Engine, Job
 from melodyflow.engine.engine import WORKERS
+from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Row
 

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from melodyflow import fetch
-from melodyflow.fetch import FetchError, Repository
+from melodyflow.tools import fetch
+from melodyflow.tools.fetch import FetchError, Repository
 
 pytest.importorskip("huggingface_hub")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -193,8 +193,8 @@ def test_says_when_there_is_no_hub(tmp_path, monkeypatch):
 
 
 def test_from_the_hub_to_a_checkpoint_and_offline_from_then_on(hub, tmp_path, monkeypatch, capsys):
-    convert = pytest.importorskip("melodyflow.model.convert")
-    from melodyflow.model.make_checkpoint import make_checkpoint
+    convert = pytest.importorskip("melodyflow.tools.convert")
+    from melodyflow.tools.make_checkpoint import make_checkpoint
 
     made = tmp_path / "made"
     make_checkpoint("tiny", made)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from melodyflow.model import MelodyFlow
 from melodyflow.model.fused import FusedFlow, Layout, NotRecorded, can_compile, padded
-from melodyflow.model.make_checkpoint import random_model
 from melodyflow.model.transformer import FlowModel, Row
+from melodyflow.tools.make_checkpoint import random_model
 
 WINDOW = 30
 FLOWSTEPS = [0.0, 0.12, 0.5, 1.0]

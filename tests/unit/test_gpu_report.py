@@ -10,8 +10,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from melodyflow.gpu_report import cosine, log_spectral_distance, operations, rows_of
-from melodyflow.model.make_checkpoint import random_model
+from melodyflow.tools.gpu_report import cosine, log_spectral_distance, operations, rows_of
+from melodyflow.tools.make_checkpoint import random_model
 
 
 def test_it_completes_on_a_cpu_and_writes_its_files(root: Path, tmp_path: Path) -> None:

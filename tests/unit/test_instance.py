@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from melodyflow.errors import SettingsError
 from melodyflow.serving.instance import Instance, read_instance
-from melodyflow.serving.settings import SettingsError
 
 ON_GPU_1 = Instance("melodyflow_0_0_gpu1", gpu=1, count=2)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from melodyflow import parity
-from melodyflow.model.checkpoint import CheckpointError
+from melodyflow.errors import CheckpointError
+from melodyflow.tools import parity
 
 
 def test_every_case_of_tiny_is_held(root: Path) -> None:

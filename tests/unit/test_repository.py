@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from melodyflow.contract import DEFAULT_LIMITS, told
-from melodyflow.repository import in_force, write_repository
+from melodyflow.embedded.repository import in_force, write_repository
 from melodyflow.serving.settings import read_settings
 
 

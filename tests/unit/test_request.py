@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from melodyflow.audio import Limits, write
-from melodyflow.engine import Code, EditError
+from melodyflow.errors import Code, EditError
 from melodyflow.serving.request import EditRequest, read_request
 from melodyflow.serving.settings import Settings
 

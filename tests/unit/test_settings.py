@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from melodyflow.serving.settings import Settings, SettingsError, read_settings
+from melodyflow.errors import SettingsError
+from melodyflow.serving.settings import Settings, read_settings
 
 
 def config(**values: str) -> dict[str, object]:

@@ -14,11 +14,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from melodyflow.errors import CheckpointError
 from melodyflow.model import tokenizer as tokenizing
-from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
-from melodyflow.model.make_checkpoint import make_checkpoint
+from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.model.t5 import position_buckets
 from melodyflow.model.text import load_t5
+from melodyflow.tools.make_checkpoint import make_checkpoint
 
 SPECIAL = ["<pad>", "</s>", "<unk>", "<extra_id_0>", "<extra_id_99>", "<extra_id_124>"]
 NEARLY_SPECIAL = ["<extra_id_125>", "<extra_id_", "<", "</s", "/s>", "▁"]

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from melodyflow import watch
-from melodyflow.probe import answers_http, answers_stream
+from melodyflow.embedded import watch
+from melodyflow.embedded.container import number_of
+from melodyflow.embedded.probe import answers_http, answers_stream
+from melodyflow.embedded.processes import end_group, models_of
+from melodyflow.embedded.watch import Lasting, Probe, Watch
 from melodyflow.serving.heartbeat import Heartbeat
-from melodyflow.watch import Lasting, Probe, Watch, end_group, models_of, number_of
 
 # Stands for tritonserver: starts the model's process and waits for nothing.
 PARENT = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"

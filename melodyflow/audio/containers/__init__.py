@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from melodyflow.audio.containers import flac, wav
 from melodyflow.audio.containers.header import Header
-from melodyflow.audio.errors import AudioError, show
+from melodyflow.errors import AudioError, quoted
 
 # What a file begins with -> what reads its header.
 READERS: dict[bytes, Callable[[bytes], Header]] = {
@@ -27,5 +27,5 @@ def read_header(data: bytes) -> Header:
     """The header of a file of these kinds. Raises AudioError."""
     if is_known(data):
         return READERS[data[:4]](data)
-    begins = f"{len(data)} bytes that begin with {show(data[:8])}" if data else "0 bytes"
+    begins = f"{len(data)} bytes that begin with {quoted(data[:8])}" if data else "0 bytes"
     raise AudioError(f"audio: {begins}; a WAV or FLAC file is needed")

@@ -11,8 +11,8 @@ import soundfile
 
 from melodyflow.audio.containers.header import Header
 from melodyflow.audio.containers.pcm import BLOCK, blocks, integers, octets
-from melodyflow.audio.errors import AudioError
 from melodyflow.audio.waveform import Waveform
+from melodyflow.errors import AudioError
 
 SUBTYPES = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24"}  # what libsndfile decodes
 

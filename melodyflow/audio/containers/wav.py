@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from melodyflow.audio.containers.header import Header
 from melodyflow.audio.containers.pcm import BLOCK, blocks, integers, octets
-from melodyflow.audio.errors import AudioError, show
 from melodyflow.audio.waveform import Waveform
+from melodyflow.errors import AudioError, quoted
 
 MAX_CHUNKS = 1000  # WAV chunks before the samples; a file of empty ones must not keep us busy
 
@@ -81,7 +81,7 @@ class WavHeader(Header):
 def read_header(data: bytes) -> WavHeader:
     """Walk the chunks up to the samples. RF64 (EBU 3306) keeps its 64-bit sizes in `ds64`."""
     if data[8:12] != b"WAVE":
-        raise AudioError(f"audio: RIFF of type {show(data[8:12])}; a WAV or FLAC file is needed")
+        raise AudioError(f"audio: RIFF of type {quoted(data[8:12])}; a WAV or FLAC file is needed")
     riff_size = int.from_bytes(data[4:8], "little")
     long_sizes = None
     layout = None
@@ -96,7 +96,7 @@ def read_header(data: bytes) -> WavHeader:
             break
         if position + size > len(data):
             raise AudioError(
-                f"audio: truncated: WAV chunk {show(name)} announces {size} bytes, "
+                f"audio: truncated: WAV chunk {quoted(name)} announces {size} bytes, "
                 f"{len(data) - position} are there"
             )
         body = data[position : position + min(size, 40)]

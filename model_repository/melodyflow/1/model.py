@@ -10,12 +10,11 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from melodyflow.contract import INPUTS, OUTPUTS
-from melodyflow.engine import Code, EditError
-from melodyflow.model.checkpoint import CheckpointError
+from melodyflow.errors import CheckpointError, Code, EditError, SettingsError
 from melodyflow.serving.instance import read_instance
 from melodyflow.serving.request import invalid, request_parameters
 from melodyflow.serving.service import Service
-from melodyflow.serving.settings import SettingsError, read_settings
+from melodyflow.serving.settings import read_settings
 
 # Names in pb_utils.TritonError, which Triton fills in only after this module is imported, and in
 # the error's text: a gRPC stream carries texts alone.

@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from melodyflow import audio
-from melodyflow.audio import AudioError, Limits
+from melodyflow.audio import Limits
+from melodyflow.errors import AudioError
 
 LIMITS = Limits()
 MODEL = {"model_rate": 48000, "max_model_samples": 1_440_000}

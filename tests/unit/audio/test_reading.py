@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from melodyflow.audio import AudioError, Limits
+from melodyflow.audio import Limits
 from melodyflow.audio.containers.flac import FlacHeader
 from melodyflow.audio.containers.wav import MAX_CHUNKS, WavHeader
+from melodyflow.errors import AudioError
 
 from .files import PCM, chunk, encoded, fmt, noise, read, refused, riff, wav, with_total
 

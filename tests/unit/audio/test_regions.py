@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from melodyflow import audio
-from melodyflow.audio import AudioError, Limits
+from melodyflow.audio import Limits
+from melodyflow.errors import AudioError
 
 from .files import noise
 

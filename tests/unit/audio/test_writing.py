@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from melodyflow import audio
-from melodyflow.audio import FORMATS, AudioError
+from melodyflow.audio import FORMATS
+from melodyflow.errors import AudioError
 
 from .files import encoded, noise, on_grid, read
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import CODEC, FLOW, T5, expected_shapes
 from melodyflow.model.codec import Codec, CodecConfig
-from melodyflow.model.convert import CODEC_SOURCE, DEFAULT_GUIDANCE, FLOW_SOURCE, WEIGHT_NORM
 from melodyflow.model.t5 import T5Config, T5Encoder
 from melodyflow.model.text import TextEncoder
 from melodyflow.model.tokenizer import byte_ids
 from melodyflow.model.transformer import FlowConfig, FlowModel
+from melodyflow.tools.convert import CODEC_SOURCE, DEFAULT_GUIDANCE, FLOW_SOURCE, WEIGHT_NORM
 
 RATIOS = (8, 8, 6, 5)
 # latent, codec filters, dim, heads, layers

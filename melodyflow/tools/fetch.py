@@ -20,7 +20,7 @@ LICENCE = """\
 The MelodyFlow weights (facebook/melodyflow-t24-30secs, Meta) are under CC-BY-NC 4.0: no commercial
 use, and attribution is needed (https://creativecommons.org/licenses/by-nc/4.0/). They are not
 covered by the licence of this code. T5 (google-t5/t5-base) is under Apache-2.0."""
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 class FetchError(Exception):
@@ -75,7 +75,7 @@ def fetch(out: Path, source: Path, *, model: Repository = MELODYFLOW, t5: Reposi
         return
     download(model, source)
     download(t5, source / "t5")
-    from melodyflow.model.convert import census, convert  # torch: seconds, and only needed here
+    from melodyflow.tools.convert import census, convert  # torch: seconds, and only needed here
 
     for file, (tensors, values) in model.census.items():
         found = census(source / file)

@@ -1,6 +1,6 @@
 """scripts/serve: a checkpoint served on loopback, until Ctrl-C or while a command runs.
 
-A tritonserver that dies or hangs (melodyflow.watch) is replaced on the same ports.
+A tritonserver that dies or hangs (melodyflow.embedded.watch) is replaced on the same ports.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from types import FrameType
 
-from melodyflow.distribution import EmbeddedError
-from melodyflow.embedded import DEMO_CHECKPOINT, EXIT_TIMEOUT, EmbeddedServer
+from melodyflow.embedded.server import DEMO_CHECKPOINT, EXIT_TIMEOUT, EmbeddedServer
+from melodyflow.errors import EmbeddedError
 
 # Seconds before each restart in a row; who dies once more after the last is given up. A server that
 # was ready for a minute begins a new row, and so does one that has taken a request: what kills it

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from melodyflow.edit import Parameters, edit, warm_up
-from melodyflow.engine import MAX_TOKENS, Code, EditError, Engine, Job
+from melodyflow.engine import MAX_TOKENS, Engine, Job
+from melodyflow.errors import CheckpointError, Code, EditError
 from melodyflow.model import MelodyFlow
-from melodyflow.model.checkpoint import CheckpointError, load, open_checkpoint
+from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.model.linear import Linear, linear
 from melodyflow.model.transformer import CrossAttention, Row, SelfAttention
 

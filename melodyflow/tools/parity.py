@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from melodyflow.edit import Parameters, edit_latents, generate_latents
+from melodyflow.errors import CheckpointError
 from melodyflow.model import MelodyFlow
-from melodyflow.model.checkpoint import CheckpointError, Precision, load, open_checkpoint
-from melodyflow.model.convert import convert
+from melodyflow.model.checkpoint import Precision, load, open_checkpoint
 from melodyflow.model.transformer import Row
+from melodyflow.tools.convert import convert
 
 TOLERANCE = 1e-4  # of the largest absolute value expected
 

@@ -24,23 +24,17 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from melodyflow.distribution import Distribution, EmbeddedError, find_distribution
-from melodyflow.manifest import CheckpointError, read_manifest
-from melodyflow.probe import HOST, answers_http
-from melodyflow.repository import write_repository
-from melodyflow.watch import (
-    HEARTBEAT_VARIABLE,
-    KILL_AFTER,
-    RESTARTS_VARIABLE,
-    Stops,
-    Watch,
-    end_group,
-    ending,
-    models_of,
-)
+from melodyflow.embedded.distribution import Distribution, find_distribution
+from melodyflow.embedded.probe import HOST, answers_http
+from melodyflow.embedded.processes import KILL_AFTER, end_group, ending, models_of
+from melodyflow.embedded.repository import write_repository
+from melodyflow.embedded.watch import Stops, Watch
+from melodyflow.errors import CheckpointError, EmbeddedError
+from melodyflow.manifest import read_manifest
+from melodyflow.serving.heartbeat import HEARTBEAT_VARIABLE, RESTARTS_VARIABLE
 
 SHARED_MEMORY = Path("/dev/shm")
-PACKAGES = Path(__file__).resolve().parent.parent  # the checkout, or site-packages
+PACKAGES = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
 DEMO_CHECKPOINT = PACKAGES / "checkpoints" / "demo"
 EXIT_TIMEOUT = 60  # seconds that edits in flight have to end

@@ -8,11 +8,9 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from melodyflow.errors import EmbeddedError
+
 PYTHONS = ((3, 11), (3, 12))
-
-
-class EmbeddedError(RuntimeError):
-    """The embedded server cannot be started or has ended; the message carries the remedy."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from melodyflow.errors import CheckpointError
 from melodyflow.model.checkpoint import (
     CODEC,
     CONFIG,
@@ -25,7 +26,6 @@ from melodyflow.model.checkpoint import (
     FORMAT,
     T5,
     TEXT_PROJECTION,
-    CheckpointError,
     check_shapes,
     expected_shapes,
     file_sha256,

@@ -23,15 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from melodyflow import parity
-from melodyflow.benchmark import VARIATIONS, Timed, clip, engine_for
 from melodyflow.edit import Parameters, edit_latents, warm_up
 from melodyflow.engine import MAX_TOKENS, Job
+from melodyflow.errors import CheckpointError
 from melodyflow.model import MelodyFlow
-from melodyflow.model.checkpoint import CheckpointError, Precision
+from melodyflow.model.checkpoint import Precision
 from melodyflow.model.fused import FusedFlow
-from melodyflow.model.make_checkpoint import SIZES
 from melodyflow.model.transformer import FlowConfig, Network, Row
+from melodyflow.tools import parity
+from melodyflow.tools.benchmark import VARIATIONS, Timed, clip, engine_for
+from melodyflow.tools.make_checkpoint import SIZES
 
 
 class Report:
@@ -482,7 +483,7 @@ def main() -> None:
         "--fixtures",
         type=Path,
         nargs="*",
-        default=[Path(__file__).parent.parent / "tests/data/parity/tiny"],
+        default=[Path(__file__).resolve().parents[2] / "tests/data/parity/tiny"],
         help="parity folders (default: the one in tests/)",
     )
     parser.add_argument(
@@ -526,7 +527,7 @@ def pack(folders: list[Path], out: Path) -> None:
 
 def run(out: Path, device: torch.device, size: str, folders: list[Path]) -> None:
     """All parts, the most telling first."""
-    from melodyflow.model.make_checkpoint import random_model
+    from melodyflow.tools.make_checkpoint import random_model
 
     report = Report(out)
     cuda = device.type == "cuda"

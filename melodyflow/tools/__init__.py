@@ -1,0 +1,1 @@
+"""Commands beside the service: weights fetched, converted and made; the model checked and timed."""
