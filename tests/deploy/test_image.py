@@ -105,7 +105,7 @@ def test_weights_are_mounted(dockerfile: str) -> None:
 
 
 def test_every_flag_exists(dockerfile: str) -> None:
-    serve = dockerfile[dockerfile.index("watch tritonserver") : dockerfile.index("\nEOS")]
+    serve = dockerfile[dockerfile.index("container tritonserver") : dockerfile.index("\nEOS")]
     flags = set(re.findall(r"--([a-z-]+)", serve))
     distribution = find_distribution()
     done = subprocess.run(
