@@ -242,7 +242,7 @@ def told(report: Report, service: Service, gateway: Gateway) -> int:
     for promise in broken:
         print(f"BROKEN: {promise}")
     if broken:
-        print(f"\nmelodyflow.serve said:\n{service.said()}")
+        print(f"\nthe service said:\n{service.said()}")
         print(f"\nthe gateway said:\n{gateway.complaints()}")
         print(f"\nthe log ends:\n{report.log}")
     return 1 if broken else 0
