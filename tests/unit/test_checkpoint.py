@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from melodyflow.errors import CheckpointError
 from melodyflow.manifest import read_manifest
-from melodyflow.model import convert as converting
-from melodyflow.model import make_checkpoint as making
 from melodyflow.model.checkpoint import CODEC, CONFIG, FLOW, load, open_checkpoint
+from melodyflow.tools import convert as converting
+from melodyflow.tools import make_checkpoint as making
 from melodyflow.tools.convert import census, convert
 
 
