@@ -53,7 +53,7 @@ def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 def pending_of(metrics: str, model: str) -> int | None:
     """How many edits are queued for `model`, from Prometheus text; None: not in it."""
-    for labels, value in samples(metrics, _PENDING):
+    for labels, value in _samples(metrics, _PENDING):
         if labels.get("model") == model:
             return int(value)
     return None
@@ -64,12 +64,12 @@ def loaded_checkpoint(metrics: str) -> str | None:
 
     It takes precedence over the configuration's, which the server's environment may override.
     """
-    for labels, _ in samples(metrics, _CHECKPOINT):
+    for labels, _ in _samples(metrics, _CHECKPOINT):
         return labels.get("name")
     return None
 
 
-def samples(metrics: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
+def _samples(metrics: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
     """Labels and values of one metric in Prometheus text."""
     for line in metrics.splitlines():
         sample = _SAMPLE.fullmatch(line)

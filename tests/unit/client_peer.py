@@ -30,7 +30,7 @@ Script = Callable[[Request, Context], Iterator[Any]]
 
 
 class Peer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Answers the n-th stream by the n-th script, the last one ever after. port 0: a free one."""
+    """Answers the n-th stream with the n-th script, later ones with the last. port 0: any."""
 
     def __init__(self, port: int = 0) -> None:
         self.scripts: list[Script] = [edit]
@@ -120,7 +120,7 @@ def refuse(code: grpc.StatusCode, text: str, after: float | None = None) -> Scri
 
 
 def say(text: str, after: float | None = None) -> Script:
-    """An error inside the stream, as Triton has it."""
+    """An error inside the stream, as Triton sends it."""
 
     def script(request: Request, context: Context) -> Iterator[Any]:
         if after is not None:
@@ -140,8 +140,8 @@ FULL = refuse(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
 
 
 class Relay:
-    """A TCP relay before a peer, whose connections are cut as if the peer's process were killed:
-    by cut(), or by itself once, after so many bytes from the peer."""
+    """A TCP relay in front of a peer. It resets connections as if the peer's process were killed:
+    on cut(), or once by itself, after `cut_after` bytes from the peer."""
 
     def __init__(self, peer: Peer) -> None:
         self.cut_after: int | None = None

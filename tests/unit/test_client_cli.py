@@ -31,7 +31,9 @@ def riff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "arguments",
     [["--help"], ["transform", "--help"], ["sweep", "--help"], ["status", "--help"]],
 )
-def test_help_says_the_exit_codes(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_exit_codes(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
@@ -150,7 +152,7 @@ def test_where_results_go(riff: Path, tmp_path: Path) -> None:
         (0.0, {"result_lufs": None, "limited_by": None}, "peak 0.500, seed 7"),
     ],
 )
-def test_levels_are_told(gain_db: float, loudness: Any, text: str) -> None:
+def test_levels_are_reported(gain_db: float, loudness: Any, text: str) -> None:
     info = {} if loudness is None else {"loudness": loudness}
     wave = np.array([[0.5, 0]], np.float32)
     file = io.BytesIO()
@@ -165,7 +167,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_plain_lines_at_most_one_a_second_and_edit() -> None:
+def test_plain_lines_are_at_most_one_per_second_and_edit() -> None:
     stream = io.StringIO()
     with display(stream) as shown:
         for step in range(100):
@@ -192,7 +194,7 @@ def test_a_terminal_gets_a_bar_with_the_stage() -> None:
     assert "42 %" in stream.getvalue()
 
 
-def test_of_many_edits_on_a_terminal_a_line_each_stays(
+def test_on_a_terminal_one_line_per_edit_of_a_batch_stays(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")

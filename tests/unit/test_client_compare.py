@@ -105,7 +105,7 @@ def test_another_instrument_plays_the_same_and_another_clip_does_not() -> None:
     assert different.tempo_error == pytest.approx(30, abs=0.3)
 
 
-def test_noise_is_no_music(riff: Clip) -> None:
+def test_noise_is_not_taken_for_music(riff: Clip) -> None:
     noise = np.random.default_rng(0).standard_normal(len(riff[0])).astype(np.float32) / 10
     found = compare(riff, (noise, RATE))
     assert found.b.tempo is None
@@ -145,7 +145,7 @@ def test_silence_and_short_clips_are_no_error(samples: int) -> None:
     json.dumps(compare((noise, 48000), (noise, 48000)).chroma_by_shift)
 
 
-def test_what_is_no_sound_is_an_error() -> None:
+def test_a_file_that_is_not_audio_is_an_error() -> None:
     with pytest.raises(AudioError):
         compare(RIFF, b"no sound")
     empty = io.BytesIO()

@@ -62,7 +62,7 @@ async def events_of(edits: Edits, patient: bool, timeout_s: float | None) -> lis
         (False, False, 2.0, 0.0, 0.8),
     ],
 )
-def test_a_server_that_is_gone_is_a_503_in_its_time(
+def test_a_missing_server_is_a_503_once_patience_ends(
     peer: Peer,
     seen: bool,
     patient: bool,
@@ -88,7 +88,7 @@ def test_a_server_that_is_gone_is_a_503_in_its_time(
     assert warming == (seen or patient)
 
 
-def test_an_edit_in_the_queue_of_a_server_that_is_back_is_queued(peer: Peer) -> None:
+def test_an_edit_is_queued_once_its_server_is_back(peer: Peer) -> None:
     def after_a_while(request: Request, context: Context) -> Iterator[Any]:
         time.sleep(1.6)
         return edit(request, context)

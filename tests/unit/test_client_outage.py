@@ -1,4 +1,4 @@
-"""A server that goes away while it has edits, and comes back or not: no edit is lost or made twice.
+"""A server that goes away during edits, and may come back: no edit is lost or made twice.
 
 The peer acts out each form in which a real server was seen to go; tests/gateway/test_outage.py
 kills a real one.
@@ -64,7 +64,7 @@ def out(status: str, text: str) -> Callable[[float | None], Script]:
 
 
 def of_another(after: float | None) -> Script:
-    """The right kind of response, and another request's."""
+    """A valid response that belongs to another request."""
 
     def script(request: Request, context: Context) -> Iterator[Any]:
         if after is not None and after < 0.9:
@@ -116,7 +116,7 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture
 def client(peer: Peer) -> Iterator[MelodyFlowClient]:
-    """One that the peer has answered before."""
+    """A client that the peer has answered before."""
     with MelodyFlowClient(peer.address, retry=QUICK) as made:
         made.transform(CLIP, prompt="x")
         peer.requests.clear()
@@ -171,8 +171,8 @@ def test_a_server_that_never_answered_is_not_waited_for(
     assert (len(peer.requests), seen) == (tries, ["queued"] * tries)
 
 
-def test_a_server_killed_in_mid_edit_and_on_the_result(peer: Peer) -> None:
-    """As its client sees it: the connection is reset."""
+def test_a_server_killed_during_an_edit_and_during_its_result(peer: Peer) -> None:
+    """Its client sees the connection reset."""
     relay = Relay(peer)
     peer.scripts = [edit, hang, edit]
     with MelodyFlowClient(relay.address, retry=QUICK) as client:
@@ -195,7 +195,7 @@ def test_a_server_killed_in_mid_edit_and_on_the_result(peer: Peer) -> None:
     relay.stop()
 
 
-def test_a_stream_that_breaks_after_the_result_is_no_loss(
+def test_a_stream_that_breaks_after_the_result_loses_nothing(
     peer: Peer, client: MelodyFlowClient
 ) -> None:
     def then_gone(request: Request, context: Context) -> Iterator[Any]:
@@ -208,7 +208,7 @@ def test_a_stream_that_breaks_after_the_result_is_no_loss(
     assert len(peer.requests) == 1
 
 
-def test_a_server_started_again_on_its_port(peer: Peer, client: MelodyFlowClient) -> None:
+def test_a_server_restarted_on_the_same_port(peer: Peer, client: MelodyFlowClient) -> None:
     peer.scripts = [hang]
     events = []
     again: list[Peer] = []
@@ -226,7 +226,7 @@ def test_a_server_started_again_on_its_port(peer: Peer, client: MelodyFlowClient
     assert 0 < request.parameters["timeout_s"].double_param < 60
 
 
-def test_patience_ends_and_is_not_had_twice(peer: Peer) -> None:
+def test_patience_ends_once_for_all_edits(peer: Peer) -> None:
     with MelodyFlowClient(peer.address, retry=BRIEF) as client:
         client.transform(CLIP, prompt="x")
         peer.stop()
@@ -235,12 +235,12 @@ def test_patience_ends_and_is_not_had_twice(peer: Peer) -> None:
             client.transform(CLIP, prompt="x")
         assert 0.5 <= time.monotonic() - started < 3
         assert (caught.value.status, bool(caught.value.request_id)) == ("UNAVAILABLE", True)
-        # An edit that comes later is tried as with a server that was never there.
+        # A later edit is tried as if the server had never been there.
         seen: list[str] = []
         with pytest.raises(Unavailable):
             client.transform(CLIP, prompt="x", on_progress=lambda event: seen.append(event.stage))
         assert seen == ["queued"] * 3
-        # An answer ends the outage, and patience is whole again.
+        # An answer ends the outage; patience starts over.
         again = Peer(peer.port)
         client.transform(CLIP, prompt="x", timeout=20)
         again.stop()
@@ -250,7 +250,7 @@ def test_patience_ends_and_is_not_had_twice(peer: Peer) -> None:
         assert 0.5 <= time.monotonic() - started < 3
 
 
-def test_a_timeout_bounds_the_waiting_and_patience_does_not(peer: Peer) -> None:
+def test_an_edit_with_a_timeout_waits_until_then_instead_of_for_patience(peer: Peer) -> None:
     with MelodyFlowClient(peer.address, retry=BRIEF) as client:
         client.transform(CLIP, prompt="x")
         peer.stop()
@@ -269,7 +269,7 @@ def test_without_retries_nothing_is_sent_twice(peer: Peer) -> None:
     assert len(peer.requests) == 2
 
 
-def test_an_edit_that_ends_each_server_is_given_up(
+def test_an_edit_that_crashes_every_server_fails(
     peer: Peer, client: MelodyFlowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outage, "_MOST_LOSSES", 3)
@@ -279,7 +279,7 @@ def test_an_edit_that_ends_each_server_is_given_up(
     assert len(peer.requests) == 4
 
 
-def test_a_full_queue_is_no_outage(peer: Peer, client: MelodyFlowClient) -> None:
+def test_a_full_queue_is_not_an_outage(peer: Peer, client: MelodyFlowClient) -> None:
     peer.scripts = [FULL]
     seen: list[str] = []
     with pytest.raises(Unavailable, match="Exceeds maximum queue size"):
@@ -288,7 +288,7 @@ def test_a_full_queue_is_no_outage(peer: Peer, client: MelodyFlowClient) -> None
     assert len(peer.requests) == 3
 
 
-def test_closing_the_client_ends_the_waiting(peer: Peer, client: MelodyFlowClient) -> None:
+def test_closing_the_client_ends_its_wait(peer: Peer, client: MelodyFlowClient) -> None:
     peer.scripts = [FORMS["closed"](None)]
     events = client.stream(CLIP, prompt="x")
     while next(events).stage != "warming":  # type: ignore[union-attr]
@@ -301,7 +301,7 @@ def test_closing_the_client_ends_the_waiting(peer: Peer, client: MelodyFlowClien
     assert len(peer.requests) <= sent + 1
 
 
-def test_a_sweep_waits_once_for_a_server_that_is_gone_for_good(peer: Peer) -> None:
+def test_a_sweep_waits_only_once_for_a_server_that_never_returns(peer: Peer) -> None:
     with MelodyFlowClient(peer.address, retry=BRIEF) as client:
         client.transform(CLIP, prompt="x")
         peer.stop()
@@ -312,7 +312,7 @@ def test_a_sweep_waits_once_for_a_server_that_is_gone_for_good(peer: Peer) -> No
     assert all(isinstance(done.error, Unavailable) for done in results)
 
 
-def test_a_sweep_and_takes_whose_server_goes_away_on_the_way(
+def test_a_sweep_and_takes_survive_a_server_that_goes_away(
     peer: Peer, client: MelodyFlowClient
 ) -> None:
     lost = FORMS["closed"](0.5)
@@ -349,7 +349,7 @@ def test_text_to_music_and_the_async_twin(peer: Peer) -> None:
     asyncio.run(run())
 
 
-def test_the_command_says_that_it_waits(peer: Peer, tmp_path: Path) -> None:
+def test_the_command_shows_that_it_waits(peer: Peer, tmp_path: Path) -> None:
     (tmp_path / "riff.wav").write_bytes(load(CLIP).data)
     peer.scripts = [FORMS["closed"](0.5), edit]
     arguments = ["transform", "riff.wav", "--variation", "celtic", "--json"]

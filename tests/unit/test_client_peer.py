@@ -61,7 +61,7 @@ def test_an_edit(peer: Peer, client: MelodyFlowClient) -> None:
     assert request.parameters["metadata"].bool_param is False
     assert "timeout_s" not in request.parameters
     assert "triton_grpc_error" not in peer.metadata[0]  # it crashes Triton 2.51
-    assert not peer.cancelled.wait(0.2)  # a result is waited out, its stream never cancelled
+    assert not peer.cancelled.wait(0.2)  # after a result the stream ends by itself
 
 
 def test_a_retry_is_the_same_edit(peer: Peer, client: MelodyFlowClient) -> None:
@@ -72,7 +72,7 @@ def test_a_retry_is_the_same_edit(peer: Peer, client: MelodyFlowClient) -> None:
     assert {request.id for request in peer.requests} == {result.request_id}
 
 
-def test_a_server_lost_on_the_way_is_tried_again_and_progress_does_not_fall(
+def test_an_edit_that_loses_its_server_is_sent_again_and_progress_never_falls(
     peer: Peer, client: MelodyFlowClient
 ) -> None:
     peer.scripts = [refuse(grpc.StatusCode.UNAVAILABLE, "going down", after=0.5), edit]
@@ -163,7 +163,7 @@ def test_a_stream_without_any_response_is_an_error(peer: Peer, client: MelodyFlo
         ),
     ],
 )
-def test_an_error_inside_the_stream_is_understood(
+def test_an_error_inside_the_stream_becomes_its_exception(
     peer: Peer,
     client: MelodyFlowClient,
     text: str,
@@ -194,7 +194,7 @@ def test_no_server() -> None:
     assert status.error
 
 
-def test_seeds_are_kept_by_the_sound_not_the_file(peer: Peer, client: MelodyFlowClient) -> None:
+def test_seeds_are_kept_by_audio_not_by_file(peer: Peer, client: MelodyFlowClient) -> None:
     first = client.transform(CLIP, prompt="piano").seed
     assert client.transform(load(CLIP).data, prompt="strings").seed == first
     assert client.transform(CLIP, prompt="strings", new_take=True).seed != first

@@ -76,7 +76,7 @@ def test_the_33_names_of_the_legacy_contract() -> None:
         assert (preset.regularize_iters, preset.keep_last_k_iters, preset.lambda_kl) == (2, 1, 0.2)
 
 
-def test_shipped_file_is_valid_against_the_schema() -> None:
+def test_the_built_in_file_is_valid_against_the_schema() -> None:
     schema = json.loads((ROOT / "contract/presets.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.Draft202012Validator(schema).validate(
@@ -122,7 +122,7 @@ def test_shipped_file_is_valid_against_the_schema() -> None:
         ({"variations": {}, "$schema": 1}, "$schema: must be a string"),
     ],
 )
-def test_bad_files_are_refused_naming_the_field_as_the_schema_does(
+def test_errors_of_a_file_name_field_value_and_what_is_allowed(
     document: object, problem: str
 ) -> None:
     schema = json.loads((ROOT / "contract/presets.schema.json").read_text())
@@ -130,7 +130,7 @@ def test_bad_files_are_refused_naming_the_field_as_the_schema_does(
     assert problem in (find_problem(document) or "")
 
 
-def test_own_file_is_merged_over_the_shipped_one(
+def test_your_own_file_is_merged_over_the_built_in_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = own_file(
@@ -163,7 +163,7 @@ def test_steps_and_regularisation_are_not_inherited_by_another_solver(tmp_path: 
     assert (preset.steps, preset.regularize_iters, preset.lambda_kl) == (64, None, None)
 
 
-def test_unreadable_files_name_themselves(tmp_path: Path) -> None:
+def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match=r"nowhere\.json: cannot read"):
         load_presets(tmp_path / "nowhere.json")
     broken = tmp_path / "broken.json"
@@ -185,13 +185,13 @@ def test_a_whole_number_may_be_written_with_a_point(tmp_path: Path) -> None:
     ("wrong", "nearest"),
     [("string_quartet", "strings_quartet"), ("Chip-Tune", "chiptune"), ("trap808", "trap_808")],
 )
-def test_unknown_name_answers_with_the_nearest(wrong: str, nearest: str) -> None:
+def test_an_unknown_name_suggests_the_nearest(wrong: str, nearest: str) -> None:
     with pytest.raises(UnknownVariation, match=nearest) as caught:
         load_presets().find(wrong)
     assert caught.value.nearest[0] == nearest
 
 
-def test_nothing_near_points_to_the_list() -> None:
+def test_an_unknown_name_with_none_near_points_to_the_list() -> None:
     with pytest.raises(UnknownVariation, match="`melodyflow variations` lists them"):
         load_presets().find("zzzzzzzz")
 

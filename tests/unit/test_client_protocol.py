@@ -37,7 +37,7 @@ PRESETS = load_presets()
 
 
 def planned(**options: Any) -> Edit:
-    edit = plan(options, PRESETS)  # type: ignore[arg-type]  # also what is none of them
+    edit = plan(options, PRESETS)  # type: ignore[arg-type]  # wrong ones, too
     edit.check(DEFAULT_LIMITS)
     return edit
 
@@ -47,7 +47,7 @@ def generated(prompt: str | None = None, **options: Any) -> Edit:
 
 
 def values(edit: Edit) -> dict[str, Any]:
-    """What is sent, but the loudness that is asked for by default."""
+    """What is sent, except the default loudness."""
     sent = {tensor.name: tensor.values[0, 0] for tensor in edit.tensors}
     return {k: v for k, v in sent.items() if (k, v) != ("loudness", b"source")}
 
@@ -110,8 +110,8 @@ def test_a_prompt_alone_asks_for_the_sources_loudness_too_and_nothing_else() -> 
     assert tensors == {"prompt": b"piano", "loudness": b"source"}
 
 
-def test_what_the_server_does_by_itself_is_not_sent() -> None:
-    # So that servers without these inputs serve as well.
+def test_the_servers_defaults_are_not_sent() -> None:
+    # So that servers without these inputs work, too.
     assert not planned(prompt="x", loudness="none", loop=False).tensors[1:]
 
 
@@ -168,7 +168,7 @@ def test_text_to_music_sends_a_duration_and_no_audio() -> None:
     assert {tensor.name for tensor in edit.tensors} == {"prompt", "duration", "steps"}
 
 
-def test_of_a_variation_text_to_music_has_the_prompt_only() -> None:
+def test_text_to_music_uses_only_the_prompt_of_a_variation() -> None:
     edit = generated(variation="celtic", duration=10)
     assert values(edit) == {"prompt": PRESETS["celtic"].prompt.encode(), "duration": 10}
     assert edit.variation == "celtic"
@@ -190,7 +190,7 @@ def test_of_a_variation_text_to_music_has_the_prompt_only() -> None:
         ({"duration": 5, "prompt": "x", "loudness": "source"}, "loudness: text-to-music has no"),
     ],
 )
-def test_what_text_to_music_cannot_be_asked_for(options: dict[str, Any], message: str) -> None:
+def test_text_to_music_refuses_an_edits_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{message}"):
         generated(**options)
     with pytest.raises(TypeError, match="text-to-music has no option 'stepz'"):
@@ -234,7 +234,7 @@ def test_a_variations_k_goes_with_its_r() -> None:
     assert (sent["regularize_iters"], sent["keep_last_k_iters"]) == (4, 2)
 
 
-def test_custom_is_a_prompt_of_ones_own() -> None:
+def test_custom_needs_a_prompt() -> None:
     edit = planned(variation="custom", prompt="kazoo")
     assert (edit.variation, values(edit)) == ("custom", {"prompt": b"kazoo"})
     with pytest.raises(InvalidRequest, match=r"^prompt: variation 'custom' needs one"):
@@ -283,9 +283,7 @@ def test_strength_is_one_minus_flowstep_exactly(flowstep: float) -> None:
         ({"prompt": "x", "duration": 5}, "duration: is for text-to-music"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused_naming_it(
-    options: dict[str, Any], message: str
-) -> None:
+def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{message}"):
         planned(**options)
 
@@ -349,7 +347,7 @@ def test_responses_become_events(shape: tuple[int, ...]) -> None:
     assert (result.variation, result.request_id, result.container) == ("celtic", "id", "wav")
 
 
-def test_a_response_against_the_contract_is_the_servers_fault() -> None:
+def test_a_response_that_breaks_the_contract_is_a_server_error() -> None:
     for outputs in (
         {},
         {"progress": np.zeros(1)},
@@ -396,14 +394,14 @@ def test_the_last_seed_of_a_clip_is_kept() -> None:
     assert seeds.choose("riff", seed=-1) not in (take, -1)
 
 
-def test_a_seed_that_is_none_is_passed_on_but_not_kept() -> None:
+def test_an_invalid_seed_is_sent_but_not_kept() -> None:
     seeds = LastSeeds()
     kept = seeds.choose("riff")
     assert seeds.choose("riff", seed=2**40) == 2**40
     assert seeds.choose("riff") == kept
 
 
-def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+def test_kept_seeds_are_bounded_and_the_oldest_go_first() -> None:
     seeds = LastSeeds(capacity=2)
     first, second = seeds.choose("a"), seeds.choose("b")
     assert seeds.choose("a") == first
@@ -412,7 +410,7 @@ def test_the_memory_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     assert seeds.choose("b") != second
 
 
-def test_delays_double_up_to_a_bound_and_are_scattered() -> None:
+def test_delays_double_up_to_a_maximum_with_jitter() -> None:
     delays = list(Retry(retries=6, first=1, longest=8).delays())
     assert len(delays) == 6
     for delay, whole in zip(delays, [1, 2, 4, 8, 8, 8], strict=True):
@@ -447,7 +445,7 @@ def test_status_reads_tritons_own_forms() -> None:
         ("something else", ServerError),
     ],
 )
-def test_what_triton_refuses_without_a_status_is_told_by_its_text(
+def test_tritons_errors_without_a_status_are_recognised_by_text(
     text: str, kind: type[MelodyFlowError]
 ) -> None:
     assert type(from_status("UNKNOWN", text)) is kind
@@ -535,7 +533,7 @@ def test_every_input_and_parameter_is_known_by_its_name() -> None:
 @pytest.mark.parametrize(
     "name", ["variation", "steps", "guidance", "loop", "loudness", "priority", "timeout", "seed"]
 )
-def test_what_is_huge_is_cut_before_it_is_compared_and_quoted(
+def test_huge_values_are_cut_before_they_are_compared_or_quoted(
     name: str, huge: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []

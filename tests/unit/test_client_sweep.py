@@ -98,7 +98,7 @@ def after(event: threading.Event) -> Script:
 
 
 def test_one_seed_low_priority_and_one_result_each(peer: Peer, client: MelodyFlowClient) -> None:
-    file = io.BytesIO(load(CLIP).data)  # can be read once only
+    file = io.BytesIO(load(CLIP).data)  # can be read only once
     results = list(client.sweep(file, FIVE, session_id="me", steps=4))
     assert sorted(done.variation for done in results) == FIVE
     assert all(done.result and done.error is None for done in results)
@@ -122,7 +122,7 @@ def test_the_clip_keeps_its_seed_as_with_transform(peer: Peer, client: MelodyFlo
     assert client.transform(CLIP, prompt="x").seed == 5
 
 
-def test_all_are_the_default_ones_own_among_them(peer: Peer, tmp_path: Path) -> None:
+def test_the_default_is_all_variations_your_own_included(peer: Peer, tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     own.write_text('{"variations": {"kazoo": {"prompt": "Kazoo choir, silly."}}}')
     with MelodyFlowClient(peer.address, presets=own) as client:
@@ -136,7 +136,7 @@ def test_each_name_once(peer: Peer, client: MelodyFlowClient) -> None:
     assert len(peer.requests) == 1
 
 
-def test_what_is_wrong_is_said_before_anything_is_sent(
+def test_wrong_arguments_raise_before_anything_is_sent(
     peer: Peer, client: MelodyFlowClient
 ) -> None:
     with pytest.raises(UnknownVariation, match="'celtik'; did you mean celtic") as caught:
@@ -156,9 +156,7 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     assert peer.requests == []
 
 
-def test_results_come_in_the_order_in_which_they_are_ready(
-    peer: Peer, client: MelodyFlowClient
-) -> None:
+def test_results_arrive_in_the_order_they_are_ready(peer: Peer, client: MelodyFlowClient) -> None:
     go = threading.Event()
     peer.scripts = each(celtic=after(go))
     seen = []
@@ -169,7 +167,7 @@ def test_results_come_in_the_order_in_which_they_are_ready(
     assert seen == [*FIVE[1:], "celtic"]
 
 
-def test_so_many_run_at_once_and_no_more(peer: Peer, client: MelodyFlowClient) -> None:
+def test_concurrency_is_reached_and_not_exceeded(peer: Peer, client: MelodyFlowClient) -> None:
     together = threading.Barrier(3)
 
     def three(request: Request, context: Context) -> Iterator[Any]:
@@ -186,7 +184,9 @@ def test_so_many_run_at_once_and_no_more(peer: Peer, client: MelodyFlowClient) -
     assert [done.error for done in results] == [None] * 9
 
 
-def test_the_edits_go_on_while_a_result_is_looked_at(peer: Peer, client: MelodyFlowClient) -> None:
+def test_edits_go_on_while_the_caller_handles_a_result(
+    peer: Peer, client: MelodyFlowClient
+) -> None:
     with closing(client.sweep(CLIP, FIVE, concurrency=1)) as results:
         next(results)
         until = time.monotonic() + 5
@@ -195,7 +195,7 @@ def test_the_edits_go_on_while_a_result_is_looked_at(peer: Peer, client: MelodyF
     assert len(peer.requests) == 5
 
 
-def test_one_failure_harms_no_other(peer: Peer, client: MelodyFlowClient) -> None:
+def test_one_failure_does_not_affect_the_rest(peer: Peer, client: MelodyFlowClient) -> None:
     fault = refuse(grpc.StatusCode.INTERNAL, "the edit was not finite", after=0.5)
     peer.scripts = each(celtic=BAD, music_box=fault)
     results = {done.variation: done for done in client.sweep(CLIP, FIVE, concurrency=1)}
@@ -212,7 +212,7 @@ def test_one_failure_harms_no_other(peer: Peer, client: MelodyFlowClient) -> Non
     assert results["music_box"].error.status == "INTERNAL"
 
 
-def test_each_edit_is_tried_again_by_itself(peer: Peer, client: MelodyFlowClient) -> None:
+def test_each_edit_has_its_own_retries(peer: Peer, client: MelodyFlowClient) -> None:
     peer.scripts = [edit, FULL, FULL, edit]
     results = list(client.sweep(CLIP, FIVE, concurrency=1))
     assert all(done.result for done in results)
@@ -221,7 +221,7 @@ def test_each_edit_is_tried_again_by_itself(peer: Peer, client: MelodyFlowClient
     assert len({seed_of(request) for request in peer.requests}) == 1
 
 
-def test_without_a_server_nobody_waits_for_the_retries_of_all(peer: Peer) -> None:
+def test_without_a_server_only_the_first_edits_are_retried(peer: Peer) -> None:
     peer.scripts = [AWAY]
     with MelodyFlowClient(peer.address, retry=Retry(retries=1, first=0.01)) as client:
         results = list(client.sweep(CLIP, concurrency=2))
@@ -230,7 +230,7 @@ def test_without_a_server_nobody_waits_for_the_retries_of_all(peer: Peer) -> Non
     assert all(isinstance(done.error, Unavailable) for done in results)
 
 
-def test_a_server_that_has_answered_is_asked_for_the_others_too(peer: Peer) -> None:
+def test_after_an_answer_the_other_edits_are_tried_too(peer: Peer) -> None:
     peer.scripts = each(chiptune=AWAY, music_box=AWAY)
     with MelodyFlowClient(peer.address, retry=Retry(retries=0)) as client:
         results = list(client.sweep(CLIP, FIVE, concurrency=1))
@@ -243,14 +243,14 @@ def test_a_server_that_has_answered_is_asked_for_the_others_too(peer: Peer) -> N
 
 @pytest.mark.parametrize("text", ["Exceeds maximum queue size", "Request timeout expired"])
 def test_a_full_queue_is_a_server_that_answers(peer: Peer, text: str) -> None:
-    """The first edit meets it again and again, the others are tried all the same."""
+    """One edit always meets it; the others are tried nevertheless."""
     peer.scripts = each(celtic=refuse(grpc.StatusCode.UNAVAILABLE, text))
     with MelodyFlowClient(peer.address, retry=Retry(retries=1, first=0.01)) as client:
         results = list(client.sweep(CLIP, FIVE, concurrency=1))
     assert [bool(done.result) for done in results] == [False, True, True, True, True]
 
 
-def test_an_edit_that_waits_in_the_queue_is_not_given_up_for_another(peer: Peer) -> None:
+def test_a_queued_edit_survives_the_failure_of_another(peer: Peer) -> None:
     go = threading.Event()
     peer.scripts = each(celtic=after(go), chiptune=AWAY)
     with MelodyFlowClient(peer.address, retry=Retry(retries=0)) as client:
@@ -267,7 +267,7 @@ def test_an_edit_that_waits_in_the_queue_is_not_given_up_for_another(peer: Peer)
     ]
 
 
-def test_progress_says_which(peer: Peer, client: MelodyFlowClient) -> None:
+def test_progress_names_its_edit(peer: Peer, client: MelodyFlowClient) -> None:
     seen: list[tuple[str, str]] = []
     callers: set[int] = set()
 
@@ -282,7 +282,7 @@ def test_progress_says_which(peer: Peer, client: MelodyFlowClient) -> None:
 
 
 class Gone:
-    """A script that waits to be cancelled, and how many were begun and cancelled."""
+    """A script that waits to be cancelled; counts edits begun and cancelled."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -294,7 +294,7 @@ class Gone:
         yield from hang(request, context)
 
     def saw(self, edits: int) -> bool:
-        """Whether so many edits were cancelled, none more begun."""
+        """Whether `edits` edits were cancelled and no more were begun."""
         all_cancelled = all(self.cancelled.acquire(timeout=5) for _ in range(edits))
         time.sleep(0.1)
         begun = sum(self.begun.acquire(blocking=False) for _ in range(99))
@@ -411,7 +411,7 @@ def test_the_command_writes_each_and_prints_paths(peer: Peer, riff: Path) -> Non
 @pytest.mark.parametrize(
     ("other", "code"), [(edit, 2), (refuse(grpc.StatusCode.INTERNAL, "out of memory"), 4)]
 )
-def test_the_command_says_what_failed_and_writes_the_others(
+def test_the_command_reports_failures_and_writes_the_rest(
     peer: Peer, riff: Path, other: Script, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     peer.scripts = each(celtic=BAD, chiptune=other)
@@ -436,7 +436,7 @@ def test_the_command_says_what_failed_and_writes_the_others(
     assert table[-1].startswith(f"{2 if code == 2 else 1} of 3 done, seed ")
 
 
-def test_ctrl_c_cancels_all_and_keeps_what_has_come(peer: Peer, riff: Path) -> None:
+def test_ctrl_c_cancels_the_rest_and_keeps_finished_results(peer: Peer, riff: Path) -> None:
     gone = Gone()
     peer.scripts = each(**dict.fromkeys(FIVE[1:], gone))
     names = [word for name in FIVE for word in ("--variation", name)]

@@ -102,7 +102,7 @@ def test_the_first_seed_is_the_clips_and_is_kept(client: MelodyFlowClient) -> No
     assert client.transform(CLIP, prompt="x").seed == 2**31 - 2
 
 
-def test_one_failure_harms_no_other_and_each_is_tried_again(peer: Peer) -> None:
+def test_one_failure_does_not_affect_the_rest_and_each_is_retried(peer: Peer) -> None:
     peer.scripts = [FULL, *by_seed({8: BAD})]
     with MelodyFlowClient(peer.address, retry=QUICK) as client:
         takes = list(client.takes(CLIP, 3, prompt="x", seed=7, concurrency=1))
@@ -114,7 +114,7 @@ def test_one_failure_harms_no_other_and_each_is_tried_again(peer: Peer) -> None:
     )
 
 
-def test_progress_says_which_and_leaving_cancels(peer: Peer, client: MelodyFlowClient) -> None:
+def test_progress_names_its_take_and_leaving_cancels(peer: Peer, client: MelodyFlowClient) -> None:
     peer.scripts = by_seed({8: hang})
     seen = []
     takes = client.takes(
@@ -126,7 +126,7 @@ def test_progress_says_which_and_leaving_cancels(peer: Peer, client: MelodyFlowC
     assert {(7, "queued"), (7, "generating")} <= {(seed, event.stage) for seed, event in seen}
 
 
-def test_what_is_wrong_is_said_before_anything_is_sent(
+def test_wrong_arguments_raise_before_anything_is_sent(
     peer: Peer, client: MelodyFlowClient
 ) -> None:
     for count in (0, -1, 1.5, True, "4"):
@@ -193,7 +193,7 @@ def test_the_takes_command(peer: Peer, riff: Path, capsys: pytest.CaptureFixture
     assert (facts[8]["variation"], facts[8]["error"]) == ("celtic", "the edit was not finite")
 
 
-def test_seeds_that_are_not_given_are_told(
+def test_random_seeds_are_reported(
     peer: Peer, riff: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["takes", "riff.wav", "--prompt", "x", "--quiet", "--server", peer.address]) == 0
