@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from .contract import INPUTS, REQUEST
+
 # Triton's backend API has no code for a deadline: the parameter that starts the text gives it away.
 _DEADLINE_PARAMETER = "timeout_s"
 
@@ -116,9 +118,7 @@ _FROM_BEFORE = {
         r"the client cancelled the request": "CANCELLED",
         r"timeout_s: .*; a number of seconds above 0": "INVALID_ARGUMENT",
         r"timeout_s: .*": "DEADLINE_EXCEEDED",
-        r"(audio|encoding|prompt|source_prompt|flowstep|steps|solver|guidance|regularize_iters"
-        r"|keep_last_k_iters|lambda_kl|seed|format|sample_rate|start|end|loop|loudness|duration"
-        r"|stream|session_id|metadata): .*": "INVALID_ARGUMENT",
+        rf"({'|'.join((*INPUTS, *REQUEST))}): .*": "INVALID_ARGUMENT",
         r".*; no such input or parameter; .*": "INVALID_ARGUMENT",
     }.items()
 }
