@@ -13,7 +13,8 @@ import soundfile
 
 from ..errors import AudioError
 from .arrays import sound_of
-from .containers import Check, NotInstalled, Sound, Undecodable, readers
+from .containers import Check, Damaged, NotInstalled, Sound, Undecodable, container_of
+from .containers.libsndfile import Stream, reason
 from .digest import Digest
 from .limits import Budget, Holding, Limits
 from .source import ArraySource, File, FileSource, opened
@@ -83,10 +84,13 @@ def load(
 def waveform(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     """WAV or FLAC bytes -> float32 `[channels, samples]`, full scale at 1.0, and the rate in Hz."""
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        with Stream(io.BytesIO(data)) as file:
+            blocks = [block.T for block in file.all_blocks("float32")]
+            rate, channels = int(file.samplerate), int(file.channels)
     except soundfile.SoundFileError as error:
-        raise AudioError(f"audio: cannot be decoded: {error}") from error
-    return np.ascontiguousarray(samples.T), int(rate)
+        raise AudioError(f"audio: cannot be decoded: {reason(error)}") from error
+    empty = np.empty((channels, 0), np.float32)
+    return np.concatenate([empty, *blocks], axis=1), rate
 
 
 def _go_on() -> None:
@@ -97,33 +101,42 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
     """The clip that the first decoder makes that can."""
     if not file.size:
         raise AudioError("audio: is empty, 0 bytes")
-    errors = []
-    for read_header in readers(file):
+    container = container_of(file)
+    warnings = container.warnings
+    errors: list[Undecodable] = []
+    for read_header in container.readers:
         before = holding.size
         try:
-            sound = read_header(file, check)
+            sound = read_header(container.part, check)
+            sound.warnings[:0] = warnings
             limits.check_format(sound.sample_rate, sound.channels)
             limits.check_length(sound.samples or 0, sound.sample_rate)
             if sound.sent_unchanged:
-                return _unchanged(file, sound, limits, holding)
+                return _unchanged(container.part, sound, limits, holding)
             return _rewritten(sound, limits, holding)
         except Undecodable as error:
             holding.give_back(holding.size - before)
             errors.append(error)
+            if isinstance(error, Damaged):
+                warnings.append(error.what)
     # a decoder that isn't installed is no reason where another one knew the file
     raise errors[0] if isinstance(errors[-1], NotInstalled) else errors[-1]
 
 
 def _unchanged(file: File, sound: Sound, limits: Limits, holding: Holding) -> Clip:
     """The file itself, decoded only for its digest."""
-    data = file.whole(limits, holding)
+    limits.check_bytes(file.size)
     digest = Digest(sound.sample_rate, sound.channels)
     samples = 0
     for block in sound.blocks():
         samples += len(block)
         limits.check_length(samples, sound.sample_rate)
         digest.update(block)
-    return _clip(data, digest, sound, samples)
+    if not sound.sent_unchanged:
+        return _rewritten(sound, limits, holding)
+    if not samples:
+        raise AudioError("audio: holds no samples")
+    return _clip(file.whole(limits, holding), digest, sound, samples)
 
 
 def _rewritten(sound: Sound, limits: Limits, holding: Holding) -> Clip:
@@ -145,7 +158,7 @@ def _written(sound: Sound, subtype: str, limits: Limits, holding: Holding) -> Cl
         limits.check_length(wav.frames + len(block), sound.sample_rate)
         digest.update(wav.write(block))
     if not wav.frames:
-        raise Undecodable("audio: holds no samples")
+        raise AudioError("audio: holds no samples")
     return _clip(wav.finish(), digest, sound, wav.frames)
 
 

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,12 @@ class File:
         self.stream, self._data = stream, data
         self.size = stream.seek(0, os.SEEK_END)
 
+    def part(self, start: int, end: int) -> File:
+        """A file of the bytes from `start` to `end`; of both, one is read at a time."""
+        if (start, end) == (0, self.size):
+            return self
+        return File(cast(BinaryIO, _Window(self.stream, start, end)))
+
     def head(self, size: int, start: int = 0) -> bytes:
         """Up to `size` bytes from `start` on."""
         self.stream.seek(start)
@@ -42,6 +48,36 @@ class File:
             self._data = self.head(self.size)
             holding.give_back(self.size - len(self._data))  # it may have shrunk
         return self._data
+
+
+class _Window(io.RawIOBase):
+    """A part of a file, as a file."""
+
+    def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
+        self._stream, self._start, self._size = stream, start, end - start
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = max(self._size - self._position, 0)
+        self._stream.seek(self._start + self._position)
+        data = self._stream.read(min(len(buffer), left))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
 
 
 @contextmanager
@@ -78,10 +114,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"audio: cannot read {os.fspath(path)!r}: {reason}") from error
     with stream:
-        try:
-            yield stream
-        except OSError as error:
-            raise AudioError(f"audio: cannot read {os.fspath(path)!r}: {error.strerror}") from error
+        yield stream
 
 
 def _read(stream: BinaryIO, holding: Holding) -> File:

@@ -7,10 +7,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from ..blocks import Block, frames_of_block
+from ..blocks import Block
 from ..source import File
+from .frames import Converter, decoded, first, gathered
 from .sound import Check, NotInstalled, Sound, Undecodable
 
 # Playlists and other formats that make FFmpeg open further files or addresses are left out.
@@ -28,29 +27,42 @@ _DEPTHS = {
 
 
 def read_header(file: File, check: Check) -> Sound:
-    """The sound of the file's first audio track; more than two channels are mixed to stereo.
+    """The sound of the file's default audio track; more than two channels are mixed to stereo.
     Raises Undecodable."""
     av = _import()
+    warnings: list[str] = []
     with _open(av, file, check) as container:
-        stream = _audio(container)
+        stream = _track(container)
         context = stream.codec_context
-        rate, channels = int(context.sample_rate), 1 if context.channels == 1 else 2
+        rate, there = int(context.sample_rate), int(context.channels)
         kind = context.format.name.removesuffix("p") if context.format else ""
         announced = _announced(container, stream, rate)
-        mixed = context.channels > 2
-    sample_format, subtype = ("flt", None) if mixed else _DEPTHS.get(kind, ("flt", None))
+        total = announced if container.format.name == "flac" else None  # others estimate it
+        tracks = len(container.streams.audio)
+        if tracks > 1:
+            number = 1 + list(container.streams.audio).index(stream)
+            warnings.append(f"number {number} of {tracks} audio tracks was taken")
+    if there > 2:
+        warnings.append(f"{there} channels were mixed to stereo")
+    sample_format, subtype = ("flt", None) if there > 2 else _DEPTHS.get(kind, ("flt", None))
+    channels = 1 if there == 1 else 2
 
     def blocks() -> Iterator[Block]:
+        converter = Converter(av, sample_format, channels, rate)
         with _open(av, file, check) as container:
-            yield from _gathered(_decoded(av, container, rate, channels, sample_format), channels)
+            stream = _track(container)
+            decoding = decoded(av, container.demux(stream), converter, check, warnings)
+            yield from first(total, gathered(decoding, channels))
 
     return Sound(
         sample_rate=rate,
         channels=channels,
-        samples=announced,
+        # encoders pad, so what is longer by less than a second may turn out to fit
+        samples=None if announced is None else max(announced - rate, 0),
         subtype=subtype,
         sent_unchanged=False,
         blocks=blocks,
+        warnings=warnings,
     )
 
 
@@ -119,10 +131,10 @@ class _Checked(io.RawIOBase):
         return int(self._stream.tell())
 
 
-def _audio(container: Any) -> Any:
+def _track(container: Any) -> Any:
     if not container.streams.audio:
         raise Undecodable("audio: the file has no sound track")
-    stream = container.streams.audio[0]
+    stream = container.streams.best("audio") or container.streams.audio[0]
     if stream.codec_context is None:
         raise Undecodable("audio: FFmpeg has no decoder for its sound track")
     return stream
@@ -138,50 +150,8 @@ def _announced(container: Any, stream: Any, rate: int) -> int | None:
 _ESTIMATED = {"mp3", "aac", "ac3", "eac3", "dts", "mpeg", "mpegts", "amr", "flv", "avi", "asf"}
 
 
-def _decoded(
-    av: Any, container: Any, rate: int, channels: int, sample_format: str
-) -> Iterator[Block]:
-    """Blocks as the decoder makes them; whatever the stream changes to, they stay in one format."""
-    stream = _audio(container)
-    layout = "mono" if channels == 1 else "stereo"
-    source = resampler = None
-    try:
-        for packet in container.demux(stream):
-            for frame in packet.decode():
-                if resampler is None or source != _format(frame):
-                    if resampler is not None:
-                        yield from _resampled(resampler, None, channels)
-                    source = _format(frame)
-                    resampler = av.AudioResampler(format=sample_format, layout=layout, rate=rate)
-                yield from _resampled(resampler, frame, channels)
-        if resampler is not None:
-            yield from _resampled(resampler, None, channels)
-    except av.error.FFmpegError as error:
-        raise _undecodable(error) from error
-
-
-def _format(frame: Any) -> tuple[object, ...]:
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-def _resampled(resampler: Any, frame: Any, channels: int) -> Iterator[Block]:
-    for block in resampler.resample(frame):  # None: what it still holds
-        yield block.to_ndarray().reshape(-1, channels)
-
-
-def _gathered(blocks: Iterator[Block], channels: int) -> Iterator[Block]:
-    """Small blocks, joined to larger ones."""
-    waiting: list[Block] = []
-    frames = 0
-    for block in blocks:
-        waiting.append(block)
-        frames += len(block)
-        if frames >= frames_of_block(channels):
-            yield np.concatenate(waiting)
-            waiting, frames = [], 0
-    if waiting:
-        yield np.concatenate(waiting)
-
-
 def _undecodable(error: Any) -> Undecodable:
-    return Undecodable(f"audio: is no sound that can be decoded: {error.strerror or error}")
+    reason = error.strerror or ""
+    if reason.startswith("Error number"):  # one of FFmpeg's own, without a text
+        reason = ""
+    return Undecodable(f"audio: is no sound that can be decoded{': ' + reason if reason else ''}")

@@ -1,4 +1,4 @@
-"""Lossless containers, decoded by libsndfile: WAV, RF64, FLAC, AIFF, CAF, W64, AU."""
+"""What libsndfile reads without a loss: AIFF, CAF, W64, AU, and WAV of other codings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ import soundfile
 
 from ..blocks import Block, frames_of_block
 from ..source import File
-from .sound import Check, Sound, Undecodable
+from .sound import Check, Damaged, Sound, Undecodable
 
-_SENT_UNCHANGED = {
-    "WAV": {"PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"},
-    "WAVEX": {"PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"},
-    "RF64": {"PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"},
-    "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
-}
-_MAGIC = (b"RIFF", b"RF64", b"fLaC")  # what the server goes by
-_READ = {"WAV", "WAVEX", "RF64", "FLAC", "AIFF", "CAF", "W64", "AU"}
+_READ = {"WAV", "WAVEX", "RF64", "AIFF", "CAF", "W64", "AU"}
 
 # Of the subtypes that aren't here (8 bits, A-law, mu-law, ADPCM, GSM) libsndfile makes 16 bits.
 _DEPTHS = {
@@ -29,7 +22,7 @@ _DEPTHS = {
     "ALAC_24": "PCM_24",
     "ALAC_32": "PCM_32",
 }
-_TYPES = {
+TYPES = {
     "PCM_16": "int16",
     "PCM_24": "int32",
     "PCM_32": "int32",
@@ -45,48 +38,56 @@ def read_header(file: File, check: Check) -> Sound:
         rate, channels, samples = stream.samplerate, stream.channels, stream.frames
     if container not in _READ:
         raise Undecodable(f"audio: {container} is left to FFmpeg")
-    subtype = _DEPTHS.get(coding, "PCM_16")
+    subtype = exact(coding)
 
     def blocks() -> Iterator[Block]:
         with _open(file) as stream:
-            size = frames_of_block(channels)
-            while True:
-                check()
-                try:
-                    block = stream.read(size, dtype=_TYPES[subtype], always_2d=True)
-                except soundfile.SoundFileError as error:
-                    raise _undecodable(error) from error
-                if len(block):
+            try:
+                for block in stream.all_blocks(TYPES[subtype]):
+                    check()
                     yield block
-                if len(block) < size:
-                    return
+            except soundfile.SoundFileError as error:
+                raise Damaged(f"the file is damaged ({reason(error)})") from error
 
     return Sound(
         sample_rate=int(rate),
         channels=int(channels),
-        samples=int(samples) if samples < 2**62 else None,  # FLAC without a total
+        samples=int(samples),
         subtype=subtype,
-        sent_unchanged=file.head(4) in _MAGIC and coding in _SENT_UNCHANGED.get(container, ()),
+        sent_unchanged=False,
         blocks=blocks,
     )
 
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+class Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A file read from start to end: soundfile seeks after each read of a seekable one, which
     decodes FLAC twice and fails where the total is unknown."""
 
     def seekable(self) -> bool:
         return False
 
+    def all_blocks(self, kind: str) -> Iterator[Block]:
+        """The samples as `kind`, a type of numpy, up to the end."""
+        size = frames_of_block(self.channels)
+        while len(block := self.read(size, dtype=kind, always_2d=True)):
+            yield block
+            if len(block) < size:
+                return
 
-def _open(file: File) -> _Stream:
+
+def exact(coding: str) -> str:
+    """What holds the samples of a coding exactly, one of TYPES."""
+    return _DEPTHS.get(coding, "PCM_16")
+
+
+def _open(file: File) -> Stream:
     file.stream.seek(0)
     try:
-        return _Stream(file.stream)
+        return Stream(file.stream)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: it takes it for raw samples
-        raise _undecodable(error) from error
+        raise Undecodable(f"audio: cannot be decoded: {reason(error)}") from error
 
 
-def _undecodable(error: Exception) -> Undecodable:
-    # error_string: the exception's own text holds the address of an object
-    return Undecodable(f"audio: cannot be decoded: {getattr(error, 'error_string', error)}")
+def reason(error: Exception) -> str:
+    """Without the address of an object, which the exception's own text holds."""
+    return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")

@@ -15,18 +15,27 @@ class Undecodable(AudioError):
     """This decoder makes nothing of the file; another one may."""
 
 
+class Damaged(Undecodable):
+    """The file is of a decoder's own kind, and broken; the text says where, without "audio:"."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"audio: cannot be decoded: {what}")
+        self.what = what
+
+
 class NotInstalled(Undecodable):
     """The decoder belongs to an extra that is missing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sound:
     """A file's sound, as its header has it; none of it is to be trusted.
 
     channels: of a block. samples: per channel, None where the file does not say. subtype: what
     holds a sample exactly, as soundfile names it: PCM_16 (blocks of int16), PCM_24 and PCM_32
     (int32, the highest bits), FLOAT, DOUBLE; None for lossy codings (float32), which have no depth
-    of their own. sent_unchanged: whether the server reads the file as it is.
+    of their own. sent_unchanged: whether the server reads the file as it is; the last block may
+    show that it doesn't.
     """
 
     sample_rate: int
