@@ -47,9 +47,9 @@ OUTPUTS: Mapping[str, Output] = {
             "BYTES",
             "JSON: `parameters` (those in effect, and no others), "
             "`checkpoint` (`name`, `sha256`, `licence`), `precision`, `device`, `loudness` (if one "
-            "was asked for, see [Levels](#levels)), `shared` (what came from other edits: "
-            "`encoding`, `inversion`, `text`), `seconds` (of each stage), `version`, "
-            "`ai_generated`",
+            "was asked for) and, always, `clip_lufs` and `result_lufs` (see [Levels](#levels)), "
+            "`shared` (what came from other edits: `encoding`, `inversion`, `text`), `seconds` (of "
+            "each stage), `version`, `ai_generated`",
         ),
     )
 }

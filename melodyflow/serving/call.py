@@ -237,6 +237,8 @@ class Call:
                 "loudness": request.loudness or "none",
             },
             **levels,
+            "clip_lufs": _round(result.clip_lufs),
+            "result_lufs": _round(result.result_lufs),
             "checkpoint": {
                 "name": checkpoint.name,
                 "sha256": checkpoint.sha256,
@@ -252,7 +254,8 @@ class Call:
 
 
 def _rounded(levels: Levels) -> dict[str, Any]:
-    return {
-        name: round(value, 3) if isinstance(value, float) else value
-        for name, value in dataclasses.asdict(levels).items()
-    }
+    return {name: _round(value) for name, value in dataclasses.asdict(levels).items()}
+
+
+def _round(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value

@@ -28,6 +28,9 @@ class Result:
     sample_rate: int
     gain_db: float  # of what was edited, in all
     levels: Levels | None  # where a loudness was asked for
+    # Of the whole clip and of the whole result; None: no clip, silent or under 0.4 s.
+    clip_lufs: float | None
+    result_lufs: float | None
 
 
 class Sound:
@@ -41,7 +44,8 @@ class Sound:
         self._limits = limits
         self._most = most
         self._source: Audio | None = None  # where the result keeps a part of it
-        self._source_lufs: float | None = None
+        self._clip_lufs: float | None = None
+        self._source_lufs: float | None = None  # of what is edited
         duration = request.parameters.duration
         if duration is not None:
             rate = codec.sample_rate
@@ -74,12 +78,7 @@ class Sound:
                 channels=self._codec.channels,
                 loop_hop=self._codec.hop if self._request.parameters.loop else None,
             )
-        if self._request.loudness is not None:
-            first, last = self._region(source.extent)
-            # A mono source as it sounds from all of the result's channels.
-            heard = max(source.extent.channels, self._codec.channels) // source.extent.channels
-            edited = source.samples[:, first:last]
-            self._source_lufs = loudness.integrated(edited, source.sample_rate, heard)
+        self._measure(source)
         return torch.from_numpy(waveform)
 
     def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
@@ -102,13 +101,28 @@ class Sound:
             fade = round(CROSSFADE_SECONDS * rate)
             inside = result[:, first:last]
             result = audio.splice(self._source.samples, inside, first, last, fade)
+        if levels is not None and self._source is None:
+            lufs = levels.result_lufs
+        else:
+            lufs = loudness.integrated(result, rate)
         file = audio.write(result, rate, request.format, comments)
-        return Result(file, rate, gain_db, levels)
+        return Result(file, rate, gain_db, levels, self._clip_lufs, lufs)
 
     def _take_file(self) -> bytes:
         """The source's file, which nobody needs once it is read."""
         file, self._file = self._file, None
         return file or b""
+
+    def _measure(self, source: Audio) -> None:
+        """The loudness of the clip, and of the part that is edited where that matters."""
+        # A mono source as it sounds from all of the result's channels.
+        heard = max(source.extent.channels, self._codec.channels) // source.extent.channels
+        rate = source.sample_rate
+        self._clip_lufs = self._source_lufs = loudness.integrated(source.samples, rate, heard)
+        if self._request.parameters.has_region and self._request.loudness is not None:
+            first, last = self._region(source.extent)
+            edited = source.samples[:, first:last]
+            self._source_lufs = loudness.integrated(edited, rate, heard)
 
     def _level(
         self, result: Waveform, rate: int, first: int, last: int

@@ -54,6 +54,8 @@ def test_as_loud_as_the_source(server: EmbeddedServer, name: str) -> None:
     assert told["asked"] == "source"
     assert told["gain_db"] == pytest.approx(result["gain_db"], abs=1e-3)
     untouched, found = (raw.decoded(each["audio"])[0] for each in (plain, result))
+    _check_whole(plain["info"], source, untouched)
+    _check_whole(result["info"], source, found)
     np.testing.assert_allclose(found, untouched * 10 ** (result["gain_db"] / 20), atol=1e-5)
     if name in ("0.2 s", "silence"):
         assert (told["source_lufs"], told["gain_db"]) == (None, 0)
@@ -70,6 +72,15 @@ def test_as_loud_as_the_source(server: EmbeddedServer, name: str) -> None:
         assert got == pytest.approx(wanted, abs=0.2)
 
 
+def _check_whole(info: str, source: Waveform, result: Waveform) -> None:
+    """The loudness of whole clip and result is told, whatever was asked for."""
+    told = json.loads(info)
+    heard = np.repeat(source, 2 // len(source), axis=0)
+    for name, wave in (("clip_lufs", heard), ("result_lufs", result)):
+        wanted = loudness.integrated(wave, RATE)
+        assert told[name] == (None if wanted is None else pytest.approx(wanted, abs=0.01)), name
+
+
 def test_a_number_and_a_region(server: EmbeddedServer) -> None:
     """The gain of a region is measured and applied inside of it."""
     source = raw.file_of(at(-20, raw.music(2, RATE)), RATE)
@@ -82,6 +93,7 @@ def test_a_number_and_a_region(server: EmbeddedServer) -> None:
     told = json.loads(part["info"])
     assert told["parameters"]["loudness"] == "-30"
     assert told["loudness"]["source_lufs"] == pytest.approx(-20, abs=0.5)
+    _check_whole(part["info"], raw.decoded(source)[0], raw.decoded(part["audio"])[0])
 
 
 def test_text_to_music_at_a_number(server: EmbeddedServer) -> None:
@@ -89,6 +101,9 @@ def test_text_to_music_at_a_number(server: EmbeddedServer) -> None:
     result = raw.transform(server, {**asked, "loudness": "-25.5", "format": "flac"})
     told = json.loads(result["info"])["loudness"]
     assert (told["source_lufs"], told["limited_by"]) == (None, None)
+    whole = json.loads(result["info"])
+    assert whole["clip_lufs"] is None
+    assert whole["result_lufs"] == pytest.approx(-25.5, abs=0.2)
     assert loudness.integrated(raw.decoded(result["audio"])[0], 48000) == pytest.approx(
         -25.5, abs=0.2
     )
