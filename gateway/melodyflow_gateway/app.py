@@ -15,7 +15,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from melodyflow_client import __version__
@@ -186,7 +185,7 @@ def _api(gateway: Gateway) -> FastAPI:
     for part in (legacy, stream, juce, health, pages):
         api.include_router(part.router)
     openapi.complete(api)
-    api.mount("/static", StaticFiles(directory=pages.STATIC))
+    pages.mount(api)
     return api
 
 

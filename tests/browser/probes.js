@@ -38,24 +38,16 @@
     return [...samples];
   };
 
-  /** Loudness in LUFS, by the page's own measure. @param {string} text  a WAV file in base64 */
-  window.loudnessOfFile = async (text) => {
-    const { loudness } = await import("/static/page.js");
-    const bytes = Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
-    return loudness(await new OfflineAudioContext(1, 1, 44100).decodeAudioData(bytes.buffer));
+  window.urls = new Set(); // of objects that the page holds
+  const { createObjectURL, revokeObjectURL } = URL;
+  URL.createObjectURL = (object) => {
+    const url = createObjectURL(object);
+    window.urls.add(url);
+    return url;
   };
-
-  /** The same of a 997 Hz tone. @param {(seconds: number) => number} gain  linear, over time */
-  window.loudnessOfTone = async (rate, channels, seconds, gain) => {
-    const { loudness } = await import("/static/page.js");
-    const shape = { length: seconds * rate, numberOfChannels: channels, sampleRate: rate };
-    const buffer = new AudioBuffer(shape);
-    for (let channel = 0; channel < channels; channel++) {
-      buffer.getChannelData(channel).forEach((_, n, samples) => {
-        samples[n] = gain(n / rate) * Math.sin((2 * Math.PI * 997 * n) / rate);
-      });
-    }
-    return loudness(buffer);
+  URL.revokeObjectURL = (url) => {
+    window.urls.delete(url);
+    revokeObjectURL(url);
   };
 
   /** Notes [progress, words] of the newest take whenever they change, and what is announced. */

@@ -48,7 +48,7 @@ def test_other_formats_become_wav_in_the_page(
     clip = tmp_path / name
     soundfile.write(clip, noise(1.0), RATE, subtype=subtype)
     load(page, clip)
-    expect(page.locator("#facts-a")).to_contain_text("48 kHz · stereo · turned into WAV here")
+    expect(page.locator("#facts-a")).to_contain_text("48 kHz · stereo · converted to WAV")
     make(page)
     name, file = save(page)
     info = soundfile.info(file)
@@ -72,7 +72,7 @@ def test_a_file_that_is_no_sound_is_refused_in_words(page: Page, tmp_path: Path)
     bad = tmp_path / "notes.wav"
     bad.write_text("not a sound")
     drop(page, bad)
-    expect(page.locator("#clip-error")).to_contain_text("notes.wav cannot be read as sound")
+    expect(page.locator("#clip-error")).to_contain_text("Can't read notes.wav as audio")
     expect(page.locator("#name-a")).to_have_text("Your clip")
     assert page.evaluate("window.sent") == []
 

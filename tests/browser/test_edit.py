@@ -20,7 +20,7 @@ def test_a_dropped_file_becomes_another_arrangement(page: Page, tone: Path) -> N
     assert shares == sorted(shares)
     assert len(set(shares)) > 3
     stages = {words.partition(",")[0] for _, words in seen}
-    assert {"taking it apart", "playing it anew"} <= stages
+    assert {"analysing the clip", "generating"} <= stages
 
     page.click("#play")
     play_past(page, 0.3)
@@ -54,13 +54,15 @@ def test_the_strength_is_said_in_words_and_sent(page: Page, tone: Path) -> None:
         said.append(page.locator("#strength-words").inner_text())
     assert said == ["keep most of it", "an even balance", "change most of it"]
     expect(page.locator("#strength-number")).to_contain_text("Strength 0.950, flowstep 0.050")
+    meaning = "0 = most change, towards 1 = the source is kept"
+    expect(page.locator("#strength-number")).to_contain_text(meaning)
     make(page)
     assert page.evaluate("window.sent[0].strength") == "0.950"
 
 
 def test_the_page_says_what_runs_and_that_takes_are_generated(page: Page) -> None:
-    expect(page.locator("#server")).to_have_text("tiny · licence unknown")
+    expect(page.locator("#server")).to_have_text("tiny · unknown licence")
     expect(page.locator("footer")).to_contain_text("All takes are AI-generated")
     expect(page.locator("footer")).to_contain_text(
-        "Made with tiny; the licence of its weights: unknown."
+        "Made with tiny (licence of the weights: unknown)."
     )

@@ -21,7 +21,7 @@ def test_a_token_is_asked_for_once(
         assert page.url == f"{address}login"
         page.get_by_label("Token").fill("not-the-token-of-it")
         page.get_by_role("button", name="Open").click()
-        expect(page.get_by_role("alert")).to_contain_text("not a token of this gateway")
+        expect(page.get_by_role("alert")).to_contain_text("Invalid token")
         assert ["401" in text for text in complaints] == [True]
         complaints.clear()
         page.get_by_label("Token").fill(TOKEN)
@@ -41,7 +41,7 @@ def test_the_first_take_names_the_checkpoint_where_the_gateway_cannot(
         expect(page.locator("#server")).to_have_text("Ready.")
         load(page, tone)
         make(page)
-        expect(page.locator("#server")).to_have_text("tiny · licence unknown")
+        expect(page.locator("#server")).to_have_text("tiny · unknown licence")
 
 
 def test_a_server_that_is_away_is_said(visit: Visit, tone: Path, complaints: list[str]) -> None:
@@ -49,7 +49,7 @@ def test_a_server_that_is_away_is_said(visit: Visit, tone: Path, complaints: lis
         port = nobody.getsockname()[1]
     with started_gateway(f"127.0.0.1:{port}") as address:
         page = visit(address=address)
-        expect(page.locator("#server")).to_have_text("The music server is not ready yet.")
+        expect(page.locator("#server")).to_have_text("The music server isn't ready yet.")
         load(page, tone)
         page.click("#make")
         expect(page.locator(".take .failed .error")).not_to_be_empty()
@@ -74,7 +74,7 @@ def test_the_page_has_the_limits_of_the_server(visit: Visit, checkpoint: Path, t
         page.get_by_label("Seconds of music").fill("701")
         page.click("#make")
         expect(page.locator("#duration-error")).to_have_text(
-            "A number of seconds from 0.05 to 700."
+            "Enter a number of seconds from 0.05 to 700."
         )
         load(page, tone)
         page.fill("#start", "0.4")
@@ -82,4 +82,4 @@ def test_the_page_has_the_limits_of_the_server(visit: Visit, checkpoint: Path, t
         make(page)
         page.fill("#end", "0.44")
         page.click("#make")
-        expect(page.locator("#start-error")).to_contain_text("A part has 0.05 s at least")
+        expect(page.locator("#start-error")).to_contain_text("at least 0.05 s long")

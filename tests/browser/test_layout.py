@@ -63,7 +63,7 @@ def test_the_keyboard_is_enough(page: Page, tone: Path) -> None:
     wanted = {"file", "record", "variation", "strength", "seed", "make", "new-take", "try-six"}
     wanted |= {"other-six", "count", "make-takes", "start", "end", "whole", "loop", "put-away"}
     wanted |= {"SUMMARY", "play", "hear-a", "hear-b", "position", "repeat"}
-    wanted |= {"listen", "compare", "button save", "quiet reuse"}
+    wanted |= {"listen", "compare", "button save", "quiet reuse", "quiet remove"}
     assert wanted <= reached.keys(), wanted - reached.keys()
 
     page.locator("#start").focus()
@@ -89,5 +89,5 @@ def test_progress_is_told_to_those_who_do_not_see_it(page: Page, tone: Path) -> 
     told = page.evaluate("window.told")
     assert told[0] == "tone.wav is ready."
     assert told[-1] == "Accordion folk is ready."
-    assert "Accordion folk: taking it apart" in told
+    assert "Accordion folk: analysing the clip" in told
     assert len(told) <= 6  # stages, not per cents

@@ -31,7 +31,7 @@ def test_a_server_killed_in_mid_edit_is_waited_for(
         load(page, long_tone)
         page.click("#make")
         doing, bar = page.locator(".take .doing"), page.locator(".take progress")
-        expect(doing).to_have_text(re.compile(r"taking it apart, [1-9]\d* %"))
+        expect(doing).to_have_text(re.compile(r"analysing the clip, [1-9]\d* %"))
         mortal.kill()
         expect(doing).to_have_text(AWAY)
         reached = bar.evaluate("bar => bar.value")

@@ -27,18 +27,19 @@ def part(page: Page) -> tuple[str, str]:
     return page.locator("#start").input_value(), page.locator("#end").input_value()
 
 
-def marked(page: Page, canvas: str) -> tuple[float, float] | None:
+def marked(page: Page, waveform: str) -> tuple[float, float] | None:
     """Where a part is marked on a waveform that is not played, as shares of its width."""
     opacities = page.evaluate(
         """(id) => {
-            const { width } = document.querySelector(id);
+            const canvas = document.querySelector(`${id} canvas`);
+            const { width } = canvas;
             const often = { willReadFrequently: true };
             const copy = new OffscreenCanvas(width, 1).getContext("2d", often);
-            copy.drawImage(document.querySelector(id), 0, 0);
+            copy.drawImage(canvas, 0, 0);
             const { data } = copy.getImageData(0, 0, width, 1);
             return [...data.filter((_, n) => n % 4 === 3)];
         }""",
-        canvas,
+        waveform,
     )
     edges = np.flatnonzero(np.array(opacities) == 255)  # nothing else is drawn so up there
     if not len(edges):
@@ -86,7 +87,7 @@ def test_a_part_is_typed_and_what_is_none_is_said(page: Page, tone: Path) -> Non
     page.get_by_label("Change from").fill("1.5")
     page.get_by_label("to", exact=True).fill("1.55")
     page.click("#make")
-    expect(page.locator("#start-error")).to_contain_text("0.1 s at least")
+    expect(page.locator("#start-error")).to_contain_text("at least 0.1 s long")
     expect(page.locator("#start")).to_be_focused()
     page.get_by_label("to", exact=True).fill("4")
     expect(page.locator("#start-error")).to_be_hidden()
@@ -111,11 +112,11 @@ def test_another_clip_has_no_part(page: Page, tone: Path, fading_tone: Path) -> 
 
 def test_a_loop_is_asked_for_and_is_no_part(page: Page, tone: Path) -> None:
     load(page, tone)
-    switch = page.get_by_label("It is a loop, and stays one")
+    switch = page.get_by_label("Seamless loop")
     switch.check()
     make(page)
     assert page.evaluate("window.sent[0].loop") == "true"
-    expect(page.locator(".take .title small")).to_contain_text("a loop")
+    expect(page.locator(".take .title small")).to_contain_text("loop")
     assert soundfile.info(save(page)[1]).frames == soundfile.info(tone).frames
     page.fill("#start", "1")
     expect(switch).to_be_disabled()
@@ -128,17 +129,17 @@ def test_loudness_is_the_sources_unless_asked_otherwise(page: Page, tone: Path) 
     make(page)
     page.locator("summary").click()
     loudness = page.get_by_label("Loudness of takes")
-    loudness.select_option("as the model makes it")
+    loudness.select_option("as generated")
     make(page)
-    loudness.select_option("a number of LUFS")
+    loudness.select_option("a target in LUFS")
     page.get_by_label("LUFS, from -70 to 0").fill("-80")
     page.click("#make")
-    expect(page.locator("#lufs-error")).to_have_text("A number from -70 to 0.")
+    expect(page.locator("#lufs-error")).to_have_text("Enter a number from -70 to 0.")
     page.get_by_label("LUFS, from -70 to 0").fill("0")
     make(page)
     assert [each["loudness"] for each in page.evaluate("window.sent")] == ["source", "none", "0"]
     newest = page.locator(".take .title small").first
-    expect(newest).to_contain_text("quieter than asked for: its peak is at -1 dBTP")
+    expect(newest).to_contain_text("quieter than requested: its peak is at -1 dBTP")
 
 
 def test_takes_of_one_have_seeds_that_follow_each_other(page: Page, tone: Path) -> None:
@@ -164,7 +165,9 @@ def test_music_from_nothing(page: Page) -> None:
     page.get_by_label("In your own words").fill("Lo-fi piano")
     page.get_by_label("Seconds of music").fill("0")
     page.click("#make")
-    expect(page.locator("#duration-error")).to_have_text("A number of seconds from 0.1 to 600.")
+    expect(page.locator("#duration-error")).to_have_text(
+        "Enter a number of seconds from 0.1 to 600."
+    )
     page.get_by_label("Seconds of music").fill("1.5")
     make(page)
     sent = page.evaluate("window.sent[0]")
@@ -197,12 +200,12 @@ def test_a_take_that_comes_late_leaves_the_clip_in_place(page: Page, tone: Path)
 def test_a_clip_is_put_away_and_comes_back(page: Page, tone: Path) -> None:
     load(page, tone)
     make(page)
-    page.get_by_role("button", name="Put the clip away").click()
+    page.get_by_role("button", name="Remove the clip").click()
     expect(page.locator("#strength")).to_be_hidden()
     expect(page.locator("#name-a")).to_have_text("Your clip")
     page.get_by_label("Seconds of music").fill("1")
     make(page)
-    page.get_by_role("button", name="Back to tone.wav").click()
+    page.get_by_role("button", name="Bring back tone.wav").click()
     expect(page.locator("#name-a")).to_have_text("tone.wav")
     expect(page.locator("#strength")).to_be_visible()
     # A take brings its clip, or none, with it.

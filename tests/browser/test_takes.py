@@ -123,7 +123,7 @@ def test_empty_words_are_asked_for(page: Page, tone: Path) -> None:
     load(page, tone)
     page.get_by_role("button", name="Your own words").click()
     page.click("#make")
-    expect(page.locator("#prompt-error")).to_have_text("Write what it should become.")
+    expect(page.locator("#prompt-error")).to_have_text("Describe what it should become.")
 
 
 def test_an_earlier_take_can_be_heard_and_compared(page: Page, long_tone: Path) -> None:
@@ -147,6 +147,31 @@ def test_an_earlier_take_can_be_heard_and_compared(page: Page, long_tone: Path) 
     assert position(page) >= at
 
 
+def test_a_take_can_be_removed(page: Page, tone: Path) -> None:
+    load(page, tone)
+    make(page)
+    page.get_by_label("Celtic").check()
+    make(page)
+    expect(page.locator("#name-b")).to_have_text("Celtic")
+    assert page.evaluate("urls.size") == 2
+    page.get_by_role("button", name="Remove Accordion folk").click()
+    expect(page.locator(".take .title strong")).to_have_text("Celtic")
+    expect(page.locator("#announcer")).to_have_text("Accordion folk removed.")
+    expect(page.locator(".take .listen")).to_be_focused()
+    expect(page.locator("#name-b")).to_have_text("Celtic")
+    assert page.evaluate("urls.size") == 1
+
+    page.keyboard.press("Delete")
+    expect(page.locator(".take")).to_have_count(0)
+    expect(page.locator("#no-takes")).to_be_visible()
+    expect(page.locator("#announcer")).to_have_text("Celtic removed.")
+    expect(page.locator("#make")).to_be_focused()
+    expect(page.locator("#name-b")).to_have_text("The take")
+    expect(page.locator("#hear-b")).to_be_disabled()
+    expect(page.locator("#hear-a")).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("urls.size") == 0
+
+
 def test_without_a_server_the_take_says_so_and_can_be_tried_again(
     page: Page, tone: Path, complaints: list[str]
 ) -> None:
@@ -155,7 +180,7 @@ def test_without_a_server_the_take_says_so_and_can_be_tried_again(
     context.set_offline(True)
     page.click("#make")
     failed = page.locator(".take .failed:visible")
-    expect(failed.locator(".error")).to_contain_text("The server does not answer.")
+    expect(failed.locator(".error")).to_contain_text("The server isn't responding.")
     context.set_offline(False)
     failed.get_by_role("button", name="Try again").click()
     expect(page.locator(".take .save:visible")).to_have_count(1)

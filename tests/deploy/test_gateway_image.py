@@ -47,7 +47,7 @@ def test_what_is_installed_is_what_is_tested_and_complete(root: Path) -> None:
 def test_everything_that_is_copied_is_there_and_not_ignored(root: Path, dockerfile: str) -> None:
     allowed = re.findall(r"^!(.+?)/?$", (root / ".dockerignore").read_text(), re.MULTILINE)
     copied = [line.split()[0] for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)]
-    assert len(copied) == 5
+    assert len(copied) == 6
     for source in copied:
         assert (root / source).exists(), source
         assert source in allowed, source

@@ -27,7 +27,7 @@ ROUTES = [
     ("GET", "/health"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
-    ("GET", "/static/token.css"),
+    ("GET", "/static/style/token.css"),
     ("POST", "/api/juce/transform_audio"),
     ("GET", "/api/juce/poll_status/x"),
     ("POST", "/api/juce/undo_transform"),
@@ -172,7 +172,7 @@ def test_hosts_and_origins_can_be_allowed(open_gateway: Running) -> None:
 
 
 def test_answers_keep_browsers_careful(gateway: Running) -> None:
-    for path in ("/health", "/nowhere", "/static/token.css"):
+    for path in ("/health", "/nowhere", "/static/style/token.css"):
         headers = ask(gateway, "GET", path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in headers["Content-Security-Policy"]

@@ -135,6 +135,8 @@ def test_told_to_end_it_cancels_what_runs(
 
 
 def test_static_files_stay_in_their_folder(gateway: Running) -> None:
-    assert gateway.get("/static/token.css").status_code == 200
-    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/"):
+    assert gateway.get("/static/style/token.css").status_code == 200
+    assert gateway.get("/static/src/main.js").status_code == 200
+    escapes = [f"/static/src/{up}package.json" for up in ("../", "%2e%2e/", "..%2f")]
+    for path in (*escapes, "/static/", "/static/src/", "/static/package.json", "/static/test/"):
         assert gateway.get(path).status_code == 404

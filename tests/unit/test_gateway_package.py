@@ -34,10 +34,17 @@ def metadata(wheel: zipfile.ZipFile) -> email.message.Message:
 
 
 def test_the_wheel_carries_the_page(root: Path, wheels: dict[str, zipfile.ZipFile]) -> None:
-    page = root / "gateway/melodyflow_gateway/static"
-    for file in page.iterdir():
-        assert wheels["gateway"].read(f"melodyflow_gateway/static/{file.name}") == file.read_bytes()
-    assert "melodyflow_gateway/static/index.html" in wheels["gateway"].namelist()
+    page = root / "gateway/web"
+    served = [page / "index.html", *page.glob("style/*"), *page.glob("src/**/*.js")]
+    assert len(served) > 30
+    carried = {
+        name: wheels["gateway"].read(name)
+        for name in wheels["gateway"].namelist()
+        if name.startswith("melodyflow_gateway/web/")
+    }
+    assert carried == {
+        f"melodyflow_gateway/web/{file.relative_to(page)}": file.read_bytes() for file in served
+    }
     assert "melodyflow_gateway/py.typed" in wheels["gateway"].namelist()
 
 

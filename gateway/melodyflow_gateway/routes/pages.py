@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from ..door.tokens import COOKIE
 from ..problems import Problem
 from .dependencies import Shared, gateway_of
 
-STATIC = Path(__file__).parents[1] / "static"
+# A link to the folder beside the package: wheels have a copy.
+WEB = Path(__file__).parents[1] / "web"
+# Modules of two versions must not meet in a browser's cache: it asks whether it has the newest.
+_FRESH = {"Cache-Control": "no-cache"}
 
-# Everything is the gateway's own; results are heard from blobs. Nothing is evaluated or framed.
+# Everything comes from the gateway itself; results play from blobs. Nothing is evaluated or framed.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; media-src blob:; worker-src 'none'; base-uri 'none'; "
@@ -38,7 +43,7 @@ _TOKEN_PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>MelodyFlow: token</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/static/token.css">
+<link rel="stylesheet" href="/static/style/token.css">
 </head>
 <body>
 <main>
@@ -49,13 +54,26 @@ _TOKEN_PAGE = """<!doctype html>
 <p role="alert">{alert}</p>
 <button>Open</button>
 </form>
-<p>The operator of this gateway has it. It is kept in a cookie that scripts cannot read.</p>
+<p>Ask the operator of this gateway for it. It is kept in a cookie that scripts can't read.</p>
 </main>
 </body>
 </html>
 """
 
 router = APIRouter(include_in_schema=False)
+
+
+class _Files(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers.update(_FRESH)
+        return answer
+
+
+def mount(api: FastAPI) -> None:
+    """Serves the page's styles and modules, and nothing else of its folder."""
+    for folder in ("style", "src"):
+        api.mount(f"/static/{folder}", _Files(directory=WEB / folder))
 
 
 def _known(request: Request) -> bool:
@@ -73,10 +91,10 @@ Known = Annotated[bool, Depends(_known)]
 async def page(known: Known) -> Response:
     if not known:
         return RedirectResponse("/login", 303)
-    index = STATIC / "index.html"
+    index = WEB / "index.html"
     if not index.is_file():
-        raise Problem(404, "this gateway comes without the page")
-    return FileResponse(index, headers={**PAGE_HEADERS, "Cache-Control": "no-cache"})
+        raise Problem(404, "the page is not installed")
+    return FileResponse(index, headers={**PAGE_HEADERS, **_FRESH})
 
 
 @router.get("/login")
@@ -90,7 +108,7 @@ async def take_token(request: Request, gateway: Shared) -> Response:
     token = await _token_of(request)
     if gateway.tokens.owner_of(token) is None:
         gateway.metrics.count_refusal(401)
-        return _ask_for_token("This is not a token of this gateway.", 401)
+        return _ask_for_token("Invalid token.", 401)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         COOKIE,

@@ -1,0 +1,41 @@
+// @ts-check
+
+import { breathe, PIECE } from "../pieces.js";
+import { readHeader } from "./header.js";
+
+/**
+ * Decodes a file at a rate; the browser resamples where the file has another.
+ * @param {ArrayBuffer} bytes  kept as they are
+ * @param {number} rate  Hz
+ * @returns {Promise<AudioBuffer>}
+ */
+export function decode(bytes, rate) {
+  return new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.slice(0));
+}
+
+/**
+ * Decodes a result, which is WAV, at its own rate.
+ * @param {ArrayBuffer} bytes
+ */
+export function decodeResult(bytes) {
+  const header = readHeader(bytes);
+  if (!header) throw new Error("the result has no WAV header");
+  return decode(bytes, header.rate);
+}
+
+/**
+ * Base64 to bytes, in pieces.
+ * @param {string} text
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+export async function fromBase64(text) {
+  const padding = text.endsWith("==") ? 2 : Number(text.endsWith("="));
+  const bytes = new Uint8Array((text.length / 4) * 3 - padding);
+  let at = 0;
+  for (let start = 0; start < text.length; start += PIECE) {
+    if (start) await breathe();
+    const part = atob(text.slice(start, start + PIECE)); // PIECE is a multiple of 4
+    for (let n = 0; n < part.length; n++) bytes[at++] = part.charCodeAt(n);
+  }
+  return bytes;
+}

@@ -1,0 +1,104 @@
+// @ts-check
+
+import { decodeResult } from "../audio/decode.js";
+import { levelsInWords, matchingGains } from "../audio/levels.js";
+import { element } from "../dom.js";
+import { setClip } from "../state.js";
+
+/**
+ * @typedef {import("../audio/player.js").Player} Player
+ * @typedef {import("../state.js").PageStore} PageStore
+ * @typedef {import("../takes/take.js").Take} Take
+ */
+
+/** What A and B are, and which is heard. */
+export class Listening {
+  #store;
+  #player;
+
+  /**
+   * @param {PageStore} store
+   * @param {Player} player
+   */
+  constructor(store, player) {
+    this.#store = store;
+    this.#player = player;
+    player.onchange = () => {
+      const { playing, side, loop, duration } = player;
+      store.set({ playback: { playing, side, loop, duration } });
+    };
+    store.watch(
+      ({ clip }) => clip,
+      (clip) => {
+        player.stop();
+        player.seek(0);
+        player.load("a", clip?.buffer ?? null);
+      },
+    );
+    store.watch(
+      ({ b }) => b,
+      (b) => {
+        if (!b) this.#load(null, null);
+      },
+    );
+  }
+
+  /**
+   * Makes a take B, and its clip A where that is another one, or none.
+   * @param {Take} take
+   */
+  async bring(take) {
+    if (!take.result) return;
+    if (take.request.clip !== this.#store.value.clip) setClip(this.#store, take.request.clip);
+    this.#store.set({ b: take });
+    const buffer = await decodeResult(await take.result.file.arrayBuffer());
+    if (this.#store.value.b === take) this.#load(take, buffer);
+  }
+
+  /**
+   * Lets a take that has just come be heard, unless one listens or works on another clip.
+   * @param {Take} take
+   */
+  async offer(take) {
+    if (this.#player.playing || take.request.clip !== this.#store.value.clip) return;
+    await this.bring(take);
+    this.#player.hear("b");
+  }
+
+  /** Plays a take, or pauses it. @param {Take} take */
+  async listen(take) {
+    const isB = this.#isB(take);
+    if (isB && this.#player.playing && this.#player.side === "b") {
+      this.#player.stop();
+      return;
+    }
+    if (!isB) await this.bring(take);
+    this.#player.hear("b");
+    if (!this.#player.playing) await this.#player.play();
+  }
+
+  /** Switches between a take and its clip. @param {Take} take */
+  async compare(take) {
+    const isB = this.#isB(take);
+    const other = !isB || this.#player.side === "a" ? "b" : "a";
+    if (!isB) await this.bring(take);
+    this.#player.hear(other);
+  }
+
+  /** @param {Take} take */
+  #isB(take) {
+    return this.#store.value.b?.id === take.id;
+  }
+
+  /**
+   * @param {Take | null} take
+   * @param {AudioBuffer | null} buffer
+   */
+  #load(take, buffer) {
+    this.#player.load("b", buffer);
+    const loudness = take?.request.clip ? take.result?.loudness : undefined;
+    this.#player.level(loudness ? matchingGains(loudness) : { a: 0, b: 0 });
+    if (take || this.#store.value.clip)
+      element("stage-note").textContent = loudness ? levelsInWords(loudness) : "";
+  }
+}

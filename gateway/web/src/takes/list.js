@@ -1,0 +1,80 @@
+// @ts-check
+
+import { button, element, input } from "../dom.js";
+import { takeOf } from "./take.js";
+import { TakeRow } from "./take-row.js";
+
+/**
+ * @typedef {import("../listening/listening.js").Listening} Listening
+ * @typedef {import("../state.js").PageStore} PageStore
+ * @typedef {import("./runner.js").Runner} Runner
+ * @typedef {import("./take-row.js").Action} Action
+ */
+
+/**
+ * The list of takes.
+ * @param {PageStore} store
+ * @param {Runner} runner
+ * @param {Listening} listening
+ */
+export function mountTakes(store, runner, listening) {
+  /** @type {Map<number, TakeRow>} */
+  const rows = new Map();
+  const show = () => {
+    const { takes, b, playback } = store.value;
+    dropRows(rows, new Set(takes.map(({ id }) => id)));
+    for (const take of takes.toReversed()) {
+      const row = rows.get(take.id) ?? addRow(rows, take.id);
+      row.show(take, take.id === b?.id, playback.side === "b", playback.playing);
+    }
+    element("no-takes").hidden = takes.length > 0;
+    button("cancel-all").hidden = takes.filter(({ status }) => status === "running").length < 2;
+  };
+  store.watch(({ takes }) => takes, show);
+  store.watch(({ b }) => b, show);
+  store.watch(({ playback }) => playback, show);
+  button("cancel-all").addEventListener("click", () => runner.cancelAll());
+  element("takes").addEventListener("take", (event) => {
+    const { id, action } = /** @type {CustomEvent<{id: number, action: Action}>} */ (event).detail;
+    const take = takeOf(store, id);
+    if (!take) return;
+    if (action === "reuse") {
+      input("seed").value = String(take.request.seed);
+      input("seed").focus();
+    } else if (action === "listen") listening.listen(take);
+    else if (action === "compare") listening.compare(take);
+    else runner[action](id);
+  });
+}
+
+/**
+ * @param {Map<number, TakeRow>} rows
+ * @param {number} id
+ */
+function addRow(rows, id) {
+  const item = document.createElement("li");
+  const row = new TakeRow();
+  item.append(row);
+  element("takes").prepend(item);
+  rows.set(id, row);
+  return row;
+}
+
+/**
+ * Takes away rows whose takes are gone. The focus moves on to the next take, or to making one.
+ * @param {Map<number, TakeRow>} rows
+ * @param {ReadonlySet<number>} left  the ids of takes that are left
+ */
+function dropRows(rows, left) {
+  for (const [id, row] of rows) {
+    if (left.has(id)) continue;
+    const item = row.closest("li");
+    const focused = row.contains(document.activeElement);
+    const neighbour = (item?.nextElementSibling ?? item?.previousElementSibling)?.firstElementChild;
+    item?.remove();
+    rows.delete(id);
+    if (!focused) continue;
+    if (neighbour instanceof TakeRow) neighbour.focusFirst();
+    else button("make").focus();
+  }
+}
