@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
@@ -16,7 +18,7 @@ from .audio import AudioSource, Clip, load
 from .batch import CONCURRENCY, Key, Outcome, result_and_error, run_batch
 from .connection import QUEUED, Connection, Request, deadline_of
 from .contract import DEFAULT_LIMITS, draw_seed
-from .errors import InvalidRequest, MelodyFlowError, ServerError
+from .errors import Cancelled, DeadlineExceeded, InvalidRequest, MelodyFlowError, ServerError
 from .options import EditOptions, GenerateOptions, SweepOptions
 from .outage import Outage
 from .presets import Presets, load_presets
@@ -211,7 +213,7 @@ class AsyncMelodyFlowClient:
         """The events of a planned edit, as stream() yields them; without audio: text-to-music."""
         deadline = deadline_of(edit)
         yield QUEUED
-        clip = await self._load(audio, edit)
+        clip = await self._load(audio, edit, deadline)
         request = Request(edit, clip, self._seed(clip, edit), deadline)
         async with aclosing(self._connected().stream(request)) as events:
             async for event in events:
@@ -244,13 +246,15 @@ class AsyncMelodyFlowClient:
             async for event in events:
                 yield event
 
-    async def _load(self, audio: AudioSource | None, edit: Edit) -> Clip | None:
+    async def _load(
+        self, audio: AudioSource | None, edit: Edit, deadline: float | None = None
+    ) -> Clip | None:
         """The clip, if there is one; its region is checked before anything is sent.
 
         Where the limit last heard of forbids the region, the server is asked again: it may have
         been restarted with another one.
         """
-        clip = None if audio is None else await asyncio.to_thread(load, audio)
+        clip = None if audio is None else await _decoded(audio, edit, deadline)
         if clip is not None and edit.region is not None:
             seconds = clip.samples / clip.sample_rate
             try:
@@ -283,6 +287,22 @@ class AsyncMelodyFlowClient:
 
     def _is_gone(self) -> bool:
         return self._outage.over
+
+
+async def _decoded(audio: AudioSource, edit: Edit, deadline: float | None) -> Clip:
+    """Loads a clip in a thread, which ends soon after the deadline or this coroutine does."""
+    given_up = threading.Event()
+
+    def check() -> None:
+        if given_up.is_set():
+            raise Cancelled("nobody waits for the audio any longer")
+        if deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"timeout: the audio wasn't decoded within {edit.timeout:g} s")
+
+    try:
+        return await asyncio.to_thread(load, audio, check=check)
+    finally:
+        given_up.set()
 
 
 async def _last(

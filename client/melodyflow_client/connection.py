@@ -190,7 +190,7 @@ class Connection:
                 )
                 if isinstance(event, Result):
                     await _let_end(call)
-                    yield event
+                    yield replace(event, warnings=request.clip.warnings if request.clip else ())
                     return
                 yield event
         except grpc.RpcError as error:

@@ -44,6 +44,7 @@ class Result:
         clipping; 0: none.
     info: the parameters used, checkpoint, licence and stage times, as the server reports them.
     variation: its name; None: there was only a prompt.
+    warnings: what the client guessed or repaired in the input, one sentence each.
     """
 
     audio: bytes = field(repr=False)
@@ -53,6 +54,7 @@ class Result:
     info: Mapping[str, Any] = field(repr=False)
     variation: str | None = None
     request_id: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def container(self) -> str:

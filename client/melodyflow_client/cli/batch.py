@@ -18,7 +18,7 @@ from ..responses import Progress
 from ..sweep import SweepResult
 from ..takes import TakeResult
 from .failures import common_exit_code, complain
-from .output import details_of, prepare_output, suffix
+from .output import details_of, prepare_output, suffix, warn
 from .progress import display
 
 Details = dict[str, object]
@@ -42,6 +42,7 @@ def run_batch(
     """
     succeeded: dict[str, Details] = {}
     failed: dict[str, MelodyFlowError] = {}
+    warnings: tuple[str, ...] = ()
     source = Path(arguments.input)
     folder = os.path.join(arguments.output or ".", "")
     try:
@@ -65,6 +66,7 @@ def run_batch(
                         print(json.dumps(asked[name] | _failure(ended.error)), flush=True)
                 elif ended.result is not None:
                     ended.result.save(outputs[name])
+                    warnings = ended.result.warnings  # all are about the one input
                     succeeded[name] = details_of(outputs[name], ended.result)
                     shown.end(name, "done")
                     line = (
@@ -74,6 +76,7 @@ def run_batch(
                     )
                     print(line, flush=True)
     finally:  # after Ctrl-C, too: the files that were written stay
+        warn(warnings)
         if succeeded and not (arguments.quiet or arguments.json):
             _print_table(list(asked), succeeded, failed)
         _report_failures(failed)

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,19 @@ def write(arguments: argparse.Namespace, output: Path, result: Result) -> None:
     """Writes the result and prints its path, or with --json its details."""
     result.save(output)
     details = details_of(output, result)
+    warn(result.warnings)
     if arguments.json:
         print(json.dumps(details, ensure_ascii=False, indent=2))
     else:
         print(output)
         if not arguments.quiet:
             print(summary(details), file=sys.stderr)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Prints what was guessed or repaired in the input, which --quiet doesn't hide."""
+    for warning in warnings:
+        print(f"melodyflow: warning: {warning}", file=sys.stderr)
 
 
 def details_of(output: Path, result: Result) -> dict[str, object]:
@@ -92,6 +99,7 @@ def details_of(output: Path, result: Result) -> dict[str, object]:
         "peak": round(result.peak, 6),
         "gain_db": result.gain_db,
         "request_id": result.request_id,
+        "warnings": list(result.warnings),
         "info": dict(result.info),
     }
 
