@@ -177,7 +177,7 @@ def test_after_a_restart_the_new_limits_count(checkpoint: Path, start_gateway: S
             assert gateway.get("/limits").json()["limits"] == as_told(NARROWER)
             for more, named in (
                 ({"custom_prompt": "harp " * 220}, "custom_prompt: 1100 characters; 1 to 20 "),
-                ({"start": 0.4, "end": 0.47}, "start: 0.4 must be at least 0.5 s "),
+                ({"start": 0.4, "end": 0.47}, "start: 0.4 s must be at least 0.5 s "),
                 ({"audio": base64_of(wav(3.0))}, "audio: is longer than 2 s"),
                 ({}, "audio: 2 channels"),
             ):

@@ -231,7 +231,7 @@ def test_the_command_draws(files: Path, name: str, begins: bytes) -> None:
     ("arguments", "code", "message"),
     [
         (["a.wav", "none.wav"], 2, "cannot read 'none.wav'"),
-        (["a.wav", "longer.wav", "--plot", "a.wav"], 2, "plot: a.wav is not named as one of .png"),
+        (["a.wav", "longer.wav", "--plot", "a.wav"], 2, "plot: unknown format a.wav; use .png"),
         (["a.wav", "longer.wav", "--plot", "no/out.png"], 1, "No such file"),
     ],
 )
