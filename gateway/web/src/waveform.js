@@ -6,7 +6,8 @@ const BAR = 3; // pixels of a bar, and the gap to the next one
 /**
  * <wave-form>: a waveform as bars in its CSS colour and size; what has been played is in full
  * colour. A click is the event "seek", whose detail is a share of its width, 0 to 1. With the
- * attribute `selectable` a drag is the event "select", whose detail has two shares.
+ * attribute `selectable` a drag is the event "select", whose detail has two shares. Written by hand:
+ * it draws peaks that the page has anyway, and a library would decode and play the file itself.
  */
 export class Waveform extends HTMLElement {
   #canvas = document.createElement("canvas");

@@ -19,7 +19,7 @@ const SIDES = ["a", "b"];
 
 /**
  * Plays A and B in step and lets one of them be heard: switching changes gains, so the position is
- * kept to the sample. Written by hand since players of one file can't be kept in step that well.
+ * kept to the sample. Written by hand: libraries play one file each and can't keep two in step.
  */
 export class Player {
   /** @type {AudioContext | null} */
