@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 from melodyflow_client import __version__
 from melodyflow_client.aio import AsyncMelodyFlowClient
-from melodyflow_client.retry import Retry
 
 from .door.access_log import AccessLog
 from .door.body_limit import BodyLimit
@@ -33,23 +32,22 @@ from .door.security_headers import SecurityHeaders
 from .door.tokens import Tokens
 from .edits.edit import Edits
 from .edits.jobs import Jobs
+from .edits.patience import RETRY
 from .edits.triton import Triton
 from .metrics import Metrics
 from .problems import CLIENT_GONE, Problem, problem_of
 from .routes import health, juce, legacy, pages, stream
 from .routes.dependencies import Gateway
-from .sessions.memory import MemorySessions
+from .sessions.in_process import InProcessSessions
 from .sessions.redis import RedisSessions
 from .sessions.store import SessionStore
 from .settings import Settings
-from .socketio.events import Events, Rooms, TextPacket
-from .socketio.redis_rooms import Fleet
+from .socketio.namespace import EditNamespace
+from .socketio.packets import TextPacket
+from .socketio.redis_rooms import RedisRooms
+from .socketio.rooms import Rooms
 from .wire import openapi
 from .wire.models import SEED_HEADER
-
-# A server that is full, or has never answered, is tried again for about four seconds; then that is
-# said. One that went away is waited for: Edits.run().
-RETRY = Retry(retries=3, first=0.5)
 
 _LOGINS_PER_MINUTE = 10  # of one address
 
@@ -108,7 +106,7 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
         retry=RETRY,
     )
     triton = Triton(client)
-    sessions, fleet = _sessions(settings)
+    sessions, shared_rooms = _sessions(settings)
     tokens = Tokens(settings.accepted_tokens)
     quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
     edits = Edits(
@@ -122,7 +120,7 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
     jobs = Jobs(edits, sessions)
     server = socketio.AsyncServer(
         async_mode="asgi",
-        client_manager=fleet,
+        client_manager=shared_rooms,
         cors_allowed_origins=[],  # none of its own: the door has checked the origin
         max_http_buffer_size=settings.max_body_bytes,
         serializer=TextPacket,
@@ -130,8 +128,8 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
         logger=logging.getLogger("socketio.server"),
         engineio_logger=logging.getLogger("engineio.server"),
     )
-    rooms = Rooms(server, fleet)
-    server.register_namespace(Events(rooms, jobs, sessions, tokens, quota, metrics))
+    rooms = Rooms(server, shared_rooms)
+    server.register_namespace(EditNamespace(rooms, jobs, sessions, tokens, quota, metrics))
     gateway = Gateway(
         settings=settings,
         client=client,
@@ -148,12 +146,12 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
     return gateway, server
 
 
-def _sessions(settings: Settings) -> tuple[SessionStore, Fleet | None]:
+def _sessions(settings: Settings) -> tuple[SessionStore, RedisRooms | None]:
     """The store of sessions, and Socket.IO's way to clients of other gateways."""
     if settings.redis_url:
         shared = RedisSessions(settings.redis_url, settings.session_seconds)
-        return shared, Fleet(settings.redis_url, shared)
-    own = MemorySessions(settings.sessions, settings.session_bytes, settings.session_seconds)
+        return shared, RedisRooms(settings.redis_url, shared)
+    own = InProcessSessions(settings.sessions, settings.session_bytes, settings.session_seconds)
     return own, None
 
 

@@ -11,11 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from melodyflow_gateway.problems import Problem
-from melodyflow_gateway.sessions import memory
+from melodyflow_gateway.sessions import in_process
 from melodyflow_gateway.sessions import redis as redis_sessions
-from melodyflow_gateway.sessions.memory import MemorySessions
+from melodyflow_gateway.sessions.in_process import InProcessSessions
 from melodyflow_gateway.sessions.redis import RedisSessions
-from melodyflow_gateway.sessions.store import JobState, SessionKey, SessionStore
+from melodyflow_gateway.sessions.store import JobRecord, SessionKey, SessionStore
 
 Test = Callable[[SessionStore], Awaitable[None]]
 Play = Callable[[Test], None]
@@ -29,7 +29,7 @@ def play(request: pytest.FixtureRequest) -> Play:
     def run(test: Test) -> None:
         async def with_store() -> None:
             store: SessionStore = (
-                MemorySessions(100, 10_000, 60)
+                InProcessSessions(100, 10_000, 60)
                 if redis_url is None
                 else RedisSessions(redis_url, 60)
             )
@@ -79,7 +79,7 @@ def test_edits_that_begin_together_have_one_seed(play: Play, key: SessionKey) ->
 def test_a_sessions_seeds_are_bounded(
     play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "SEEDS_KEPT", 3)
+    monkeypatch.setattr(in_process, "SEEDS_KEPT", 3)
     monkeypatch.setattr(redis_sessions, "SEEDS_KEPT", 3)
 
     async def test(store: SessionStore) -> None:
@@ -94,7 +94,7 @@ def test_a_sessions_seeds_are_bounded(
 def test_a_session_full_of_seeds_keeps_those_it_knows(
     play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "SEEDS_KEPT", 3)
+    monkeypatch.setattr(in_process, "SEEDS_KEPT", 3)
     monkeypatch.setattr(redis_sessions, "SEEDS_KEPT", 3)
 
     async def test(store: SessionStore) -> None:
@@ -111,7 +111,7 @@ def test_a_job_from_its_beginning_to_its_end(play: Play, key: SessionKey) -> Non
     async def test(store: SessionStore) -> None:
         assert await store.poll(key) is None
         assert await store.original(key) is None
-        state = JobState("job", polled=True, seed=7, variation="celtic")
+        state = JobRecord("job", 7, polled=True, variation="celtic")
         await store.begin(key, state)
         assert await store.poll(key) == (state, None)
         moved = replace(state, status="processing", progress=12.5)
@@ -131,7 +131,7 @@ def test_a_job_from_its_beginning_to_its_end(play: Play, key: SessionKey) -> Non
 
 def test_a_newer_job_takes_the_place_of_one_that_runs(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
-        first, second = JobState("first"), JobState("second")
+        first, second = JobRecord("first", 1), JobRecord("second", 1)
         await store.begin(key, first)
         await store.begin(key, second)
         assert not await store.report(key, first)
@@ -144,10 +144,10 @@ def test_a_newer_job_takes_the_place_of_one_that_runs(play: Play, key: SessionKe
 
 def test_a_new_job_forgets_the_result_of_the_one_before(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
-        first = JobState("first")
+        first = JobRecord("first", 1)
         await store.begin(key, first)
         await store.finish(key, replace(first, status="completed"), b"1", b"result")
-        await store.begin(key, JobState("second"))
+        await store.begin(key, JobRecord("second", 1))
         found = await store.poll(key)
         assert found is not None
         assert (found[0].job, found[1]) == ("second", None)
@@ -158,7 +158,7 @@ def test_a_new_job_forgets_the_result_of_the_one_before(play: Play, key: Session
 def test_an_edit_that_fails_leaves_the_undo_of_the_one_before(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
         await done(store, key, "first", b"1", b"result")
-        second = JobState("second")
+        second = JobRecord("second", 1)
         await store.begin(key, second)
         assert await store.original(key) == b"1"
         assert await store.finish(key, replace(second, status="failed"))
@@ -173,25 +173,25 @@ async def done(
     store: SessionStore, key: SessionKey, job: str, original: bytes, result: bytes
 ) -> None:
     """A job from its beginning to its end."""
-    await store.begin(key, JobState(job))
-    assert await store.finish(key, JobState(job, status="completed"), original, result)
+    await store.begin(key, JobRecord(job, 1))
+    assert await store.finish(key, JobRecord(job, 1, status="completed"), original, result)
 
 
 def test_a_polled_job_that_nobody_asks_after_is_not_wanted(
     play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (memory, redis_sessions):
+    for module in (in_process, redis_sessions):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.2)
 
     async def test(store: SessionStore) -> None:
-        state = JobState("job", polled=True)
+        state = JobRecord("job", 1, polled=True)
         await store.begin(key, state)
         assert await store.report(key, state)
         await asyncio.sleep(0.3)
         assert not await store.report(key, state)
         await store.poll(key)
         assert await store.report(key, state)
-        listened = JobState("listened")
+        listened = JobRecord("listened", 1)
         await store.begin(key, listened)
         await asyncio.sleep(0.3)
         assert await store.report(key, listened)
@@ -210,17 +210,17 @@ def names(number: int) -> SessionKey:
     return SessionKey("owner", str(number))
 
 
-async def filled(store: MemorySessions, number: int, size: int, *, runs: bool = False) -> None:
+async def filled(store: InProcessSessions, number: int, size: int, *, runs: bool = False) -> None:
     """A session with `size` bytes of audio, whose next job runs or has failed."""
     await done(store, names(number), f"job {number}", b"x" * size, b"")
-    await store.begin(names(number), JobState("next"))
+    await store.begin(names(number), JobRecord("next", 1))
     if not runs:
-        await store.finish(names(number), JobState("next", status="failed"))
+        await store.finish(names(number), JobRecord("next", 1, status="failed"))
 
 
 def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
     async def test() -> None:
-        store = MemorySessions(3, 10_000, 60)
+        store = InProcessSessions(3, 10_000, 60)
         for number in range(3):
             await filled(store, number, 1)
         assert await store.original(names(0)) is not None  # used: 1 is the oldest now
@@ -234,7 +234,7 @@ def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
 
 def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
     async def test() -> None:
-        store = MemorySessions(100, 100, 60)
+        store = InProcessSessions(100, 100, 60)
         await filled(store, 0, 40, runs=True)
         await filled(store, 1, 40)
         await filled(store, 2, 40)
@@ -256,12 +256,12 @@ def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
 
 def test_memory_forgets_with_age() -> None:
     async def test() -> None:
-        store = MemorySessions(100, 100, 0.2)
+        store = InProcessSessions(100, 100, 0.2)
         await filled(store, 0, 10, runs=True)
         await filled(store, 1, 10)
         for _ in range(3):  # it goes on, and is in nobody's way
             await asyncio.sleep(0.1)
-            assert await store.report(names(0), JobState("next"))
+            assert await store.report(names(0), JobRecord("next", 1))
         assert await store.original(names(1)) is None
         assert await store.original(names(0)) is not None
         assert await store.sizes() == (1, 10)
@@ -271,7 +271,7 @@ def test_memory_forgets_with_age() -> None:
 
 def test_memory_forgets_with_age_where_nobody_asks() -> None:
     async def test() -> None:
-        store = MemorySessions(100, 100, 0.2)
+        store = InProcessSessions(100, 100, 0.2)
         await filled(store, 0, 10)
         audio = weakref.ref(store._sessions[names(0)])
         await asyncio.sleep(0.5)
@@ -286,7 +286,7 @@ def test_what_redis_loses_under_a_running_job_is_written_anew(
 ) -> None:
     async def test() -> None:
         store, redis = RedisSessions(redis_url, 60), Redis.from_url(redis_url)
-        state = JobState("job", polled=True)
+        state = JobRecord("job", 1, polled=True)
         await store.begin(key, state)
         await redis.flushall()
         assert await store.report(key, state)
@@ -308,7 +308,7 @@ def test_a_newer_gateways_state_is_read_as_far_as_it_is_known(
 
     async def test() -> None:
         store, redis = RedisSessions(redis_url, 60), Redis.from_url(redis_url)
-        state = JobState("job", polled=True, seed=7)
+        state = JobRecord("job", 7, polled=True)
         await store.begin(key, state)
         newer = {**state.as_dict(), "mood": "of a later version"}
         name = redis_sessions._name(key)

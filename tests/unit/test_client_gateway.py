@@ -13,7 +13,7 @@ from melodyflow_gateway.edits.edit import Edits, Waiting
 from melodyflow_gateway.edits.triton import Triton
 from melodyflow_gateway.metrics import Metrics
 from melodyflow_gateway.problems import Problem
-from melodyflow_gateway.sessions.memory import MemorySessions
+from melodyflow_gateway.sessions.in_process import InProcessSessions
 from melodyflow_gateway.wire.models import EditFields
 from melodyflow_gateway.wire.reading import Asked
 
@@ -31,7 +31,7 @@ def peer() -> Iterator[Peer]:
 
 
 def edits_of(client: AsyncMelodyFlowClient) -> Edits:
-    sessions = MemorySessions(10, 2**20, 60.0)
+    sessions = InProcessSessions(10, 2**20, 60.0)
     metrics = Metrics()
     return Edits(
         client, Triton(client), sessions, metrics, max_seconds=60, edit_seconds=EDIT_SECONDS
@@ -45,7 +45,8 @@ async def events_of(edits: Edits, patient: bool, timeout_s: float | None) -> lis
     events: list[object] = []
     try:
         async for event in edits.run(prepared, "transform", patient=patient):
-            events.append(event)
+            if event is not None:
+                events.append(event)
     except Problem as problem:
         events.append(problem)
     return events

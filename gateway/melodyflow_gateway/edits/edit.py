@@ -21,12 +21,13 @@ from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of
 from ..sessions.store import SessionKey, SessionStore
 from ..wire.reading import Asked
+from .patience import with_patience
 from .ticking import ticking
 from .triton import Triton
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # between two looks at the line while an edit waits
+_TICK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Waiting:
     total: int
     seconds: float | None
     warming: bool = False
+
+
+Event = Waiting | Progress | Result | None
 
 
 @dataclass(frozen=True)
@@ -131,12 +135,12 @@ class Edits:
 
     async def run(
         self, prepared: Prepared, api: str, *, patient: bool = False
-    ) -> AsyncGenerator[Waiting | Progress | Result, None]:
-        """The events of an edit: Waiting as long as Triton has not begun, and whenever that
-        changes; then Progress, at last the Result. Raises Problem.
+    ) -> AsyncGenerator[Event, None]:
+        """The events of an edit: Waiting until Triton begins, and when that changes; then Progress,
+        and last the Result. None is a tick, after each second without one. Raises Problem.
 
-        Closing the generator cancels the edit. `api` is how the metrics call who asks. patient:
-        waits until the deadline for a server that is away or loading, one never seen included.
+        Closing the generator cancels the edit. `api`: what the metrics call the caller. patient:
+        see with_patience().
         """
         started, outcome = time.monotonic(), "cancelled"
         ticket = object()
@@ -144,8 +148,14 @@ class Edits:
         warming = False
         last: Waiting | None = None
         try:
-            source = self._client.run(prepared.clip, self._waiting_for(prepared, patient))
-            async with aclosing(ticking(source, _LOOK_SECONDS)) as events:
+            edit = with_patience(
+                prepared.edit,
+                self._client.retry.patience,
+                own_timeout=prepared.asked.fields.timeout_s is not None,
+                patient=patient,
+            )
+            source = self._client.run(prepared.clip, edit)
+            async with aclosing(ticking(source, _TICK_SECONDS)) as events:
                 async for event in events:
                     if isinstance(event, Result):
                         outcome = "done"
@@ -160,13 +170,14 @@ class Edits:
                     if event is not None:  # the first try, or one more
                         warming = event.stage == "warming"
                         self._wait(ticket)
-                    if ticket in self._line:
-                        # Once the server has answered anybody, this edit waits in its queue.
-                        warming = warming and self._client.away
-                        waiting = self._look(ticket, prepared, warming=warming)
-                        if waiting != last:
-                            last = waiting
-                            yield waiting
+                    if ticket not in self._line:
+                        yield None
+                        continue
+                    # Once the server has answered any client, this edit waits in its queue.
+                    warming = warming and self._client.away
+                    waiting = self._look(ticket, prepared, warming=warming)
+                    yield waiting if waiting != last else None
+                    last = waiting
         except Exception as error:
             problem = problem_of(error)
             outcome = outcome_of(problem)
@@ -174,15 +185,6 @@ class Edits:
         finally:
             self._end(ticket)
             self._metrics.edits.labels(api, outcome).inc()
-
-    def _waiting_for(self, prepared: Prepared, patient: bool) -> Edit:
-        """The edit, with how long it waits for a server that went away: until a deadline of its
-        own. Who holds a request open for it is not kept until the gateway's."""
-        if patient:
-            return replace(prepared.edit, even_unseen=True)
-        if prepared.asked.fields.timeout_s is None:
-            return replace(prepared.edit, patience=self._client.retry.patience)
-        return prepared.edit
 
     def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
         position = self._line.index(ticket)

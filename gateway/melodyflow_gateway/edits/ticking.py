@@ -1,4 +1,4 @@
-"""Events of a source, and a sign in between when there are none for a while."""
+"""The events of a source, and a tick when there are none for a while."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ async def ticking(
 ) -> AsyncGenerator[Event | None, None]:
     """The source's events, and None after each `seconds` without one.
 
-    The source runs in a task of its own, which ends at once when this generator is closed: whoever
-    cancels its reader, and however often, cannot keep the source from tidying up.
+    The source runs in a task of its own, which ends when this generator is closed. However often
+    its reader is cancelled, the source can still tidy up.
     """
     events: asyncio.Queue[Event | asyncio.Task[None]] = asyncio.Queue()
 
@@ -30,7 +30,9 @@ async def ticking(
     try:
         while True:
             try:
-                event = await asyncio.wait_for(events.get(), seconds)
+                # Not wait_for(): Python 3.11's drops a cancellation that meets an event.
+                async with asyncio.timeout(seconds):
+                    event = await events.get()
             except TimeoutError:
                 yield None
                 continue

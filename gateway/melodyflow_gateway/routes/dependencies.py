@@ -19,7 +19,7 @@ from ..edits.triton import Triton
 from ..metrics import Metrics
 from ..sessions.store import SessionStore
 from ..settings import Settings
-from ..socketio.events import Rooms
+from ..socketio.rooms import Rooms
 
 
 @dataclass

@@ -8,9 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
 
-from ..edits.jobs import failed
 from ..problems import Problem
-from ..sessions.store import SILENT_SECONDS, JobState, SessionKey, new_session_id
+from ..sessions.store import SILENT_SECONDS, JobRecord, SessionKey, new_session_id
 from ..wire.encoding import json_with_audio
 from ..wire.models import (
     SESSION_ID,
@@ -49,12 +48,11 @@ async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> Ju
     try:
         asked, _ = await read_edit(request, AudioDataRequest, None, audio="audio_data")
         key = SessionKey(owner, asked.fields.session_id or new_session_id())
-        state = await gateway.jobs.start(key, asked, lease, api="juce", listener=gateway.rooms)
+        record = await gateway.jobs.start(key, asked, lease, api="juce", listener=gateway.rooms)
     except BaseException:
         lease.release()
         raise
-    assert state.seed is not None
-    return JuceStarted(session_id=key.name, seed=state.seed, message="the edit has begun")
+    return JuceStarted(session_id=key.name, seed=record.seed, message="the edit has begun")
 
 
 @router.get(
@@ -74,18 +72,18 @@ async def poll_status(
 ) -> Response:
     found = await gateway.sessions.poll(SessionKey(owner, session_id))
     if found is None:
-        unknown = JuceError(status="unknown", error=f"session_id: {session_id!r} is not known")
+        unknown = JuceError(status="unknown", error=f"session_id: {session_id!r} is unknown")
         return JSONResponse(unknown.model_dump(), 404)
-    state, audio = found
-    if state.running and time.time() - state.at > SILENT_SECONDS:
-        state = failed(state, "the gateway that worked on it has gone; begin anew")
+    record, audio = found
+    if record.running and time.time() - record.at > SILENT_SECONDS:
+        record = record.failed("the gateway that ran this edit is gone; send the edit again")
     answer = JuceStatus(
-        status=state.status,
-        progress=state.progress,
-        queue_status=_queue_status(state),
-        transform_in_progress=state.running,
-        seed=state.seed,
-        error=state.error,
+        status=record.status,
+        progress=record.progress,
+        queue_status=_queue_status(record),
+        transform_in_progress=record.running,
+        seed=record.seed,
+        error=record.error,
     ).model_dump(exclude_none=True)
     if audio is None:
         return JSONResponse(answer)
@@ -105,18 +103,17 @@ async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> Res
     asked = parse(await request.body(), SessionRequest)
     original = await gateway.sessions.original(SessionKey(owner, asked.session_id))
     if original is None:
-        raise Problem(404, f"session_id: {asked.session_id!r}; nothing to undo there")
-    answer = JuceUndone(audio_data="", message="the audio before the edit")
-    rest = answer.model_dump(exclude={"audio_data"})
+        raise Problem(404, f"session_id: {asked.session_id!r} has nothing to undo")
+    rest = {"success": True, "message": "the audio before the edit"}
     return Response(
         await json_with_audio(rest, "audio_data", original), media_type="application/json"
     )
 
 
-def _queue_status(state: JobState) -> QueueStatus:
+def _queue_status(record: JobRecord) -> QueueStatus:
     return QueueStatus(
-        status=state.status,
-        message=message(state),
-        position=state.position,
-        estimated_time=estimated_time(state),
+        status=record.status,
+        message=message(record),
+        position=record.position,
+        estimated_time=estimated_time(record),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -14,11 +13,12 @@ from starlette.responses import Response
 from melodyflow_client.responses import Result
 
 from ..edits.edit import Prepared
-from ..edits.jobs import REPORT_SECONDS, moved
+from ..edits.reports import reports
 from ..problems import CLIENT_GONE, Problem
-from ..sessions.store import JobState, SessionKey
+from ..sessions.store import SessionKey, Standing
 from ..wire.encoding import json_with_audio
 from ..wire.models import (
+    PROCESSED,
     SEED_HEADER,
     LoudnessAnswer,
     MusicFields,
@@ -78,27 +78,21 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
-    # Clients that did not ask for a loudness get the two fields that they know.
-    unasked = {"audio", "loudness"} if result.loudness is None else {"audio"}
-    loudness = LoudnessAnswer(**result.loudness) if result.loudness else None
-    rest = TransformAnswer(audio="", loudness=loudness).model_dump(exclude=unasked)
+    rest: dict[str, object] = {"message": PROCESSED}
+    if result.loudness:  # clients that didn't ask for it get the two fields that they know
+        rest["loudness"] = LoudnessAnswer(**result.loudness).model_dump()
     answer = await json_with_audio(rest, "audio", result.audio)
     return Response(answer, media_type="application/json", headers=headers)
 
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:
-    state, told = JobState(job="", seed=prepared.seed), float("-inf")
-    async with aclosing(gateway.edits.run(prepared, "transform")) as events:
-        async for event in events:
-            if isinstance(event, Result):
-                if key is not None:
-                    await gateway.rooms.told(key, moved(state, event))
-                return event
-            before, state = state.status, moved(state, event)
-            due = state.status != before or time.monotonic() - told >= REPORT_SECONDS
-            if key is not None and due:
-                told = time.monotonic()
-                await gateway.rooms.told(key, state)
+    events = gateway.edits.run(prepared, "transform")
+    async with aclosing(reports(events, Standing())) as reported:
+        async for standing, result in reported:
+            if key is not None:
+                await gateway.rooms.told(key, standing)
+            if result is not None:
+                return result
     raise Problem(500, "the edit ended without a result")
 
 

@@ -21,6 +21,7 @@ with its status and {"error": ...}.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -32,7 +33,6 @@ from melodyflow_client.responses import Progress, Result
 
 from ..door.quota import Lease
 from ..edits.edit import Prepared, Waiting
-from ..edits.ticking import ticking
 from ..problems import Problem
 from ..sessions.store import SessionKey, new_session_id
 from ..wire.encoding import json_with_audio
@@ -101,14 +101,17 @@ async def transform_stream(request: Request, gateway: Shared, owner: Owner) -> _
 async def _events(
     gateway: Gateway, key: SessionKey, prepared: Prepared
 ) -> AsyncGenerator[bytes, None]:
-    source = gateway.edits.run(prepared, "stream")
+    sent = time.monotonic()
     try:
-        async with aclosing(ticking(source, HEARTBEAT_SECONDS)) as events:
+        async with aclosing(gateway.edits.run(prepared, "stream")) as events:
             async for event in events:
-                if event is None:
+                if event is not None:
+                    yield await _encode(key.name, event)
+                elif time.monotonic() - sent >= HEARTBEAT_SECONDS:
                     yield b": still here\n\n"
                 else:
-                    yield await _encode(key.name, prepared, event)
+                    continue
+                sent = time.monotonic()
     except Problem as problem:
         data: dict[str, object] = {"error": problem.message, "code": problem.status}
         if problem.retry_after is not None:
@@ -116,7 +119,7 @@ async def _events(
         yield _event("error", data)
 
 
-async def _encode(session_id: str, prepared: Prepared, event: Waiting | Progress | Result) -> bytes:
+async def _encode(session_id: str, event: Waiting | Progress | Result) -> bytes:
     data: dict[str, object] = {"session_id": session_id}
     if isinstance(event, Waiting):
         data |= {"position": event.position, "estimated_seconds": event.seconds}

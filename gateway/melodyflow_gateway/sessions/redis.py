@@ -1,8 +1,8 @@
-"""Sessions in Redis, so that any gateway of a fleet knows them.
+"""Sessions in Redis, which several gateways share.
 
-Two keys a session, which Redis forgets a while after their last use: a hash with the job's state
-(JSON), its id and the two audio files, and a hash of seeds by clip. How much is kept is bounded by
-age here, and by Redis' own `maxmemory`.
+Each session has two keys, which expire a while after their last use: a hash with the job's record
+(`state`, in JSON), its id and the two audio files, and a hash of seeds by clip. Age bounds how much
+is kept here, and Redis' own `maxmemory`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from redis.exceptions import RedisError
 from melodyflow_client.contract import draw_seed, new_seed
 
 from ..problems import RETRY_SECONDS, Problem
-from .store import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
+from .store import POLL_SECONDS, SEEDS_KEPT, JobRecord, SessionKey
 
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-# KEYS: session. ARGV: job, state, seconds to keep, the time, and more fields with their values.
-# What another job has begun is left alone; what Redis has lost meanwhile (evicted, restarted) is
-# written anew. -> when the job was last asked after, seconds since 1970; nil.
+# KEYS: session. ARGV: job, record, seconds to keep, the time, and more fields with their values.
+# Leaves another job alone, and writes anew what Redis lost meanwhile (evicted, restarted).
+# -> when the job was last polled, seconds since 1970; nil: another job has replaced it.
 _WRITE = """
 local job = redis.call('HGET', KEYS[1], 'job')
 if job and job ~= ARGV[1] then return nil end
@@ -39,7 +39,7 @@ return redis.call('HGET', KEYS[1], 'polled')
 """
 
 # KEYS: seeds. ARGV: clip, the seed if there is none, the seed in any case or '', seconds to keep,
-# how many are kept: one more clip than that, and all are forgotten. -> the clip's seed.
+# how many are kept: with one more clip all are forgotten. -> the clip's seed.
 _SEED = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0
   and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then redis.call('DEL', KEYS[1]) end
@@ -62,42 +62,42 @@ class RedisSessions:
         arguments = (clip, draw_seed(), "" if chosen is None else chosen, self._seconds, SEEDS_KEPT)
         return int(await self._run(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
 
-    async def begin(self, key: SessionKey, state: JobState) -> None:
-        fields = {"job": state.job, "state": _dump(state), "polled": time.time()}
+    async def begin(self, key: SessionKey, record: JobRecord) -> None:
+        fields = {"job": record.job, "state": _dump(record), "polled": time.time()}
         pipe = self._redis.pipeline(transaction=True)
         pipe.hdel(_name(key), "result")
         pipe.hset(_name(key), mapping=cast(Any, fields))
         pipe.expire(_name(key), self._seconds)
         await self._run(pipe.execute())
 
-    async def report(self, key: SessionKey, state: JobState) -> bool:
-        polled = await self._write(key, state)
+    async def report(self, key: SessionKey, record: JobRecord) -> bool:
+        polled = await self._write(key, record)
         if polled is None:
             return False
-        return not state.polled or time.time() - float(polled) < POLL_SECONDS
+        return not record.polled or time.time() - float(polled) < POLL_SECONDS
 
     async def finish(
         self,
         key: SessionKey,
-        state: JobState,
+        record: JobRecord,
         original: bytes | None = None,
         result: bytes | None = None,
     ) -> bool:
         audio = {"original": original, "result": result}
         more = [part for field in audio.items() if field[1] is not None for part in field]
-        return await self._write(key, state, *cast(list[Any], more)) is not None
+        return await self._write(key, record, *cast(list[Any], more)) is not None
 
-    async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
-        state, result = await self._run(
+    async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
+        record, result = await self._run(
             cast(Awaitable[list[Any]], self._redis.hmget(_name(key), ["state", "result"]))
         )
-        if state is None:
+        if record is None:
             return None
         pipe = self._redis.pipeline(transaction=True)
         pipe.hset(_name(key), "polled", str(time.time()))
         pipe.expire(_name(key), self._seconds)
         await self._run(pipe.execute())
-        return JobState.read(json.loads(state)), result
+        return JobRecord.read(json.loads(record)), result
 
     async def original(self, key: SessionKey) -> bytes | None:
         found = self._redis.hget(_name(key), "original")
@@ -115,8 +115,8 @@ class RedisSessions:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _write(self, key: SessionKey, state: JobState, *more: str | bytes) -> bytes | None:
-        arguments = (state.job, _dump(state), self._seconds, time.time(), *more)
+    async def _write(self, key: SessionKey, record: JobRecord, *more: str | bytes) -> bytes | None:
+        arguments = (record.job, _dump(record), self._seconds, time.time(), *more)
         done = self._redis.eval(_WRITE, 1, _name(key), *cast(Any, arguments))
         return cast(bytes | None, await self._run(done))
 
@@ -125,7 +125,7 @@ class RedisSessions:
             return await command
         except (RedisError, OSError) as error:
             log.error("Redis failed", extra={"reason": str(error)})
-            raise Problem(503, "the sessions cannot be reached; try again", RETRY_SECONDS) from None
+            raise Problem(503, "the sessions can't be reached; try again", RETRY_SECONDS) from None
 
 
 def _name(key: SessionKey) -> str:
@@ -136,5 +136,5 @@ def _seeds(key: SessionKey) -> str:
     return f"melodyflow:seeds:{key.owner}:{key.name}"
 
 
-def _dump(state: JobState) -> str:
-    return json.dumps(state.as_dict())
+def _dump(record: JobRecord) -> str:
+    return json.dumps(record.as_dict())

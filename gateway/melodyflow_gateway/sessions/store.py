@@ -1,8 +1,8 @@
-"""What the gateway remembers of a session: seeds by clip, its last edit, and the audio for undo.
+"""What the gateway keeps of a session: seeds by clip, its last edit, and the audio for undo.
 
 A session belongs to the owner of the token that made it: others who know its name find nothing.
-At any time a session has at most one *job*, an edit that goes on behind its request; a newer one
-takes its place.
+A session has at most one *job* at a time, an edit that outlives its request; a newer one replaces
+it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 SEEDS_KEPT = 256  # clips of one session whose seed is known
-# Nobody has asked after a polled job for so long: its client is gone.
+# A polled job that nobody polls for so long is cancelled: its client is gone.
 POLL_SECONDS = 60.0
-# A job that is not written for so long has died with its gateway.
+# A job that isn't written for so long has died with its gateway.
 SILENT_SECONDS = 30.0
 
 JobStatus = Literal["queued", "warming", "processing", "completed", "failed"]
@@ -30,34 +30,46 @@ class SessionKey(NamedTuple):
 
 
 def new_session_id() -> str:
-    """An id that cannot be guessed."""
+    """An id that can't be guessed."""
     return secrets.token_urlsafe(24)
 
 
-@dataclass(frozen=True)
-class JobState:
-    """How far a job is.
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far an edit is.
 
-    progress: 0-100. position, total: in the line of those that wait in its gateway.
-    polled: its client asks after it, so that its silence means that it is gone.
-    at: seconds since 1970 when this was written.
+    progress: 0 to 100. position, total: in the line of those that wait in its gateway.
+    at: seconds since 1970 when this was known.
     """
 
-    job: str
-    polled: bool = False
     status: JobStatus = "queued"
     progress: float = 0.0
     position: int = 0
     total: int = 0
     estimated_seconds: float | None = None
-    seed: int | None = None
-    variation: str | None = None
-    error: str | None = None
     at: float = field(default_factory=time.time)
 
     @property
     def running(self) -> bool:
         return self.status not in ("completed", "failed")
+
+
+@dataclass(frozen=True)
+class JobRecord(Standing):
+    """A job as a session keeps it.
+
+    job: its id. polled: its client polls it, so that silence means that the client is gone.
+    """
+
+    job: str
+    seed: int
+    polled: bool = False
+    variation: str | None = None
+    error: str | None = None
+
+    def failed(self, reason: str) -> Self:
+        """The record of a job that came to nothing."""
+        return replace(self, status="failed", error=reason, at=time.time(), estimated_seconds=None)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can carry it; `read` is the way back."""
@@ -65,8 +77,8 @@ class JobState:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """What a gateway has written, perhaps a newer one: fields that this one does not know are
-        left out. During an upgrade both share one Redis."""
+        """A record that another gateway wrote. Fields that this one doesn't know are left out:
+        during an upgrade both share one Redis."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
@@ -77,35 +89,35 @@ class SessionStore(Protocol):
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         """The seed for a clip (its digest), kept as its last: as contract.new_seed says."""
 
-    async def begin(self, key: SessionKey, state: JobState) -> None:
-        """A job begins, takes the place of the one before, and its result is forgotten."""
+    async def begin(self, key: SessionKey, record: JobRecord) -> None:
+        """Begins a job, which replaces the one before; its result is forgotten."""
 
-    async def report(self, key: SessionKey, state: JobState) -> bool:
-        """Writes a job's state. False: another job has taken its place, or a polled one is not
-        asked after any more (POLL_SECONDS)."""
+    async def report(self, key: SessionKey, record: JobRecord) -> bool:
+        """Writes how far a job is. False: it is replaced, or its client stopped polling
+        (POLL_SECONDS)."""
 
     async def finish(
         self,
         key: SessionKey,
-        state: JobState,
+        record: JobRecord,
         original: bytes | None = None,
         result: bytes | None = None,
     ) -> bool:
-        """Writes a job's last state and, where it is done, the audio before it and after: what
-        fails leaves the undo of the edit before it. False: another job has taken its place."""
+        """Writes how a job ended and, where it is done, the audio before it and after. A job that
+        failed leaves the undo of the one before. False: it is replaced."""
 
-    async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
-        """The state and, when completed, the audio; None where there is no job. Asking counts as
-        a sign of life."""
+    async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
+        """The session's job and, when completed, its audio; None without a job. Keeps a polled
+        job alive."""
 
     async def original(self, key: SessionKey) -> bytes | None:
         """The audio before the last edit that was done; None where there is none."""
 
     async def sizes(self) -> tuple[int, int] | None:
-        """Sessions and their bytes of audio; None where that is not known."""
+        """The number of sessions and their bytes of audio; None where that is unknown."""
 
     async def ping(self) -> bool:
         """Whether it can be reached."""
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""

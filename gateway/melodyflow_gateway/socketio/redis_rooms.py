@@ -1,4 +1,4 @@
-"""Socket.IO's rooms over several gateways that share one Redis."""
+"""Rooms whose clients are at several gateways, which share one Redis."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import socketio
 from ..problems import Problem
 from ..sessions.store import SessionKey, SessionStore
 from ..wire.encoding import base64_text
+from .payloads import error_data
 
 log = logging.getLogger(__name__)
 
 
-class Fleet(socketio.AsyncRedisManager):  # type: ignore[misc]  # published without types
-    """Passes events on to the other gateways, audio without its bytes.
+class RedisRooms(socketio.AsyncRedisManager):  # type: ignore[misc]  # published without types
+    """Passes events on to the other gateways, but not the bytes of audio.
 
-    Redis cuts off a subscriber that has 32 MiB before it (client-output-buffer-limit), and a clip
-    of two minutes is more. So of audio only its event is published, and each gateway that has
-    clients in the room reads the audio from the sessions.
+    Redis disconnects a subscriber with 32 MiB of unread messages (client-output-buffer-limit), and
+    a clip of two minutes is larger. So an event with audio is published without it, and each
+    gateway with clients in the room reads the audio from the sessions.
     """
 
     def __init__(self, url: str, sessions: SessionStore) -> None:
@@ -29,14 +30,14 @@ class Fleet(socketio.AsyncRedisManager):  # type: ignore[misc]  # published with
     async def tell_others(
         self, event: str, room: str, data: dict[str, Any], key: SessionKey, job: str | None
     ) -> None:
-        """Has the other gateways emit an event with the result of a job that the session keeps, or
-        with its original."""
+        """Lets the other gateways emit an event with audio that the session keeps: the result of
+        `job`, or for None the original."""
         kept = {"owner": key.owner, "name": key.name, "job": job}
         message = {"method": "emit", "event": event, "room": room, "data": data, "kept": kept}
         await self._publish({**message, "host_id": self.host_id})
 
     async def _handle_emit(self, message: dict[str, Any]) -> None:
-        """What the library does with an event that came through Redis, or is to go there."""
+        """The library calls this for an event that comes through Redis or goes there."""
         kept = message.get("kept")
         if kept is None:
             await super()._handle_emit(message)
@@ -54,12 +55,12 @@ class Fleet(socketio.AsyncRedisManager):  # type: ignore[misc]  # published with
             await emit_audio(self.server, message["event"], room, data, audio)
 
     async def _audio(self, key: SessionKey, job: str | None) -> bytes | None:
-        """None: a newer job has taken the place of this one. Raises Problem."""
+        """None: a newer job has replaced this one. Raises Problem."""
         if job is None:
             audio = await self._sessions.original(key)
         else:
-            state, audio = await self._sessions.poll(key) or (None, None)
-            if state is not None and state.job != job:
+            record, audio = await self._sessions.poll(key) or (None, None)
+            if record is not None and record.job != job:
                 return None
         if audio is None:
             raise Problem(500, "the audio is no longer kept")
@@ -69,15 +70,7 @@ class Fleet(socketio.AsyncRedisManager):  # type: ignore[misc]  # published with
 async def emit_audio(
     server: socketio.AsyncServer, event: str, room: str, data: dict[str, Any], audio: bytes
 ) -> None:
-    """Emits an event with its audio to the clients of this gateway alone."""
+    """Emits an event with its audio to this gateway's own clients."""
     if any(server.manager.get_participants("/", room)):
         data = {"audio_data": await base64_text(audio), **data}
         await server.emit(event, data, room=room, ignore_queue=True)
-
-
-def error_data(problem: Problem) -> dict[str, Any]:
-    """Of an `error` event."""
-    data: dict[str, Any] = {"message": problem.message, "code": problem.status}
-    if problem.retry_after is not None:
-        data["retry_after"] = problem.retry_after
-    return data

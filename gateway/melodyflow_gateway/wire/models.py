@@ -19,6 +19,7 @@ from melodyflow_client.presets import CUSTOM
 
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"
+PROCESSED = "Audio processed successfully"  # the old service's words
 
 SessionId = Annotated[str, Field(pattern=SESSION_ID, examples=["test_session"])]
 Base64Audio = Annotated[
@@ -173,7 +174,7 @@ class TransformAnswer(BaseModel):
     """The result; the seed that was used is in the header X-Melodyflow-Seed."""
 
     audio: Base64Audio
-    message: str = "Audio processed successfully"
+    message: str = PROCESSED
     loudness: LoudnessAnswer | None = Field(None, description="Where one was asked for.")
 
 

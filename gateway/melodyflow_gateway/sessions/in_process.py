@@ -1,4 +1,4 @@
-"""Sessions in this process's memory, bounded by number, bytes and age."""
+"""Sessions in this process, bounded by number, bytes and age."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from melodyflow_client.seeds import LastSeeds
 
 from ..problems import RETRY_SECONDS, Problem
-from .store import POLL_SECONDS, SEEDS_KEPT, JobState, SessionKey
+from .store import POLL_SECONDS, SEEDS_KEPT, JobRecord, SessionKey
 
 
 @dataclass
 class _Session:
     seeds: LastSeeds = field(default_factory=lambda: LastSeeds(SEEDS_KEPT))
-    state: JobState | None = None
+    record: JobRecord | None = None
     original: bytes | None = None
     result: bytes | None = None
     used: float = 0.0  # time.monotonic() of the last use
-    polled: float = 0.0  # of the last question after the job
+    polled: float = 0.0  # time.monotonic() of the last poll of the job
 
     @property
     def bytes(self) -> int:
@@ -28,11 +28,11 @@ class _Session:
 
     @property
     def running(self) -> bool:
-        return self.state is not None and self.state.running
+        return self.record is not None and self.record.running
 
 
-class MemorySessions:
-    """A SessionStore. The sessions used longest ago make room for new ones, unless a job runs."""
+class InProcessSessions:
+    """A SessionStore. Sessions used longest ago make room for new ones, unless their job runs."""
 
     def __init__(self, sessions: int, size: int, seconds: float) -> None:
         self._most, self._size, self._seconds = sessions, size, seconds
@@ -43,41 +43,41 @@ class MemorySessions:
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         return self._session(key).seeds.choose(clip, seed, new_take)
 
-    async def begin(self, key: SessionKey, state: JobState) -> None:
+    async def begin(self, key: SessionKey, record: JobRecord) -> None:
         session = self._session(key)
         self._store(key, session, session.original, None)
-        session.state, session.polled = state, time.monotonic()
+        session.record, session.polled = record, time.monotonic()
 
-    async def report(self, key: SessionKey, state: JobState) -> bool:
+    async def report(self, key: SessionKey, record: JobRecord) -> bool:
         session = self._sessions.get(key)
-        if session is None or session.state is None or session.state.job != state.job:
+        if session is None or session.record is None or session.record.job != record.job:
             return False
-        session.state = state
+        session.record = record
         self._touch(key)
-        return not state.polled or time.monotonic() - session.polled < POLL_SECONDS
+        return not record.polled or time.monotonic() - session.polled < POLL_SECONDS
 
     async def finish(
         self,
         key: SessionKey,
-        state: JobState,
+        record: JobRecord,
         original: bytes | None = None,
         result: bytes | None = None,
     ) -> bool:
         session = self._sessions.get(key)
-        if session is None or session.state is None or session.state.job != state.job:
+        if session is None or session.record is None or session.record.job != record.job:
             return False
         if result is not None:
             self._store(key, session, original, result)
-        session.state = state
+        session.record = record
         self._touch(key)
         return True
 
-    async def poll(self, key: SessionKey) -> tuple[JobState, bytes | None] | None:
+    async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
         session = self._known(key)
-        if session is None or session.state is None:
+        if session is None or session.record is None:
             return None
         session.polled = time.monotonic()
-        return session.state, session.result
+        return session.record, session.result
 
     async def original(self, key: SessionKey) -> bytes | None:
         session = self._known(key)
@@ -124,7 +124,7 @@ class MemorySessions:
         over = self._bytes + more - self._size
         if over > 0:
             idle = sum(s.bytes for k, s in self._sessions.items() if k != key and not s.running)
-            if idle < over:  # nobody is dropped for what does not fit even so
+            if idle < over:  # drop nobody for what wouldn't fit anyway
                 raise Problem(503, "no room for this session's audio", RETRY_SECONDS)
         while self._bytes + more > self._size:
             self._drop_one(key)
@@ -139,7 +139,7 @@ class MemorySessions:
         raise Problem(503, "no room for another session", RETRY_SECONDS)
 
     def _sweep(self) -> None:
-        """Forgets what is old now and then, also where nobody asks for anything any more."""
+        """Forgets old sessions, also when no request comes in."""
         self._forget_old()
         self._sweeping = None
         if self._sessions:

@@ -17,7 +17,7 @@ BEGIN, POLL, UNDO = (
 
 
 @pytest.fixture(scope="module")
-def fleet(server: EmbeddedServer, start_gateway: Start, redis_url: str) -> tuple[Running, Running]:
+def both(server: EmbeddedServer, start_gateway: Start, redis_url: str) -> tuple[Running, Running]:
     first, second = (
         start_gateway(server.grpc_url, server.metrics_url, REDIS_URL=redis_url) for _ in range(2)
     )
@@ -43,8 +43,8 @@ def finished(gateway: Running, session: str) -> dict[str, object]:
     raise AssertionError(state)
 
 
-def test_a_job_of_one_is_polled_and_undone_on_the_other(fleet: tuple[Running, Running]) -> None:
-    first, second = fleet
+def test_a_job_of_one_is_polled_and_undone_on_the_other(both: tuple[Running, Running]) -> None:
+    first, second = both
     begun = begin(first, "shared", steps=64)
     done = finished(second, "shared")
     assert (done["status"], done["seed"]) == ("completed", begun["seed"])
@@ -54,8 +54,8 @@ def test_a_job_of_one_is_polled_and_undone_on_the_other(fleet: tuple[Running, Ru
     assert begin(second, "shared", variation="chiptune", steps=1)["seed"] == begun["seed"]
 
 
-def test_a_new_job_on_the_other_ends_the_one_that_runs(fleet: tuple[Running, Running]) -> None:
-    first, second = fleet
+def test_a_new_job_on_the_other_ends_the_one_that_runs(both: tuple[Running, Running]) -> None:
+    first, second = both
     cancelled = 'melodyflow_gateway_edits_total{api="juce",outcome="cancelled"}'
     before = first.metric(cancelled)
     begin(first, "moved", audio_data=base64_of(wav(20, 140)), steps=128)
@@ -65,9 +65,9 @@ def test_a_new_job_on_the_other_ends_the_one_that_runs(fleet: tuple[Running, Run
 
 
 def test_events_reach_the_room_whichever_gateway_its_clients_are_at(
-    fleet: tuple[Running, Running],
+    both: tuple[Running, Running],
 ) -> None:
-    first, second = fleet
+    first, second = both
 
     async def play() -> tuple[Client, Client, Client]:
         async with (
@@ -94,10 +94,10 @@ def test_events_reach_the_room_whichever_gateway_its_clients_are_at(
 
 
 def test_a_result_reaches_the_room_whatever_its_size(
-    fleet: tuple[Running, Running], redis_url: str
+    both: tuple[Running, Running], redis_url: str
 ) -> None:
     """Redis cuts off a subscriber with too much before it: 32 MiB, or here 1 MiB."""
-    first, second = fleet
+    first, second = both
     limit, redis = "client-output-buffer-limit", Redis.from_url(redis_url)
     before = redis.config_get(limit)[limit]
     clip = wav(12)
@@ -129,10 +129,8 @@ def test_a_result_reaches_the_room_whatever_its_size(
         assert client.of("error") == []
 
 
-def test_an_edit_outlives_what_redis_forgets(
-    fleet: tuple[Running, Running], redis_url: str
-) -> None:
-    first, second = fleet
+def test_an_edit_outlives_what_redis_forgets(both: tuple[Running, Running], redis_url: str) -> None:
+    first, second = both
     begin(first, "evicted", steps=128, audio_data=base64_of(wav(5, 111)))
     assert until(lambda: second.get(f"{POLL}/evicted").json()["progress"] > 0)
     with Redis.from_url(redis_url) as redis:
@@ -142,12 +140,12 @@ def test_an_edit_outlives_what_redis_forgets(
 
 
 def test_a_job_whose_gateway_dies_is_not_waited_for(
-    server: EmbeddedServer, start_gateway: Start, redis_url: str, fleet: tuple[Running, Running]
+    server: EmbeddedServer, start_gateway: Start, redis_url: str, both: tuple[Running, Running]
 ) -> None:
     doomed = start_gateway(server.grpc_url, server.metrics_url, REDIS_URL=redis_url)
     begin(doomed, "orphan", audio_data=base64_of(wav(20, 120)), steps=128)
     doomed.process.kill()
     doomed.process.wait()
-    state = finished(fleet[0], "orphan")
+    state = finished(both[0], "orphan")
     assert state["status"] == "failed"
     assert "gone" in str(state["error"])
