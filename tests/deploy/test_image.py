@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from melodyflow.embedded.distribution import find_distribution
-from melodyflow.embedded.server import CLOSED_APIS
+from melodyflow.embedded.launch import CLOSED_APIS
 
 # Newer than the embedded Triton (2.51), which cannot vouch for them: since 25.03 and 25.08.
 NEWER_FLAGS = {"grpc-max-response-pool-size", "http-max-input-size"}

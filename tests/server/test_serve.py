@@ -19,8 +19,8 @@ import pytest
 
 import melodyflow
 from melodyflow.embedded import EmbeddedServer
+from melodyflow.embedded.launch import MALLOC
 from melodyflow.embedded.probe import HOST
-from melodyflow.embedded.server import MALLOC
 from melodyflow.errors import EmbeddedError
 
 from . import raw

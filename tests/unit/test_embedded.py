@@ -12,8 +12,9 @@ import pytest
 
 from melodyflow.embedded import distribution
 from melodyflow.embedded.distribution import find_distribution
+from melodyflow.embedded.log import failure_reason
+from melodyflow.embedded.ports import choose_ports
 from melodyflow.embedded.probe import HOST
-from melodyflow.embedded.server import choose_ports, failure_reason
 from melodyflow.errors import EmbeddedError
 
 

@@ -1,0 +1,110 @@
+"""How the wheel's tritonserver is started: its files, its command line and its environment."""
+
+import os
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from melodyflow.embedded.distribution import Distribution
+from melodyflow.embedded.probe import HOST
+from melodyflow.serving.settings import PREFIX
+
+# Nobody holds the key, so nobody can use these: tritonserver's own way to switch an API off.
+CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
+
+# States that this Triton's gRPC front end keeps for reuse. With its default, 8, it died of refused
+# and cancelled streams, 3 times in 13,000; never in 34,000 with a pool that does not fill up.
+# Newer Tritons have the fix (triton-inference-server/server, issues 7368 and 8034).
+GRPC_STATES = 4096
+
+# This Triton's HTTP front end recurses on large JSON bodies (CVE-2025-23310); its threads get their
+# stack from this limit. 512 MiB of address space carries bodies of 50 MB and more.
+LAUNCHER = """ulimit -S -s 524288 2>/dev/null || ulimit -S -s "$(ulimit -H -s)"; exec "$@" """
+
+# glibc's malloc in tritonserver. It would keep what its many threads have freed, in pieces, and
+# grow with every new mix of sizes: few arenas, and what is large goes back to the system at once.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**17),
+    "MALLOC_TRIM_THRESHOLD_": str(2**17),
+}
+
+# Triton starts the stub with its own environment. The model must not get these: it takes and frees
+# large tensors at every layer, and fresh pages for each would cost a third of its time.
+STUB = """#!/bin/sh
+unset {unset}
+exec {stub} "$@"
+"""
+
+
+def backends_in(folder: Path, distribution: Distribution) -> Path:
+    """Makes the folder of backends that Triton wants: the Python backend with its stub beside it;
+    in the wheel they lie apart."""
+    backend = folder / "backends" / "python"
+    shutil.copytree(distribution.backend, backend, ignore=shutil.ignore_patterns("__pycache__"))
+    stub = backend / distribution.stub.name
+    ours = " ".join(MALLOC.keys() - os.environ.keys())
+    stub.write_text(STUB.format(unset=ours, stub=shlex.quote(str(distribution.stub))))
+    stub.chmod(0o755)
+    return backend.parent
+
+
+def command(
+    binary: Path,
+    backends: Path,
+    models: Path,
+    *,
+    shared_memory: str,
+    ports: Mapping[str, int],
+    exit_timeout: int,
+) -> list[str]:
+    """The command line of a tritonserver. shared_memory: what the names of its regions begin with.
+    ports: of "http", "grpc" and "metrics"."""
+    key = f"melodyflow={secrets.token_hex(16)}"
+    return [
+        str(binary),
+        f"--model-repository={models}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={shared_memory}",
+        "--model-control-mode=none",
+        # config.pbtxt says all: without this the stub is started twice, once to be asked.
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={exit_timeout}",
+        *(f"--{name}-address={HOST}" for name in ports),
+        *(f"--{name}-port={port}" for name, port in ports.items()),
+        f"--http-restricted-api={','.join(CLOSED_APIS)}:{key}",
+        f"--grpc-infer-allocation-pool-size={GRPC_STATES}",
+        f"--grpc-restricted-protocol={','.join(CLOSED_APIS)}:{key}",
+    ]
+
+
+def environment(
+    distribution: Distribution, checkpoint: Path | None, settings: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of a tritonserver, in which settings are MELODYFLOW_<NAME>. The stub finds
+    its packages as `python3` does: by PATH, so this interpreter leads."""
+    inherited = dict(os.environ)
+    inherited.pop("PYTHONHOME", None)
+    libraries = [
+        str(distribution.libraries),
+        *([str(distribution.python_library)] if distribution.python_library else []),
+        *([inherited["LD_LIBRARY_PATH"]] if inherited.get("LD_LIBRARY_PATH") else []),
+    ]
+    made = (
+        MALLOC
+        | inherited
+        | {
+            "VIRTUAL_ENV": sys.prefix,
+            "PATH": os.pathsep.join(
+                (str(Path(sys.executable).parent), inherited.get("PATH", os.defpath))
+            ),
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+            "HF_HUB_OFFLINE": "1",  # the service fetches nothing
+        }
+    )
+    if checkpoint is not None:
+        made["MELODYFLOW_CHECKPOINT"] = str(checkpoint.resolve())
+    return made | {PREFIX + name: value for name, value in settings.items()}

@@ -1,0 +1,57 @@
+"""The ports of a server on loopback."""
+
+import random
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+from melodyflow.embedded.probe import HOST
+from melodyflow.errors import EmbeddedError
+
+# Port 0 is one of these. They lie below those that Linux gives to outgoing connections: between the
+# choice and Triton's use of it, minutes later with a large model, such a connection could take it.
+FREE_PORTS = range(20000, 32768)
+
+
+def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
+    """Name -> port on loopback, with 0 replaced by a free one.
+
+    Raises EmbeddedError naming the port and its flag when it is taken, given twice, or no port.
+    """
+    given = [port for port in wanted.values() if port != 0]
+    chosen: dict[str, int] = {}
+    for name, port in wanted.items():
+        flag = f"--{name}-port"
+        if not 0 <= port <= 65535:
+            raise EmbeddedError(f"{flag} {port}: not a port; 0 to 65535 are (0: a free one)")
+        if given.count(port) > 1:
+            raise EmbeddedError(f"{flag} {port}: given twice; every port needs a number of its own")
+        if port == 0:
+            chosen[name] = _free_port({*given, *chosen.values()})
+            continue
+        try:
+            _listen(port)
+        except PermissionError:
+            raise EmbeddedError(
+                f"port {port} needs root: choose one from 1024 with {flag}"
+            ) from None
+        except OSError:
+            raise EmbeddedError(f"port {port} is taken: choose another with {flag}") from None
+        chosen[name] = port
+    return chosen
+
+
+def _free_port(avoided: set[int]) -> int:
+    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        if port not in avoided:
+            with suppress(OSError):
+                _listen(port)
+                return port
+    raise EmbeddedError(f"no free port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}")
+
+
+def _listen(port: int) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(1)
