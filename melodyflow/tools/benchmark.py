@@ -3,11 +3,9 @@ again on their own machine. Compare ratios, which come from one run, rather than
 
 import argparse
 import json
-import math
 import platform
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,87 +16,15 @@ import torch
 from torch import Tensor
 
 from melodyflow.edit import Parameters, edit, warm_up
-from melodyflow.engine import MAX_TOKENS, Engine, Job
 from melodyflow.errors import CheckpointError, Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import load, open_checkpoint
-from melodyflow.model.linear import Linear, linear
-from melodyflow.model.transformer import CrossAttention, Row, SelfAttention
+from melodyflow.model.transformer import Row
+from melodyflow.tools.edits import VARIATIONS, Calls, Timed, clip, engine_for
+from melodyflow.tools.operations import product_operations, product_seconds
 
-VARIATIONS = [
-    *("strings", "piano", "accordion", "drums", "flute"),
-    *("choir", "organ", "bass", "celesta", "banjo"),
-]
 PARTS = ("network", "alone", "sharing", "crowd", "fairness")
 TOKENS = (100, 400, 1500)  # of the network calls that are measured by themselves
-
-
-class Timed:
-    """One edit in an engine, which notes when it ended."""
-
-    def __init__(self, engine: Engine, waveform: Tensor, parameters: Parameters) -> None:
-        self.solving = threading.Event()
-        self.ended = threading.Event()
-        self.seconds = 0.0
-        frames = engine.model.codec.config.frames(waveform.shape[-1])
-        self.job = Job(parameters, frames, lambda: waveform, self)
-        self._started = time.perf_counter()
-        engine.acquire(frames, lambda: None)
-        engine.submit(self.job)
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        if done:
-            self.solving.set()
-
-    def finished(self, waveform: Tensor, job: Job) -> None:
-        self._end()
-
-    def failed(self, error: EditError) -> None:
-        if error.code != Code.CANCELLED:
-            print(f"an edit failed: {error}", file=sys.stderr)
-        self._end()
-
-    def _end(self) -> None:
-        self.seconds = time.perf_counter() - self._started
-        self.ended.set()
-
-
-class Calls:
-    """The engine's network calls: their tokens and seconds."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.seconds: list[float] = []
-
-    def in_flight(self, edits: int, frames: int) -> None:
-        pass
-
-    def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
-        self.tokens.append(tokens)
-        self.seconds.append(seconds)
-
-    def stage(self, name: str, seconds: float) -> None:
-        pass
-
-    def cached(self, cache_bytes: int) -> None:
-        pass
-
-    def inversion(self, found: str) -> None:
-        pass
-
-
-def engine_for(model: MelodyFlow, max_tokens: int | None = None) -> tuple[Engine, Calls]:
-    """An engine without bounds on what is in flight, with empty caches, and its calls."""
-    calls = Calls()
-    engine = Engine(
-        model,
-        slots=100,
-        max_frames=10**9,
-        max_tokens=max_tokens or MAX_TOKENS[model.device.type],
-        cache_bytes=2**28,
-        metrics=calls,
-    )
-    return engine, calls
 
 
 def run(
@@ -136,15 +62,6 @@ def sequential(model: MelodyFlow, edits: Sequence[tuple[Tensor, Parameters]]) ->
     return time.perf_counter() - started
 
 
-def clip(model: MelodyFlow, seconds: float, seed: int = 0) -> Tensor:
-    """A clip of noise [channels, samples]: what it holds makes no difference to the time."""
-    config = model.codec.config
-    generator = torch.Generator().manual_seed(seed)
-    return (
-        torch.rand(config.channels, round(seconds * config.sample_rate), generator=generator) - 0.5
-    )
-
-
 def network(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
     """Network calls of two rows, one of them with a text, against their matrix products alone, in
     turns."""
@@ -156,7 +73,7 @@ def network(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]
         rows = [Row(latents, 0.5, time_embedding, text) for text in texts]
         calls, products = [], []
         for _ in range(repeats + 1):  # the first one warms up
-            products.append(matrix_products(model, tokens))
+            products.append(product_seconds(model, tokens))
             started = time.perf_counter()
             with torch.inference_mode():
                 model.flow(rows)
@@ -164,7 +81,7 @@ def network(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]
         call = statistics.median(calls[1:])
         pairs = zip(products[1:], calls[1:], strict=True)
         figures[f"{tokens}_tokens_call_s"] = call
-        figures[f"{tokens}_tokens_gflop_s"] = operations(model, tokens) / call / 1e9
+        figures[f"{tokens}_tokens_gflop_s"] = product_operations(model, tokens) / call / 1e9
         figures[f"{tokens}_tokens_share"] = statistics.median(best / took for best, took in pairs)
     return figures
 
@@ -207,7 +124,7 @@ def crowd(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
         ratios.append(plain / together)
         tokens = statistics.mode(calls.tokens)
         seconds = [s for t, s in zip(calls.tokens, calls.seconds, strict=True) if t == tokens]
-        shares.append(matrix_products(model, tokens) / statistics.median(seconds))
+        shares.append(product_seconds(model, tokens) / statistics.median(seconds))
     return {
         "speedup": statistics.median(ratios),
         "call_tokens": tokens,
@@ -236,48 +153,6 @@ def fairness(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any
         "beside_s": beside_s,
         "ratio": (beside_s - evaluation_s) / alone_s,
     }
-
-
-def weights(model: MelodyFlow, tokens: int) -> list[tuple[int, Tensor]]:
-    """The weights of one network call of `tokens`, half of them with a text, and the rows that
-    each is multiplied with."""
-    found: list[tuple[int, Tensor]] = []
-    for name, part in model.flow.named_modules():
-        rows = tokens // 2 if "cross_attention" in name else tokens
-        if isinstance(part, SelfAttention):
-            found.append((rows, part.in_proj_weight))
-        elif isinstance(part, CrossAttention):
-            # Queries alone: keys and values are made once an edit.
-            found.append((rows, part.weights[0]))
-        elif isinstance(part, Linear) and not name.startswith("timestep"):
-            found.append((rows, part.weight))
-    return found
-
-
-def operations(model: MelodyFlow, tokens: int) -> int:
-    """Multiplications and additions of these products."""
-    return sum(2 * rows * math.prod(weight.shape) for rows, weight in weights(model, tokens))
-
-
-@torch.inference_mode()
-def matrix_products(model: MelodyFlow, tokens: int) -> float:
-    """Seconds of all matrix products of one network call and of nothing else: with the network's
-    own weights, one after the other, or with plain ones, whichever is faster on this machine."""
-    own = weights(model, tokens)
-    shared = {weight.shape: torch.randn(weight.shape).to(weight.dtype) for _, weight in own}
-    plain = [(rows, shared[weight.shape]) for rows, weight in own]
-    inputs = {
-        (rows, weight.shape[1]): torch.randn(rows, weight.shape[1]).to(weight.dtype)
-        for rows, weight in own
-    }
-    times: tuple[list[float], list[float]] = [], []
-    for _ in range(3):
-        for kind, of_kind in zip((own, plain), times, strict=True):
-            started = time.perf_counter()
-            for rows, weight in kind:
-                linear(inputs[rows, weight.shape[1]], weight)
-            of_kind.append(time.perf_counter() - started)
-    return min(statistics.median(of_kind) for of_kind in times)
 
 
 def main() -> None:

@@ -7,166 +7,36 @@ random, drawn on the device). Each part's figures are saved as soon as they are 
 
 import argparse
 import copy
-import json
-import math
 import os
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from melodyflow.edit import Parameters, edit_latents, warm_up
-from melodyflow.engine import MAX_TOKENS, Job
+from melodyflow.engine import MAX_TOKENS
 from melodyflow.errors import CheckpointError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import Precision
 from melodyflow.model.fused import FusedFlow
-from melodyflow.model.transformer import FlowConfig, Network, Row
+from melodyflow.model.transformer import Network, Row
 from melodyflow.tools import parity
-from melodyflow.tools.benchmark import VARIATIONS, Timed, clip, engine_for
+from melodyflow.tools.edits import VARIATIONS, Bench, clip
 from melodyflow.tools.make_checkpoint import SIZES
-
-
-class Report:
-    """The figures so far, on disk after every part as report.json and as tables in report.md."""
-
-    def __init__(self, out: Path) -> None:
-        out.mkdir(parents=True, exist_ok=True)
-        self.out = out
-        self.figures: dict[str, Any] = {}
-
-    def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Runs one part; what fails is noted and the next one runs."""
-        started = time.monotonic()
-        try:
-            self.figures[name] = measure()
-        except Exception as error:
-            self.figures[name] = {"failed": f"{error!r:.1000}"}
-        print(f"{name}: {time.monotonic() - started:.0f} s\n\n{table(self.figures[name])}\n")
-        sys.stdout.flush()
-        (self.out / "report.json").write_text(json.dumps(self.figures, indent=2) + "\n")
-        parts = [f"## {name}\n\n{table(figures)}\n" for name, figures in self.figures.items()]
-        (self.out / "report.md").write_text("\n".join(parts))
-
-
-def table(figures: dict[str, Any]) -> str:
-    """A part's figures in Markdown: a row each, or a column for each measurement of several."""
-    several = {name: row for name, row in figures.items() if isinstance(row, dict)}
-    columns = several or {"value": figures}
-    keys = dict.fromkeys(key for column in columns.values() for key in column)
-    lines = [["", *columns], ["---"] * (1 + len(columns))]
-    lines += [[key, *(_short(column.get(key, "")) for column in columns.values())] for key in keys]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-# What is counted.
-
-
-def operations(config: FlowConfig, rows: Sequence[Row]) -> float:
-    """Floating-point operations of a network call: its products and its attention."""
-    dim, layers = config.dim, config.num_layers
-    token = layers * (4 + 2 * config.hidden_scale) * dim**2 + config.skips * 2 * dim**2
-    total = 0.0
-    for row in rows:
-        frames = row.latents.shape[-1]
-        total += 2 * frames * (token + 2 * config.latent_dim * dim)
-        total += 4 * frames * frames * dim * layers
-        if row.text is not None:
-            total += 2 * frames * 2 * dim**2 * layers
-            total += 4 * frames * row.text.keys.shape[-2] * dim * layers
-    return total
-
-
-@dataclass
-class Counted:
-    """A network that counts its operations."""
-
-    model: MelodyFlow
-    calls: list[float] = field(default_factory=list)
-
-    def __call__(self, rows: Sequence[Row]) -> list[Tensor]:
-        self.calls.append(operations(self.model.flow.config, rows))
-        return self.model.network(rows)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all it was told to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def timed(device: torch.device, work: Callable[[], Any], repeats: int) -> float:
-    """Seconds of one of several runs of `work` in a row, after one to warm up."""
-    work()
-    wait(device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    wait(device)
-    return (time.perf_counter() - started) / repeats
-
-
-def product_rate(model: MelodyFlow, tokens: int) -> float:
-    """Operations a second of the products of all layers for so many tokens, and nothing else."""
-    flow = model.flow
-    weights = [
-        weight for layer in flow.transformer.layers for weight in layer.parameters()
-        if weight.dim() == 2
-    ]  # fmt: skip
-    inputs = {
-        width: torch.randn(tokens, width, device=flow.device).to(flow.dtype)
-        for width in {weight.shape[1] for weight in weights}
-    }
-
-    def products() -> None:
-        for weight in weights:
-            F.linear(inputs[weight.shape[1]], weight)
-
-    done = sum(2 * tokens * weight.numel() for weight in weights)
-    return done / timed(flow.device, products, 5)
-
-
-def cosine(a: Tensor, b: Tensor) -> float:
-    """Of two tensors of one shape."""
-    return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
-
-
-def log_spectral_distance(a: Tensor, b: Tensor) -> float:
-    """Mean over the frames of the root mean square difference of two waveforms' [..., samples] log
-    power spectra, in dB (2048-sample Hann frames, floor at -100 dB of the first one's peak)."""
-    spectra = []
-    for x in (a, b):
-        window = torch.hann_window(2048, device=x.device)
-        x = x.reshape(-1, x.shape[-1])
-        spectra.append(torch.stft(x, 2048, 512, window=window, return_complex=True).abs().square())
-    floor = 1e-10 * spectra[0].max()
-    first, second = (10 * torch.log10(x.clamp(min=floor)) for x in spectra)
-    return float((first - second).square().mean(-2).sqrt().mean())
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """Median and 95th percentile."""
-    ordered = sorted(seconds)
-    return {
-        "p50_s": statistics.median(ordered),
-        "p95_s": ordered[min(len(ordered) - 1, math.ceil(0.95 * len(ordered)) - 1)],
-        "runs": len(ordered),
-    }
-
-
-# The parts.
+from melodyflow.tools.measures import (
+    cosine,
+    log_spectral_distance,
+    percentiles,
+    timed,
+    wait,
+)
+from melodyflow.tools.operations import call_operations, product_operations, product_seconds
+from melodyflow.tools.report import Report, plot
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -244,45 +114,6 @@ def through(model: MelodyFlow, network: Network) -> MelodyFlow:
     other = copy.copy(model)
     other.__dict__["network"] = network
     return other
-
-
-class Kept(Timed):
-    """One edit that keeps its result."""
-
-    waveform: Tensor
-
-    def finished(self, waveform: Tensor, job: Job) -> None:
-        self.waveform = waveform
-        super().finished(waveform, job)
-
-
-class Bench:
-    """One engine that edits come to, and what it did."""
-
-    def __init__(self, model: MelodyFlow) -> None:
-        self.model = model
-        self.counted = Counted(model)
-        self.engine, self.calls = engine_for(model)
-        self.engine.network = self.counted
-
-    def run(self, edits: Sequence[tuple[Tensor, Parameters]]) -> tuple[list[Kept], float]:
-        """All at once: the edits, and the seconds until the last one ended."""
-        started = time.perf_counter()
-        running = [Kept(self.engine, *each) for each in edits]
-        for each in running:
-            each.ended.wait()
-        return running, time.perf_counter() - started
-
-    def rate(self, first: int) -> dict[str, float]:
-        """Operations and their rate in the network calls since the first-th."""
-        done = sum(self.counted.calls[first : len(self.calls.seconds)])
-        seconds = sum(self.calls.seconds[first:])
-        return {
-            "tera_operations": done / 1e12,
-            "network_s": seconds,
-            "network_tflops": done / seconds / 1e12,
-            "tokens_a_call": statistics.median(self.calls.tokens[first:]),
-        }
 
 
 def warmed(model: MelodyFlow) -> dict[str, Any]:
@@ -395,9 +226,10 @@ def network(model: MelodyFlow, counts: list[int], frames: int) -> dict[str, Any]
             for _ in range(2):
                 model.network(rows)
             seconds = timed(model.device, lambda rows=rows: model.network(rows), 5)  # type: ignore[misc]
-            rate = operations(model.flow.config, rows) / seconds
-            products = product_rate(model, 2 * edits * frames)
-            figures[str(2 * edits * frames)] = {
+            rate = call_operations(model.flow.config, rows) / seconds
+            tokens = 2 * edits * frames
+            products = product_operations(model, tokens) / product_seconds(model, tokens)
+            figures[str(tokens)] = {
                 "call_s": seconds,
                 "tflops": rate / 1e12,
                 "products_tflops": products / 1e12,
@@ -430,37 +262,6 @@ def profile(model: MelodyFlow, edits: int, frames: int, out: Path) -> dict[str, 
     whole = sum(times.values()) or 1
     top = sorted(times, key=lambda key: -times[key])[:12]
     return {key[:80]: round(times[key] / whole, 4) for key in top}
-
-
-def plot(figures: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Rates over tokens and edits a second over concurrency, as a picture."""
-    try:
-        import matplotlib
-    except ImportError:
-        return {"skipped": "no matplotlib"}
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    canvas, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
-    calls = figures.get("network", {})
-    tokens = [int(each) for each in calls]
-    left.plot(tokens, [calls[str(t)]["products_tflops"] for t in tokens], "o--", label="products")
-    left.plot(tokens, [calls[str(t)]["tflops"] for t in tokens], "o-", label="network call")
-    left.set(xlabel="tokens a call", ylabel="TFLOP/s", xscale="log", ylim=(0, None))
-    left.legend()
-    crowds = figures.get("crowd", {})
-    if "failed" in calls or "failed" in crowds:
-        return {"skipped": "a part of it failed"}
-    counts = [int(each) for each in crowds]
-    right.plot(counts, [crowds[str(c)]["edits_a_second"] for c in counts], "o-")
-    right.set(xlabel="edits at once", ylabel="edits a second", ylim=(0, None))
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    machine = figures["machine"]
-    canvas.suptitle(f"{machine.get('gpu', 'CPU')}, torch {machine['torch']}")
-    canvas.tight_layout()
-    canvas.savefig(out / "report.png", dpi=110)
-    return {"file": "report.png"}
 
 
 def in_bf16(model: MelodyFlow) -> MelodyFlow:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from melodyflow.model import MelodyFlow
-from melodyflow.model.fused import FusedFlow, Layout, NotRecorded, can_compile, padded
+from melodyflow.model.fused import FusedFlow, can_compile
+from melodyflow.model.fused.layout import Layout, padded
+from melodyflow.model.fused.recording import NotRecorded
 from melodyflow.model.transformer import FlowModel, Row
 from melodyflow.tools.make_checkpoint import random_model
 

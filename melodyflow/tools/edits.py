@@ -1,0 +1,151 @@
+"""Edits in an engine of one's own, and what it did for them."""
+
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from melodyflow.edit import Parameters
+from melodyflow.engine import MAX_TOKENS, Engine, Job
+from melodyflow.errors import Code, EditError
+from melodyflow.model import MelodyFlow
+from melodyflow.model.transformer import Row
+from melodyflow.tools.operations import call_operations
+
+VARIATIONS = [
+    *("strings", "piano", "accordion", "drums", "flute"),
+    *("choir", "organ", "bass", "celesta", "banjo"),
+]
+
+
+class Timed:
+    """One edit in an engine, which notes when it ended."""
+
+    def __init__(self, engine: Engine, waveform: Tensor, parameters: Parameters) -> None:
+        self.solving = threading.Event()
+        self.ended = threading.Event()
+        self.seconds = 0.0
+        frames = engine.model.codec.config.frames(waveform.shape[-1])
+        self.job = Job(parameters, frames, lambda: waveform, self)
+        self._started = time.perf_counter()
+        engine.acquire(frames, lambda: None)
+        engine.submit(self.job)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if done:
+            self.solving.set()
+
+    def finished(self, waveform: Tensor, job: Job) -> None:
+        self._end()
+
+    def failed(self, error: EditError) -> None:
+        if error.code != Code.CANCELLED:
+            print(f"an edit failed: {error}", file=sys.stderr)
+        self._end()
+
+    def _end(self) -> None:
+        self.seconds = time.perf_counter() - self._started
+        self.ended.set()
+
+
+class Calls:
+    """The engine's network calls: their tokens and seconds."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.seconds: list[float] = []
+
+    def in_flight(self, edits: int, frames: int) -> None:
+        pass
+
+    def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
+        self.tokens.append(tokens)
+        self.seconds.append(seconds)
+
+    def stage(self, name: str, seconds: float) -> None:
+        pass
+
+    def cached(self, cache_bytes: int) -> None:
+        pass
+
+    def inversion(self, found: str) -> None:
+        pass
+
+
+def engine_for(model: MelodyFlow, max_tokens: int | None = None) -> tuple[Engine, Calls]:
+    """An engine without bounds on what is in flight, with empty caches, and its calls."""
+    calls = Calls()
+    engine = Engine(
+        model,
+        slots=100,
+        max_frames=10**9,
+        max_tokens=max_tokens or MAX_TOKENS[model.device.type],
+        cache_bytes=2**28,
+        metrics=calls,
+    )
+    return engine, calls
+
+
+def clip(model: MelodyFlow, seconds: float, seed: int = 0) -> Tensor:
+    """A clip of noise [channels, samples]: what it holds makes no difference to the time."""
+    config = model.codec.config
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.rand(config.channels, round(seconds * config.sample_rate), generator=generator) - 0.5
+    )
+
+
+@dataclass
+class Counted:
+    """A network that counts its operations."""
+
+    model: MelodyFlow
+    calls: list[float] = field(default_factory=list)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Tensor]:
+        self.calls.append(call_operations(self.model.flow.config, rows))
+        return self.model.network(rows)
+
+
+class Kept(Timed):
+    """One edit that keeps its result."""
+
+    waveform: Tensor
+
+    def finished(self, waveform: Tensor, job: Job) -> None:
+        self.waveform = waveform
+        super().finished(waveform, job)
+
+
+class Bench:
+    """One engine that edits come to, and what it did."""
+
+    def __init__(self, model: MelodyFlow) -> None:
+        self.model = model
+        self.counted = Counted(model)
+        self.engine, self.calls = engine_for(model)
+        self.engine.network = self.counted
+
+    def run(self, edits: Sequence[tuple[Tensor, Parameters]]) -> tuple[list[Kept], float]:
+        """All at once: the edits, and the seconds until the last one ended."""
+        started = time.perf_counter()
+        running = [Kept(self.engine, *each) for each in edits]
+        for each in running:
+            each.ended.wait()
+        return running, time.perf_counter() - started
+
+    def rate(self, first: int) -> dict[str, float]:
+        """Operations and their rate in the network calls since the first-th."""
+        done = sum(self.counted.calls[first : len(self.calls.seconds)])
+        seconds = sum(self.calls.seconds[first:])
+        return {
+            "tera_operations": done / 1e12,
+            "network_s": seconds,
+            "network_tflops": done / seconds / 1e12,
+            "tokens_a_call": statistics.median(self.calls.tokens[first:]),
+        }
