@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import threading
 import time
 from typing import Any, Protocol
@@ -72,28 +73,26 @@ class Call:
         self._server = server
         self._responder = responder
         self._started = time.monotonic()
-        self._deadline = float("inf")
+        self._timeout_s = math.inf
         self._ending = threading.Lock()
         self._ended = False
         self._stop: EditError | None = None
         self._job: Job | None = None
         self._session_id = ""
         self._evaluations = "0"  # done/total, once it has ended
-        self._progress_due = 0.0
-        self._stage = ""
 
     def accept(self, request: EditRequest) -> Job:
         """Makes the job of a valid request; from now on the client and the clock are watched."""
-        self._request = dataclasses.replace(request, audio=None)  # the sound has it, until read
         self._session_id = request.session_id
         if request.timeout_s is not None:
-            self._deadline = self._started + request.timeout_s
+            self._timeout_s = request.timeout_s
         server = self._server
         codec = server.model.codec.config
-        self._sound = Sound(request, codec, server.limits, server.max_model_samples)
-        read = None if request.audio is None else self._sound.read
-        self._job = Job(request.parameters, self._sound.frames, read, self)
-        self._server.outbox.watch(self)
+        sound = Sound(request, codec, server.limits, server.max_model_samples)
+        read = None if request.audio is None else sound.read
+        answer = Answer(self, server, dataclasses.replace(request, audio=None), sound)
+        self._job = Job(request.parameters, sound.frames, read, answer)
+        server.outbox.watch(self)
         return self._job
 
     @property
@@ -103,10 +102,10 @@ class Call:
 
     def look(self) -> None:
         """On the outbox's thread: is the time up, has the client left?"""
-        if self._stop is None and time.monotonic() > self._deadline:
+        if self._stop is None and time.monotonic() > self._started + self._timeout_s:
             self._stop = EditError(
                 Code.DEADLINE,
-                f"timeout_s: the edit was not done within {self._request.timeout_s:g} s; it ended",
+                f"timeout_s: the edit was not done within {self._timeout_s:g} s; it ended",
             )
         # After the clock: where Triton cannot be asked, the deadline still holds.
         if self._stop is None and self._responder.is_cancelled():
@@ -115,46 +114,22 @@ class Call:
         if self._stop and job:
             job.stop(self._stop)
 
-    # The engine's listener.
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not self._request.stream or (stage == self._stage and now < self._progress_due):
-            return
-        self._stage, self._progress_due = stage, now + PROGRESS_SECONDS
-        # One more than the evaluations: only the result itself is 1.
-        outputs = {
-            "progress": done / (total + 1),
-            "stage": stage,
-            "step": (done, total),
-        }
+    def report(self, outputs: dict[str, Any]) -> None:
+        """Sends a progress response."""
         self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
 
-    def finished(self, waveform: Tensor, job: Job) -> None:
-        request = self._request
-        result = self._sound.finish(waveform, self._comments())
-        total = request.parameters.evaluations
-        file = wrap(result.file, request.encoding)
-        outputs = {
-            "progress": 1.0,
-            "stage": "done",
-            "step": (total, total),
-            "audio": file,
-            "sample_rate": result.sample_rate,
-            "seed": request.parameters.seed,
-            "gain_db": result.gain_db,
-            "info": json.dumps(self._info(result, job), ensure_ascii=False),
-        }
+    def succeed(self, outputs: dict[str, Any], audio_seconds: float) -> None:
+        """Ends the call with its result, whose `audio` is so long."""
         if not self._end():
             return
         # With the flag of the last response Triton's sender closes before it copies the response
         # into shared memory, and leaves no way to say that it did not fit. Apart the two are sent
         # only where that can happen: Triton 2.51 may crash when a client leaves between them.
-        if is_ample(len(file)):
-            self._count("done", self._sound.seconds)
+        if is_ample(len(outputs["audio"])):
+            self._count("done", audio_seconds)
             self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
         else:
-            self._server.outbox.post(lambda: self._try_to_send(outputs))
+            self._server.outbox.post(lambda: self._try_to_send(outputs, audio_seconds))
 
     def failed(self, error: EditError) -> None:
         """The one way in which a call ends without a result, from whatever place."""
@@ -164,9 +139,7 @@ class Call:
         # as the reason to stop, they would make a cycle with it; see _end.
         error.__traceback__ = None
 
-    # Details.
-
-    def _try_to_send(self, outputs: dict[str, Any]) -> None:
+    def _try_to_send(self, outputs: dict[str, Any], audio_seconds: float) -> None:
         """On the outbox's thread: the result, or an error where it finds no room."""
         try:
             self._responder.send(outputs, final=False)
@@ -175,7 +148,7 @@ class Call:
             unsent = EditError(Code.INTERNAL, f"the result could not be sent: {error}")
             self._answer_with(unsent)
         else:
-            self._count("done", self._sound.seconds)
+            self._count("done", audio_seconds)
             self._server.outbox.post(self._responder.finish)
 
     def _answer_with(self, error: EditError) -> None:
@@ -208,6 +181,46 @@ class Call:
             self._evaluations,
             f": {reason}" if reason else "",
         )
+
+
+class Answer:
+    """What becomes of an accepted call: the engine's listener, which makes the responses."""
+
+    def __init__(self, call: Call, server: Server, request: EditRequest, sound: Sound) -> None:
+        """`request` without its audio, which the sound has until it is read."""
+        self._call = call
+        self._server = server
+        self._request = request
+        self._sound = sound
+        self._progress_due = 0.0
+        self._stage = ""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._request.stream or (stage == self._stage and now < self._progress_due):
+            return
+        self._stage, self._progress_due = stage, now + PROGRESS_SECONDS
+        # One more than the evaluations: only the result itself is 1.
+        self._call.report({"progress": done / (total + 1), "stage": stage, "step": (done, total)})
+
+    def finished(self, waveform: Tensor, job: Job) -> None:
+        request = self._request
+        result = self._sound.finish(waveform, self._comments())
+        total = request.parameters.evaluations
+        outputs = {
+            "progress": 1.0,
+            "stage": "done",
+            "step": (total, total),
+            "audio": wrap(result.file, request.encoding),
+            "sample_rate": result.sample_rate,
+            "seed": request.parameters.seed,
+            "gain_db": result.gain_db,
+            "info": json.dumps(self._info(result, job), ensure_ascii=False),
+        }
+        self._call.succeed(outputs, self._sound.seconds)
+
+    def failed(self, error: EditError) -> None:
+        self._call.failed(error)
 
     def _comments(self) -> dict[str, str]:
         """What the file says of itself: nothing that differs when the same edit is made again."""

@@ -118,10 +118,9 @@ def text_to_music(timeout_s: float | None = None) -> EditRequest:
 
 def finish(server: Server, client: Client) -> None:
     """A call whose edit is done; what it says has been said after it."""
-    begun = Call(server, client)
-    job = begun.accept(text_to_music())
+    job = Call(server, client).accept(text_to_music())
     codec = server.model.codec.config
-    begun.finished(torch.zeros(codec.channels, job.frames * codec.hop), job)
+    job.listener.finished(torch.zeros(codec.channels, job.frames * codec.hop), job)
     server.outbox.close()
 
 
