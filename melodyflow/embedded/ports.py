@@ -23,9 +23,9 @@ def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
     for name, port in wanted.items():
         flag = f"--{name}-port"
         if not 0 <= port <= 65535:
-            raise EmbeddedError(f"{flag} {port}: not a port; 0 to 65535 are (0: a free one)")
+            raise EmbeddedError(f"{flag} {port}: not a port; use 0 (any free port) to 65535")
         if given.count(port) > 1:
-            raise EmbeddedError(f"{flag} {port}: given twice; every port needs a number of its own")
+            raise EmbeddedError(f"{flag} {port}: given twice; each port needs its own number")
         if port == 0:
             chosen[name] = _free_port({*given, *chosen.values()})
             continue

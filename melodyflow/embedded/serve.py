@@ -22,7 +22,7 @@ from melodyflow.errors import EmbeddedError
 def _setting(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (equals and re.fullmatch(r"[A-Za-z_]+", name)):
-        raise argparse.ArgumentTypeError(f"{text!r}: NAME=VALUE is expected, SLOTS=4 for example")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE, such as SLOTS=4")
     return name.upper(), value
 
 
@@ -45,14 +45,14 @@ def _seconds(text: str) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/serve",
-        description="Serves a checkpoint with an embedded Triton, on this machine only (loopback).",
-        epilog="Port 0 is a free one. Settings: see model_repository/melodyflow/config.pbtxt.",
+        description="Serve a checkpoint with an embedded Triton, on this machine only (loopback).",
+        epilog="Port 0 picks a free port. Settings: model_repository/melodyflow/config.pbtxt.",
     )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         default=Path(os.environ.get("MELODYFLOW_CHECKPOINT") or DEMO_CHECKPOINT),
-        help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT, else the demo's)",
+        help="folder of a converted checkpoint (default: $MELODYFLOW_CHECKPOINT or the demo)",
     )
     for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8003)):
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="N", help=f"({port})")
@@ -63,26 +63,31 @@ def _arguments() -> argparse.Namespace:
         default=[],
         metavar="NAME=VALUE",
         dest="settings",
-        help="a setting of the model, DEVICE=cpu for example; repeatable",
+        help="a model setting, such as DEVICE=cpu; repeatable",
     )
     parser.add_argument("--model-repository", type=Path, metavar="DIR", help="(the checkout's)")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="append Triton's log to this")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append Triton's log to FILE")
     parser.add_argument(
         "--exit-timeout",
         type=_whole_seconds,
         default=EXIT_TIMEOUT,
         metavar="SECONDS",
-        help=f"for edits in flight, on Ctrl-C or SIGTERM ({EXIT_TIMEOUT}); a second one is at once",
+        help=f"how long edits in flight may run on after Ctrl-C or SIGTERM ({EXIT_TIMEOUT}); "
+        "a second signal stops them at once",
     )
     parser.add_argument(
-        "--start-timeout", type=_seconds, default=600.0, metavar="SECONDS", help="for loading (600)"
+        "--start-timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long loading may take (600)",
     )
     parser.add_argument(
         "command",
         nargs="*",
         metavar="-- COMMAND",
-        help="serve only while this runs, with the gRPC address in $MELODYFLOW_SERVER; its exit "
-        "code is this one's, and its end the server's, whatever is in flight",
+        help="run COMMAND with the gRPC address in $MELODYFLOW_SERVER, stop the server when it "
+        "ends, edits in flight included, and exit with its code",
     )
     return parser.parse_args()
 
@@ -143,7 +148,7 @@ def main() -> int:
             f"  metrics  http://{server.metrics_url}/metrics\n"
             "Try: melodyflow transform examples/riff.wav --variation strings_quartet "
             f"-o strings.wav --server {server.grpc_url}\n"
-            "Ctrl-C ends it.",
+            "Press Ctrl-C to stop.",
             flush=True,
         )
         keeper.run()
@@ -153,7 +158,7 @@ def main() -> int:
             server.stop()
         return 1
     except KeyboardInterrupt:
-        say(f"ending (edits in flight have {arguments.exit_timeout} s; once more: at once)")
+        say(f"stopping: edits in flight have {arguments.exit_timeout} s (Ctrl-C again: stop now)")
         if server:
             try:
                 server.stop()

@@ -63,7 +63,7 @@ class EmbeddedServer:
     model as MELODYFLOW_<NAME> (DEVICE, PRECISION, SLOTS, ...), over the same names in this
     process's environment and over config.pbtxt. `log` is appended to; without it Triton's log lives
     as long as the server. `exit_timeout`: seconds that edits in flight have to end when it is
-    stopped. Not for use by several threads at once. Raises EmbeddedError for what cannot be meant.
+    stopped. Not thread-safe. Raises EmbeddedError for bad arguments.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ class Cache:
         if value is None:
             return None
         if not torch.isfinite(value).all():
-            log.error("a cached tensor is not finite; it is computed anew")
+            log.error("a cached tensor is not finite; computing it again")
             self._drop(key)
             self._on_change(self.bytes)
             return None

@@ -225,7 +225,9 @@ class Engine:
                 waveform = self._stages.decode(job, latents)
             # Of all samples at once isfinite() would take more memory than they do.
             if not torch.isfinite(torch.stack(waveform.aminmax())).all():
-                raise EditError(Code.INTERNAL, "the edit's audio is not finite; it was ended")
+                raise EditError(
+                    Code.INTERNAL, "the edit's audio is not finite; the edit was stopped"
+                )
             job.leave()
             job.check()
             job.listener.finished(waveform, job)

@@ -121,4 +121,4 @@ class Solving:
 
 def _check_finite(tensor: Tensor) -> None:
     if not torch.isfinite(tensor).all():
-        raise EditError(Code.INTERNAL, "the edit's velocity is not finite; it was ended")
+        raise EditError(Code.INTERNAL, "the edit's velocity is not finite; the edit was stopped")

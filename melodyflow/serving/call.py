@@ -105,7 +105,7 @@ class Call:
         if self._stop is None and time.monotonic() > self._started + self._timeout_s:
             self._stop = EditError(
                 Code.DEADLINE,
-                f"timeout_s: the edit was not done within {self._timeout_s:g} s; it ended",
+                f"timeout_s: the edit took longer than {self._timeout_s:g} s and was stopped",
             )
         # After the clock: where Triton cannot be asked, the deadline still holds.
         if self._stop is None and self._responder.is_cancelled():

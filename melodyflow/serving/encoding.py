@@ -69,7 +69,7 @@ def _from_base64(text: bytes) -> bytes:
     file = io.BytesIO()
     try:
         if len(text) % 4:
-            raise binascii.Error("its length is no multiple of 4")
+            raise binascii.Error("its length is not a multiple of 4")
         if text.endswith(b"==="):  # which binascii lets pass after a whole group
             raise binascii.Error("excess padding")
         for begin in pieces:

@@ -49,7 +49,7 @@ class Heartbeat:
                 beating = True
             except OSError as error:  # said once, and tried on
                 if beating:
-                    log.warning("the heartbeat cannot be written: %s", error)
+                    log.warning("can't write the heartbeat: %s", error)
                 beating = False
             if self._end.wait(BEAT_SECONDS):
                 return

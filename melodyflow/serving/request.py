@@ -127,13 +127,13 @@ def _edit(values: Mapping[str, Any], guidance: float, *, music: bool) -> Paramet
     if edit["seed"] in (None, -1):
         edit["seed"] = draw_seed()
     if edit["solver"] == "midpoint" and edit["steps"] % 2:
-        raise invalid("steps", edit["steps"], "an even number with the solver midpoint")
+        raise invalid("steps", edit["steps"], "must be even with the solver midpoint")
     if music:
         return Parameters(**edit, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0)
     _check_inversion(edit["solver"], edit["regularize_iters"], edit["keep_last_k_iters"])
     start, end = edit["start"], edit["end"]
     if start is not None and end is not None and start >= end:
-        raise invalid("start", start, f"less than end ({end:g}) is allowed")
+        raise invalid("start", start, f"must be less than end ({end:g})")
     return Parameters(**edit)
 
 
@@ -208,7 +208,7 @@ class _Reader:
         if not row.holds(len(text), self._limits):
             raise EditError(Code.INVALID_ARG, f"{row.name}: {len(text)} characters; {allowed}")
         if row.lowest and not text.strip():
-            raise invalid(row.name, text, "white space alone says nothing")
+            raise invalid(row.name, text, "must contain more than white space")
         return text
 
 
@@ -234,7 +234,7 @@ def _read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, str, 
         if name in REQUEST or name in TRITONS_OWN or name.startswith("triton_"):
             continue
         near = difflib.get_close_matches(name[:SHOWN], KNOWN, 1)
-        hint = f"is {near[0]} meant?" if near else f"there are {', '.join(KNOWN)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(KNOWN)}"
         raise invalid(name, value, f"no such input or parameter; {hint}")
     return (
         _timeout(parameters.get("timeout_s")),

@@ -131,8 +131,8 @@ class Service:
         except EditError as error:
             call.failed(error)
         except Exception as error:
-            log.exception("a request could not be taken")
-            reason = f"the request could not be taken: {error!r:.200}"
+            log.exception("failed to accept a request")
+            reason = f"the server failed to accept the request: {error!r:.200}"
             call.failed(EditError(Code.INTERNAL, reason))
         if self._instance.count > 1:
             self._engine.wait_for_a_slot()
@@ -148,7 +148,7 @@ class Service:
 def end_server(server: int) -> None:
     """Ends the tritonserver that started this process (its pid), so that whoever watches it starts
     it again: a model whose step loop died cannot do another edit."""
-    log.critical("ending tritonserver (process %d)", server)
+    log.critical("stopping tritonserver (process %d)", server)
     _signal_parent(server, signal.SIGTERM)
     timer = threading.Timer(KILL_SECONDS, _signal_parent, (server, signal.SIGKILL))
     timer.daemon = True

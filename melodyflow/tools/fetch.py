@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LICENCE = """\
 The MelodyFlow weights (facebook/melodyflow-t24-30secs, Meta) are under CC-BY-NC 4.0: no commercial
-use, and attribution is needed (https://creativecommons.org/licenses/by-nc/4.0/). They are not
+use, attribution required (https://creativecommons.org/licenses/by-nc/4.0/). They are not
 covered by the licence of this code. T5 (google-t5/t5-base) is under Apache-2.0."""
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 
@@ -82,7 +82,7 @@ def fetch(out: Path, source: Path, *, model: Repository = MELODYFLOW, t5: Reposi
         if found != (tensors, values):
             raise FetchError(
                 f"{source / file}: {found[0]} tensors of {found[1]:,} values; "
-                f"{tensors} of {values:,} are expected. This is another model."
+                f"expected {tensors} of {values:,}. This is a different model."
             )
         say(f"{file}: {tensors} tensors, {values:,} values, as expected")
     say(f"{out}: converting")
@@ -104,7 +104,7 @@ def download(repository: Repository, folder: Path) -> None:
         if lfs is None or lfs.sha256 != known:
             raise FetchError(
                 f"{repository.name}: the hub announces {file} with sha256 "
-                f"{lfs.sha256 if lfs else 'none'}; {known} is expected. Nothing was downloaded."
+                f"{lfs.sha256 if lfs else 'none'}; expected {known}. Nothing was downloaded."
             )
     folder.mkdir(parents=True, exist_ok=True)
     # what may be absent comes first: the others being there means that nothing is left to do

@@ -117,7 +117,7 @@ class Service(Process):
             *("--exit-timeout", "10", *more),
         )
         self.log_file = log
-        self.says("Ctrl-C ends it")
+        self.says("Press Ctrl-C to stop")
         found = dict(
             re.findall(r"  (gRPC|HTTP|metrics) +(?:http://)?([\d.:]+)", "".join(self.stdout))
         )

@@ -42,7 +42,7 @@ REFUSED = "inference input 'steps' data-type is 'FP32'"  # Triton's own words
 # A stream's error may have no status: it goes by its text.
 WORDS = {
     "deadline": "^timeout_s: the edit was not done",
-    "failed": "the edit failed|not finite|could not be taken|loop died|Stream removed",
+    "failed": "the edit failed|not finite|failed to accept|loop died|Stream removed",
     "unavailable": "maximum queue size|Request timeout expired|shutting down|Server is stopping",
 }
 OUTCOMES = ("done", "invalid", "cancelled", "deadline", "unavailable", "failed")

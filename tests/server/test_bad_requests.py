@@ -144,8 +144,8 @@ EVERYWHERE = [
     Bad("rate 192001", "sample_rate", "8000 to 192000", {"sample_rate": 192001}),
     Bad("rate not in flac", "sample_rate", "FLAC", {"format": "flac", "sample_rate": 96001}),
     # parameters
-    Bad("misspelt input", "flowstpe", "is flowstep meant?", parameters={"flowstpe": 1}),
-    Bad("misspelt prompt", "promt", "is prompt meant?", {"prompt": MISSING}
+    Bad("misspelt input", "flowstpe", "did you mean 'flowstep'?", parameters={"flowstpe": 1}),
+    Bad("misspelt prompt", "promt", "did you mean 'prompt'?", {"prompt": MISSING}
         | {"source_prompt": ""}, {"promt": "a harp"}),
     Bad("misspelt parameter", "timeout", "", parameters={"timeout_sec": 5}),
     Bad("of a later version", "tempo", "no such input", parameters={"tempo": 4}),

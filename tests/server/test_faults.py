@@ -147,7 +147,7 @@ def assert_same(streams: list[raw.Stream], expected: list[raw.Waveform]) -> None
 @pytest.mark.parametrize(
     ("fault", "text", "logged"),
     [
-        ("nan", "the edit's velocity is not finite; it was ended", ""),
+        ("nan", "the edit's velocity is not finite; the edit was stopped", ""),
         ("out of memory", "OutOfMemoryError.*no memory for it", r"out of memory at \d+ tokens"),
         ("error", "RuntimeError.*a fault in the network", r"network call for [2-4] edits failed"),
     ],

@@ -65,7 +65,7 @@ def command(checkpoint: Path, *more: str) -> list[str]:
 
 @contextmanager
 def serving(
-    arguments: list[str], until: str = "Ctrl-C ends it.", stdin: int | None = None
+    arguments: list[str], until: str = "Press Ctrl-C to stop.", stdin: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and what it said up to the line `until`; killed in the end if it still runs."""
     with subprocess.Popen(
