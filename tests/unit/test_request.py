@@ -168,7 +168,7 @@ def test_bad_inputs_are_refused_by_name(name: str, inputs: dict[str, Any]) -> No
 
 
 BAD_PARAMETERS: list[tuple[str, dict[str, Any], str]] = [
-    ("flowstpe", {"flowstpe": 0.2}, "is flowstep meant"),
+    ("flowstpe", {"flowstpe": 0.2}, "did you mean 'flowstep'"),
     ("durations", {"durations": 3}, "no such input or parameter"),
     ("audio_file_path", {"audio_file_path": "/etc/passwd"}, "no such input or parameter"),
     ("timeout_s", {"timeout_s": 0}, "above 0"),
