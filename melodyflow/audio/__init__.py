@@ -1,13 +1,13 @@
 """Audio files and waveforms: bytes in, a waveform at the model's rate, and the way back.
 
 A file is read (reading), brought to the model's rate and channels (conversion), and what the codec
-makes of it goes the same way back (conversion, regions, loudness, levels, writing). Nothing here
+makes of it goes the same way back (conversion, regions, loudness, clipping, writing). Nothing here
 knows of Triton or of the model.
 """
 
+from melodyflow.audio.clipping import prevent_clipping
 from melodyflow.audio.conversion import from_model, to_model
 from melodyflow.audio.lengths import loop_length, model_length, result_length
-from melodyflow.audio.levels import level
 from melodyflow.audio.limits import Limits
 from melodyflow.audio.reading import check_header, read
 from melodyflow.audio.regions import region_samples, splice
@@ -23,10 +23,10 @@ __all__ = [
     "check_format",
     "check_header",
     "from_model",
-    "level",
     "loop_length",
     "model_length",
     "peak",
+    "prevent_clipping",
     "read",
     "region_samples",
     "result_length",

@@ -29,7 +29,7 @@ MEMORY = 0.1  # seconds after which the filters have forgotten a sample, to beyo
 
 
 @dataclass(frozen=True)
-class Levels:
+class LoudnessMatch:
     """A wish for loudness and what came of it; LUFS of what is edited, None: silent or under
     0.4 s."""
 
@@ -46,7 +46,7 @@ def match(
     sample_rate: int,
     source_lufs: float | None,
     part: tuple[int, int] | None = None,
-) -> Levels:
+) -> LoudnessMatch:
     """The gain that gives a result `[channels, samples]`, or its samples first <= i < last alone,
     the loudness that was asked for, or less where its true peak would pass -1 dBTP. 0 where there
     is no loudness to go by."""
@@ -55,13 +55,13 @@ def match(
     own = _gated(power)
     target = source_lufs if asked == "source" else float(asked)
     if own is None or target is None:
-        return Levels(asked, source_lufs, own, 0.0, None)
+        return LoudnessMatch(asked, source_lufs, own, 0.0, None)
     wanted = target - own
     most = MAX_TRUE_PEAK - 20 * math.log10(true_peak(result, sample_rate, (first, last)))
     gain = min(wanted, most)
     # Measured anew: of something very soft, other blocks pass the gate of -70 LUFS then.
     reached = _gated(power * 10 ** (gain / 10))
-    return Levels(asked, source_lufs, reached, gain, "peak" if gain < wanted else None)
+    return LoudnessMatch(asked, source_lufs, reached, gain, "peak" if gain < wanted else None)
 
 
 def integrated(waveform: Waveform, sample_rate: int, repeats: int = 1) -> float | None:

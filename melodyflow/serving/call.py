@@ -12,7 +12,7 @@ from torch import Tensor
 
 import melodyflow
 from melodyflow.audio import Limits
-from melodyflow.audio.loudness import Levels
+from melodyflow.audio.loudness import LoudnessMatch
 from melodyflow.engine import Job
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
@@ -241,7 +241,7 @@ class Answer:
 
     def _info(self, result: Result, job: Job) -> dict[str, Any]:
         request, checkpoint = self._request, self._server.checkpoint
-        levels = {} if result.levels is None else {"loudness": _rounded(result.levels)}
+        matched = {} if result.matched is None else {"loudness": _rounded(result.matched)}
         return {
             "parameters": {
                 **request.parameters.in_effect(),
@@ -249,7 +249,7 @@ class Answer:
                 "sample_rate": result.sample_rate,
                 "loudness": request.loudness or "none",
             },
-            **levels,
+            **matched,
             "clip_lufs": _round(result.clip_lufs),
             "result_lufs": _round(result.result_lufs),
             "checkpoint": {
@@ -266,8 +266,8 @@ class Answer:
         }
 
 
-def _rounded(levels: Levels) -> dict[str, Any]:
-    return {name: _round(value) for name, value in dataclasses.asdict(levels).items()}
+def _rounded(matched: LoudnessMatch) -> dict[str, Any]:
+    return {name: _round(value) for name, value in dataclasses.asdict(matched).items()}
 
 
 def _round(value: Any) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from melodyflow import audio
 from melodyflow.audio import Audio, Extent, Limits, Waveform, loudness
-from melodyflow.audio.loudness import Levels
+from melodyflow.audio.loudness import LoudnessMatch
 from melodyflow.errors import AudioError, Code, EditError
 from melodyflow.model.codec import CodecConfig
 from melodyflow.serving.request import EditRequest
@@ -27,7 +27,7 @@ class Result:
     file: bytes
     sample_rate: int
     gain_db: float  # of what was edited, in all
-    levels: Levels | None  # where a loudness was asked for
+    matched: LoudnessMatch | None  # where a loudness was asked for
     # Of the whole clip and of the whole result; None: no clip, silent or under 0.4 s.
     clip_lufs: float | None
     result_lufs: float | None
@@ -94,19 +94,19 @@ class Sound:
             loop=request.parameters.loop,
         )
         if self._source is None:
-            gain_db, levels = self._level(result, rate, 0, result.shape[1])
+            gain_db, matched = self._level(result, rate, 0, result.shape[1])
         else:
             first, last = self._region(extent)
-            gain_db, levels = self._level(result, rate, first, last)
+            gain_db, matched = self._level(result, rate, first, last)
             fade = round(CROSSFADE_SECONDS * rate)
             inside = result[:, first:last]
             result = audio.splice(self._source.samples, inside, first, last, fade)
-        if levels is not None and self._source is None:
-            lufs = levels.result_lufs
+        if matched is not None and self._source is None:
+            lufs = matched.result_lufs
         else:
             lufs = loudness.integrated(result, rate)
         file = audio.write(result, rate, request.format, comments)
-        return Result(file, rate, gain_db, levels, self._clip_lufs, lufs)
+        return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
 
     def _take_file(self) -> bytes:
         """The source's file, which nobody needs once it is read."""
@@ -126,18 +126,18 @@ class Sound:
 
     def _level(
         self, result: Waveform, rate: int, first: int, last: int
-    ) -> tuple[float, Levels | None]:
+    ) -> tuple[float, LoudnessMatch | None]:
         """Brings what was edited, samples first <= i < last, to its final level, in place: the gain
         in dB, and what loudness had to do with it."""
-        levels, gain_db = None, 0.0
+        matched, gain_db = None, 0.0
         edited = result[:, first:last]
         if self._request.loudness is not None:
             asked = self._request.loudness
-            levels = loudness.match(asked, result, rate, self._source_lufs, (first, last))
-            gain_db = levels.gain_db
+            matched = loudness.match(asked, result, rate, self._source_lufs, (first, last))
+            gain_db = matched.gain_db
             if gain_db:
                 edited *= np.float32(10 ** (gain_db / 20))
-        return gain_db + audio.level(edited, self._request.format), levels
+        return gain_db + audio.prevent_clipping(edited, self._request.format), matched
 
     def _expected_frames(self) -> int:
         """Latent frames to solve for: of a source by its header, which is checked here, or the

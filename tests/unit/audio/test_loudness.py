@@ -117,19 +117,19 @@ def test_silence_has_no_loudness_and_asks_for_none() -> None:
 @pytest.mark.parametrize(("asked", "source"), [("-14", None), ("-30", -20.0), ("source", -26.0)])
 def test_the_gain_gives_the_loudness_that_was_asked_for(asked: str, source: float | None) -> None:
     wave = tone(-20, 2)
-    levels = loudness.match(asked, wave, 48000, source)
+    matched = loudness.match(asked, wave, 48000, source)
     target = source if asked == "source" else float(asked)
-    found = loudness.integrated(wave * np.float32(10 ** (levels.gain_db / 20)), 48000)
+    found = loudness.integrated(wave * np.float32(10 ** (matched.gain_db / 20)), 48000)
     assert found == pytest.approx(target, abs=0.01)
-    assert levels.result_lufs == pytest.approx(target, abs=0.01)
-    assert levels.limited_by is None
+    assert matched.result_lufs == pytest.approx(target, abs=0.01)
+    assert matched.limited_by is None
 
 
 def test_the_peak_wins_and_says_so() -> None:
     wave = tone(-20, 2)
     wave[:, 40000] = 0.9
-    levels = loudness.match("-10", wave, 48000, None)
-    louder = wave * np.float32(10 ** (levels.gain_db / 20))
-    assert levels.limited_by == "peak"
+    matched = loudness.match("-10", wave, 48000, None)
+    louder = wave * np.float32(10 ** (matched.gain_db / 20))
+    assert matched.limited_by == "peak"
     assert 20 * math.log10(loudness.true_peak(louder, 48000)) == pytest.approx(-1, abs=0.01)
-    assert levels.result_lufs == pytest.approx(loudness.integrated(louder, 48000), abs=0.01)
+    assert matched.result_lufs == pytest.approx(loudness.integrated(louder, 48000), abs=0.01)

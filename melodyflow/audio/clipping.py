@@ -1,4 +1,4 @@
-"""What an integer format would clip is scaled down, and told."""
+"""Scaling down what an integer format would clip."""
 
 import math
 
@@ -8,7 +8,7 @@ from melodyflow.audio.waveform import Waveform, peak
 from melodyflow.audio.writing import BITS, check_format
 
 
-def level(waveform: Waveform, format: str) -> float:
+def prevent_clipping(waveform: Waveform, format: str) -> float:
     """Scale, in place, what an integer format would clip: the gain in dB, 0.0 where untouched.
 
     Scaled only where the peak exceeds 1.0, as a whole, so that the largest sample becomes the

@@ -16,7 +16,7 @@ from .files import noise, read
 def test_level_leaves_what_fits(format):
     for wave in (np.zeros((2, 100), np.float32), noise(peak=1.0), np.ones((1, 9), np.float32)):
         before = wave.copy()
-        assert audio.level(wave, format) == 0.0
+        assert audio.prevent_clipping(wave, format) == 0.0
         np.testing.assert_array_equal(wave, before)
 
 
@@ -27,7 +27,7 @@ def test_level_scales_the_peak_to_the_largest_value(format, bits, peak, sign):
     wave = noise(peak=0.9 * peak)
     wave[1, 5] = sign * np.float32(peak)
     scaled = wave.copy()
-    gain = audio.level(scaled, format)
+    gain = audio.prevent_clipping(scaled, format)
     assert gain == pytest.approx(-20 * np.log10(peak), abs=1e-3)
     assert gain < 0
     data, _ = soundfile.read(
@@ -43,7 +43,7 @@ def test_level_scales_the_peak_to_the_largest_value(format, bits, peak, sign):
 def test_level_never_touches_float_files():
     loud = noise(peak=8.0)
     before = loud.copy()
-    assert audio.level(loud, "wav32f") == 0.0
+    assert audio.prevent_clipping(loud, "wav32f") == 0.0
     np.testing.assert_array_equal(loud, before)
     np.testing.assert_array_equal(read(audio.write(loud, 48000, "wav32f", {})).samples, loud)
 
@@ -53,4 +53,4 @@ def test_level_refuses_what_is_not_finite(value):
     wave = noise()
     wave[0, 3] = value
     with pytest.raises(ValueError, match="must be finite"):
-        audio.level(wave, "wav")
+        audio.prevent_clipping(wave, "wav")
