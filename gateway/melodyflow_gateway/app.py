@@ -1,4 +1,4 @@
-"""The application: its parts made, joined, and put behind the door."""
+"""Builds the application and puts it behind the door."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ another arrangement, exactly as long, at the same rate. Results are AI-generated
 
 
 def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
-    """The gateway as an ASGI application, to be run in one process by one event loop."""
+    """The gateway as an ASGI application, for one process and one event loop."""
     gateway, events = _assemble(settings, metrics or Metrics())
     api = _api(gateway)
     app: ASGIApp = socketio.ASGIApp(events, other_asgi_app=api)
@@ -124,7 +124,7 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
         cors_allowed_origins=[],  # none of its own: the door has checked the origin
         max_http_buffer_size=settings.max_body_bytes,
         serializer=TextPacket,
-        # Given none, the two libraries print plain text, tracebacks too, beside these.
+        # Without these, the two libraries print plain text to stderr, tracebacks too.
         logger=logging.getLogger("socketio.server"),
         engineio_logger=logging.getLogger("engineio.server"),
     )
@@ -205,7 +205,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _answer_nobody(request: Request, _: Exception) -> Response:
-    """For a client that has left while it was sending: for the log alone."""
+    """The client left while it was sending: only the log sees this."""
     return Response(status_code=CLIENT_GONE)
 
 

@@ -1,4 +1,4 @@
-"""The command `melodyflow gateway`: its arguments. The SDK's command finds it by an entry point."""
+"""The arguments of `melodyflow gateway`, which the SDK's command finds by an entry point."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _NOTES = """\
 example:
   melodyflow gateway --server studio:8001
 
-Everything else that can be set is an environment variable MELODYFLOW_GATEWAY_<NAME>, tokens among
-them: see docs/gateway.md.
+All other settings, such as tokens, are environment variables MELODYFLOW_GATEWAY_<NAME>: see
+docs/gateway.md.
 
 """
 
@@ -25,15 +25,19 @@ def add(add_command: AddCommand) -> None:
         "serve the old service's API and a page for browsers, in front of a server",
         _NOTES,
     )
-    gateway.add_argument("--host", metavar="ADDRESS", help="to listen on; default: 127.0.0.1")
-    gateway.add_argument("--port", type=int, metavar="N", help="default: 8002; 0: a free one")
+    gateway.add_argument(
+        "--host", metavar="ADDRESS", help="address to listen on; default: 127.0.0.1"
+    )
+    gateway.add_argument(
+        "--port", type=int, metavar="N", help="port to listen on; default: 8002; 0: any free port"
+    )
     add_server(gateway)
     add_metrics(gateway)
     add_presets(gateway)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Imported when it runs: every `melodyflow` command reads this module, few need a web server.
+    # Imported only when it runs: every `melodyflow` command loads this module.
     from .command import run
 
     return run(arguments)

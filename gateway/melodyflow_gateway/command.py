@@ -1,4 +1,4 @@
-"""`melodyflow gateway`: listens, serves, ends."""
+"""`melodyflow gateway`: listens, serves, stops."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .logs import log_to_stderr
 from .metrics import Metrics
 from .settings import read_settings
 
-_END_SECONDS = 10  # for edits in flight, when the gateway is told to end
+_END_SECONDS = 10  # for edits in flight, when the gateway is told to stop
 
 
 class _Server(uvicorn.Server):
-    """Says where it is as soon as it answers."""
+    """Prints its address as soon as it answers."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -32,7 +32,7 @@ class _Server(uvicorn.Server):
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until it is told to end. Raises MelodyFlowError."""
+    """Serves until it is told to stop. Raises MelodyFlowError."""
     given = {
         name: getattr(arguments, name) for name in ("host", "port", "server", "metrics", "presets")
     }
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     server = _Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises them once more when it has ended, which here is no failure.
+        # uvicorn raises them again once it has stopped; that is not a failure.
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
     return 0 if server.started else 1

@@ -13,7 +13,7 @@ CONNECTION_REASONS = ("connections", "slow")
 
 
 class Metrics:
-    """One gateway's; nothing is shared between two in one process."""
+    """The metrics of one gateway."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -24,16 +24,16 @@ class Metrics:
         self.edits = self._counter("edits", "Edits ended", "api", "outcome")
         self.edit_seconds = Histogram(
             "melodyflow_gateway_edit_seconds",
-            "Seconds of an edit that is done, its wait included",
+            "Seconds from request to result of finished edits",
             registry=self.registry,
             buckets=_SECONDS,
         )
-        self.waiting = self._gauge("edits_waiting", "Edits that Triton has not begun")
-        self.running = self._gauge("edits_running", "Edits that Triton works on")
+        self.waiting = self._gauge("edits_waiting", "Edits that Triton has not started")
+        self.running = self._gauge("edits_running", "Edits that Triton is running")
         self.connections = self._gauge("connections", "Connections open")
         self.sockets = self._gauge("sockets", "Socket.IO clients connected")
-        self.sessions = self._gauge("sessions", "Sessions kept in memory")
-        self.session_bytes = self._gauge("session_bytes", "Bytes of audio of those")
+        self.sessions = self._gauge("sessions", "Sessions kept in this process")
+        self.session_bytes = self._gauge("session_bytes", "Bytes of audio in these sessions")
         for api in APIS:
             for outcome in OUTCOMES:
                 self.edits.labels(api, outcome)

@@ -1,4 +1,4 @@
-"""What goes wrong, as HTTP says it: a status, a text for people, and when to come back."""
+"""Errors as HTTP answers: a status, a message, and when to try again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from melodyflow_client.errors import (
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5  # for a server that is full or gone
-CLIENT_GONE = 499  # as nginx calls a client that left before an answer
+CLIENT_GONE = 499  # nginx's status for a client that left before the answer
 
 
 class Problem(Exception):
-    """An answer that is an error.
+    """An error that becomes an answer.
 
     status: the HTTP status. message: for the client; never a traceback. retry_after: seconds.
     """
@@ -43,7 +43,7 @@ class Problem(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """The answer for an error; what is nobody's but ours is logged and not shown."""
+    """The answer to an error. Our own failures are logged, and their text isn't shown."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, UnknownVariation):
@@ -55,17 +55,17 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, Unavailable):
         return Problem(503, error.message, RETRY_SECONDS)
     if isinstance(error, Cancelled):  # by the server: it is going down, or was told to
-        return Problem(503, f"the edit was ended by the server: {error.message}", RETRY_SECONDS)
+        return Problem(503, f"the server cancelled the edit: {error.message}", RETRY_SECONDS)
     request_id = getattr(error, "request_id", None)
     if isinstance(error, MelodyFlowError):
         log.error("the server failed: %s", error.message, extra={"request_id": request_id})
     else:
         log.error("the gateway failed", exc_info=error)
     named = f"; request id {request_id}" if request_id else ""
-    return Problem(500, f"the edit failed, and not by what was asked{named}")
+    return Problem(500, f"internal error: the request is not the cause{named}")
 
 
 def outcome_of(problem: Problem) -> str:
-    """How the metrics name an edit that ended with this."""
+    """The metrics' name for an edit that ended with this problem."""
     outcomes = {503: "unavailable", 504: "deadline", 500: "failed"}
     return outcomes.get(problem.status, "invalid")

@@ -1,4 +1,5 @@
-"""Real gateways, each the command in a process of its own, before one real tritonserver."""
+"""Real gateways, each the command in a process of its own, before one real tritonserver; and the
+same application inside the tests' process, where no socket is needed."""
 
 import base64
 import io
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +20,11 @@ import numpy as np
 import pytest
 import requests
 import soundfile
+from starlette.testclient import TestClient
 
 from melodyflow.embedded import EmbeddedServer
+from melodyflow_gateway.app import create_app
+from melodyflow_gateway.settings import Settings
 
 from ..server.conftest import metrics, server, server_log  # noqa: F401
 
@@ -107,6 +112,24 @@ def start_gateway() -> Iterator[Start]:
         except subprocess.TimeoutExpired:
             gateway.process.kill()
             gateway.process.wait()
+
+
+Open = Callable[..., TestClient]
+
+
+@pytest.fixture
+def open_gateway() -> Iterator[Open]:
+    """Opens gateways inside this process, asked over ASGI; settings by their names. Without a
+    `server` there is none."""
+    with ExitStack() as stack:
+
+        def open_one(**settings: object) -> TestClient:
+            nowhere = {"server": "127.0.0.1:1", "metrics": "127.0.0.1:1"}
+            app = create_app(Settings(**{**nowhere, **settings}))
+            client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=False)
+            return stack.enter_context(client)
+
+        yield open_one
 
 
 def _keep(stream: object, lines: list[str]) -> None:

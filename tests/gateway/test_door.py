@@ -7,12 +7,13 @@ from contextlib import suppress
 
 import pytest
 import requests
+from httpx2 import Response
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from melodyflow.embedded import EmbeddedServer
 
-from .conftest import PATIENCE, TOKEN, Running, Start, base64_of, until, wav
+from .conftest import PATIENCE, TOKEN, Open, Running, Start, base64_of, until, wav
 
 MIB = 2**20
 SOCKET_IO = "/socket.io/?EIO=4&transport="
@@ -136,39 +137,31 @@ def socket_url(gateway: Running) -> str:
     return gateway.url.replace("http", "ws") + SOCKET_IO + "websocket"
 
 
-@pytest.fixture(scope="module")
-def open_gateway(server: EmbeddedServer, start_gateway: Start) -> Running:
-    return start_gateway(server.grpc_url, HOSTS="music.example", ORIGINS="https://studio.example")
+def test_hosts_and_origins_can_be_allowed(open_gateway: Open) -> None:
+    opened = open_gateway(hosts=("music.example",), origins=("https://studio.example",))
 
+    def get(**headers: str) -> Response:
+        return opened.get("/variations", headers=headers)
 
-def test_hosts_and_origins_can_be_allowed(open_gateway: Running) -> None:
-    ours = ask(open_gateway, "GET", "/variations", Host="music.example")
-    assert ours.status_code == 200
+    assert get(host="music.example").status_code == 200
+    assert get(host="other.example").status_code == 421
     # Behind a proxy that ends TLS the page's origin is https.
-    proxied = ask(
-        open_gateway, "GET", "/variations", Host="music.example", Origin="https://music.example"
-    )
+    proxied = get(host="music.example", origin="https://music.example")
     assert proxied.status_code == 200
-    other = ask(open_gateway, "GET", "/variations", Origin="https://studio.example")
+    other = get(origin="https://studio.example")
     assert other.headers["Access-Control-Allow-Origin"] == "https://studio.example"
     assert "Access-Control-Allow-Credentials" not in other.headers
-    preflight = ask(
-        open_gateway,
-        "OPTIONS",
-        "/transform",
-        Origin="https://studio.example",
-        Access_Control_Request_Method="POST",
-        Access_Control_Request_Headers="authorization,content-type",
-    )
-    assert preflight.status_code == 200
-    evil = ask(
-        open_gateway,
-        "OPTIONS",
-        "/transform",
-        Origin="https://evil.example",
-        Access_Control_Request_Method="POST",
-    )
-    assert evil.status_code == 403
+
+    def preflight(origin: str) -> Response:
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        return opened.options("/transform", headers=asked)
+
+    assert preflight("https://studio.example").status_code == 200
+    assert preflight("https://evil.example").status_code == 403
 
 
 def test_answers_keep_browsers_careful(gateway: Running) -> None:

@@ -11,7 +11,7 @@ import pytest
 from melodyflow.embedded import EmbeddedServer
 from melodyflow_client import __version__, load_presets
 
-from .conftest import PATIENCE, Running, Start, base64_of, until, wav
+from .conftest import PATIENCE, Open, Running, Start, base64_of, until, wav
 
 Metrics = Callable[[], dict[str, float]]
 
@@ -32,8 +32,8 @@ def test_health_says_what_runs(gateway: Running, checkpoint: Path) -> None:
     assert len(said["sha256"]) == len(hashlib.sha256().hexdigest())
 
 
-def test_health_without_triton_is_503(start_gateway: Start) -> None:
-    lonely = start_gateway("127.0.0.1:1", "127.0.0.1:1")
+def test_health_without_triton_is_503(open_gateway: Open) -> None:
+    lonely = open_gateway()
     answer = lonely.get("/health")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     health = answer.json()
@@ -48,13 +48,16 @@ def test_health_without_triton_is_503(start_gateway: Start) -> None:
 
 
 def test_health_without_redis_is_503(
-    server: EmbeddedServer, start_gateway: Start, tmp_path: Path
+    server: EmbeddedServer, open_gateway: Open, tmp_path: Path
 ) -> None:
-    address = f"unix://{tmp_path}/nobody.sock"
-    started = start_gateway(server.grpc_url, server.metrics_url, REDIS_URL=address)
-    answer = started.get("/health")
+    opened = open_gateway(
+        server=server.grpc_url,
+        metrics=server.metrics_url,
+        redis_url=f"unix://{tmp_path}/nobody.sock",
+    )
+    answer = opened.get("/health")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert answer.json()["error"] == "Redis cannot be reached"
+    assert answer.json()["error"] == "can't reach Redis"
 
 
 def test_variations_are_the_presets(gateway: Running) -> None:
@@ -72,13 +75,10 @@ def test_variations_are_the_presets(gateway: Running) -> None:
         }
 
 
-def test_variations_of_ones_own(
-    server: EmbeddedServer, start_gateway: Start, tmp_path: Path
-) -> None:
+def test_variations_of_ones_own(open_gateway: Open, tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     own.write_text(json.dumps({"variations": {"kazoo": {"prompt": "Kazoo choir."}}}))
-    started = start_gateway(server.grpc_url, server.metrics_url, "--presets", str(own))
-    listed = started.get("/variations").json()["variations"]
+    listed = open_gateway(presets=str(own)).get("/variations").json()["variations"]
     assert (len(listed), listed["kazoo"]["prompt"]) == (34, "Kazoo choir.")
 
 

@@ -15,7 +15,7 @@ from melodyflow.embedded import EmbeddedServer
 from melodyflow_client import InvalidRequest, MelodyFlowClient
 from melodyflow_client.cli import main
 
-from .conftest import RATE, Running, Start, base64_of, music, wav
+from .conftest import RATE, Open, Running, Start, base64_of, music, wav
 from .sse import events
 
 WIDER = {
@@ -185,8 +185,7 @@ def test_after_a_restart_the_new_limits_count(checkpoint: Path, start_gateway: S
                 assert (answer.status_code, answer.json()["error"][: len(named)]) == (400, named)
 
 
-def test_limits_that_are_not_told_forbid_nothing(start_gateway: Start) -> None:
-    alone = start_gateway("127.0.0.1:1")
-    answer = alone.get("/limits").json()
+def test_limits_that_are_not_told_forbid_nothing(open_gateway: Open) -> None:
+    answer = open_gateway().get("/limits").json()
     assert set(answer["limits"].values()) == {None}
     assert answer["fields"]["custom_prompt"] == {"lowest": 1, "highest": None}

@@ -1,11 +1,12 @@
 """POST /transform/stream: server-sent events."""
 
 import itertools
+import json
 from collections.abc import Callable
 
 import pytest
 
-from .conftest import RATE, Running, Start, base64_of, decoded, music, until, wav
+from .conftest import RATE, Open, Running, base64_of, decoded, music, until, wav
 from .sse import Event, events
 
 Metrics = Callable[[], dict[str, float]]
@@ -112,10 +113,12 @@ def test_closing_the_connection_cancels_the_edit(gateway: Running, metrics: Metr
     assert until(lambda: gateway.metric(ours) == ours_before + 1)
 
 
-def test_an_error_says_when_to_come_back(start_gateway: Start) -> None:
-    lonely = start_gateway("127.0.0.1:1", "127.0.0.1:1")
-    name, error = stream(lonely)[-1]
-    assert (name, error["code"], error["retry_after"]) == ("error", 503, 5)
+def test_an_error_says_when_to_come_back(open_gateway: Open) -> None:
+    body = {"audio": base64_of(wav()), "variation": "celtic"}
+    answer = open_gateway().post("/transform/stream", json=body)
+    name, data = answer.text.strip().split("\n\n")[-1].split("\n")
+    error = json.loads(data.removeprefix("data: "))
+    assert (name, error["code"], error["retry_after"]) == ("event: error", 503, 5)
 
 
 def test_a_deadline_is_an_event(gateway: Running) -> None:

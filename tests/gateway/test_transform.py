@@ -174,7 +174,7 @@ BAD = {
     "long prompt": ({"custom_prompt": "x" * 1001}, 400, "custom_prompt: "),
     "flowstep 1": ({"flowstep": 1}, 400, "flowstep: 1"),
     "flowstep text": ({"flowstep": "much"}, 400, "flowstep: 'much'"),
-    "flowstep true": ({"flowstep": True}, 400, "flowstep: true"),
+    "flowstep true": ({"flowstep": True}, 400, "flowstep: expected a number or text, got true"),
     "flowstep and strength": ({"flowstep": 0.1, "strength": 0.9}, 400, "strength: "),
     "solver": ({"solver": "heun"}, 400, "solver: 'heun'"),
     "steps": ({"steps": 129}, 400, "steps: 129"),

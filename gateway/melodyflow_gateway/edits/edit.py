@@ -1,4 +1,4 @@
-"""One edit through the gateway: its place in line, its seed, its events."""
+"""Runs edits: place in line, seed, events."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _TICK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Waiting:
-    """An edit that Triton has not begun. Both numbers are approximate.
+    """An edit that Triton has not started. Position and seconds are approximate.
 
-    position: edits of this gateway before it. total: all that wait. seconds: until the result.
-    warming: Triton is away or loads its checkpoint, and is waited for.
+    position: edits of this gateway ahead of it. total: all that wait. seconds: until the result.
+    warming: Triton is down or loading its checkpoint; the edit waits for it.
     """
 
     position: int
@@ -49,7 +49,7 @@ Event = Waiting | Progress | Result | None
 
 @dataclass(frozen=True)
 class Prepared:
-    """An edit that is ready to be sent; without a clip it is text-to-music."""
+    """An edit that is ready to send; without a clip it is text-to-music."""
 
     clip: Clip | None
     edit: Edit
@@ -58,7 +58,7 @@ class Prepared:
 
 
 class Edits:
-    """Sends edits to Triton, and knows which of them wait."""
+    """Sends edits to Triton, and counts those that wait and run."""
 
     def __init__(
         self,
@@ -80,23 +80,23 @@ class Edits:
 
     @property
     def waiting(self) -> int:
-        """Edits that Triton has not begun."""
+        """The number of edits that Triton has not started."""
         return len(self._line)
 
     @property
     def running(self) -> int:
-        """Edits that Triton works on."""
+        """The number of edits that Triton is running."""
         return len(self._working)
 
     async def prepare(self, key: SessionKey | None, asked: Asked) -> Prepared:
         """Checks the fields and the audio, and chooses the seed. Raises Problem.
 
-        key: the session whose seeds count; None: of none.
+        key: the session that keeps the clip's seed; None: without one.
         """
         fields = asked.fields
         clip = None
         try:
-            # Before the audio is looked at: it costs nothing.
+            # First, because it is cheap: the audio is read after it.
             edit = self._plan(asked)
             log.debug("edit", extra={"variation": edit.variation, "prompt": fields.custom_prompt})
             limits = await self.limits()
@@ -117,7 +117,7 @@ class Edits:
         return Prepared(clip, replace(edit, seed=seed), seed, asked)
 
     async def limits(self) -> dict[str, float]:
-        """What is accepted here, as far as it is known: the server's limits, and this gateway's."""
+        """The limits that are known: the server's, and this gateway's own."""
         known = dict((await self._triton.status()).limits or {})
         if "max_seconds" in known or math.isfinite(self._max_seconds):
             known["max_seconds"] = min(known.get("max_seconds", math.inf), self._max_seconds)
@@ -215,7 +215,7 @@ class Edits:
 
 
 def _check(edit: Edit, clip: Clip | None, limits: Mapping[str, float]) -> None:
-    """Refuses what the limits forbid, by the field's name."""
+    """Raises Problem, which names the field, for what exceeds the limits."""
     try:
         edit.check(limits, math.inf if clip is None else clip.samples / clip.sample_rate)
     except InvalidRequest as error:

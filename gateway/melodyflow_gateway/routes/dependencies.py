@@ -1,4 +1,4 @@
-"""What the parts of one gateway share."""
+"""What all routes share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..socketio.rooms import Rooms
 
 @dataclass
 class Gateway:
-    """One gateway: made once, found by every route."""
+    """The parts of one gateway."""
 
     settings: Settings
     client: AsyncMelodyFlowClient
@@ -46,7 +46,7 @@ def gateway_of(request: Request) -> Gateway:
 
 _bearer = HTTPBearer(auto_error=False, description="One of the gateway's tokens.")
 _cookie = APIKeyCookie(
-    name=COOKIE, auto_error=False, description="Set by the token page, for browsers."
+    name=COOKIE, auto_error=False, description="Set by the login page, for browsers."
 )
 
 
@@ -55,7 +55,7 @@ def owner_of(
     _: Annotated[object, Security(_bearer)],
     __: Annotated[object, Security(_cookie)],
 ) -> str:
-    """The owner of a request; the two parameters are there for the OpenAPI document."""
+    """The owner of a request; the unused parameters are for the OpenAPI document."""
     owner = gateway_of(request).tokens.owner(request.headers)
     request.state.owner = owner  # for the access log
     return owner

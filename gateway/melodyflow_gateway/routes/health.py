@@ -1,4 +1,4 @@
-"""Whether the gateway can serve, what runs behind it, and its metrics."""
+"""Health, limits and metrics."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ router = APIRouter(tags=["operations"])
 
 @router.get(
     "/health",
-    summary="Whether edits are taken",
-    description="Needs no token. What it says of the server is about a second old at most.",
+    summary="Whether edits are accepted",
+    description="Needs no token. The server's state is at most about a second old.",
     response_model=Health,
-    responses={503: {"model": Health, "description": "Edits are not taken now."}, **errors()},
+    responses={
+        503: {"model": Health, "description": "Edits are not accepted right now."},
+        **errors(),
+    },
 )
 async def health(gateway: Shared) -> Response:
     status = await gateway.triton.status()
     error = status.error
     if not status.model_ready and error is None:
-        error = "the server answers and its model is not ready"
+        error = "the server is up, but its model is not ready"
     if not await gateway.sessions.ping():
-        error = "Redis cannot be reached"
+        error = "can't reach Redis"
     answer = Health(
         status="healthy" if error is None else "unhealthy",
         error=error,
@@ -53,8 +56,8 @@ async def health(gateway: Shared) -> Response:
 
 @router.get(
     "/limits",
-    summary="What is accepted",
-    description="The limits that the server tells, about a second old at most.",
+    summary="The server's limits",
+    description="What the server accepts; at most about a second old.",
     response_model=LimitsAnswer,
     responses=errors(401),
 )

@@ -1,4 +1,4 @@
-"""The VST's HTTP: begin an edit, ask how far it is, take it back."""
+"""The VST's HTTP: start an edit, poll it, undo it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ router = APIRouter(prefix=PREFIX, tags=["VST"])
 
 @router.post(
     "/transform_audio",
-    summary="Begin an edit",
+    summary="Start an edit",
     description=(
-        "The edit goes on behind; ask for it with poll_status. A session has one such edit at a "
-        "time: a new one takes the place of one that runs. An edit that nobody polls for 60 s is "
-        "cancelled. `flowstep`: 0 = most change, towards 1 = the source is kept."
+        "The edit runs in the background; poll it with poll_status. A session has one such edit at "
+        "a time: a new one replaces it. An edit that nobody polls for 60 s is cancelled. "
+        "`flowstep`: 0 = most change, towards 1 = the source is kept."
     ),
     response_model=JuceStarted,
     responses=errors(*(code for code in EDIT if code != 504), model=JuceError),
@@ -52,16 +52,16 @@ async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> Ju
     except BaseException:
         lease.release()
         raise
-    return JuceStarted(session_id=key.name, seed=record.seed, message="the edit has begun")
+    return JuceStarted(session_id=key.name, seed=record.seed, message="the edit has started")
 
 
 @router.get(
     "/poll_status/{session_id}",
-    summary="How far an edit is",
+    summary="Poll an edit",
     description=(
-        "`status` is warming while the server does not answer or is still loading. The position "
-        "counts edits of one gateway; it and the time are approximate. `audio_data` comes with "
-        "completed, as often as it is asked for, until the session is forgotten."
+        "`status` is `warming` while the server is down or loading. The position counts edits of "
+        "this gateway only; position and time are approximate. `audio_data` comes with "
+        "`completed`, at every poll until the session expires."
     ),
     response_model=JuceStatus,
     response_model_exclude_none=True,
@@ -94,7 +94,7 @@ async def poll_status(
 
 @router.post(
     "/undo_transform",
-    summary="Take an edit back",
+    summary="Undo an edit",
     response_model=JuceUndone,
     responses=errors(400, 401, 404, 413, 500, 503, model=JuceError),
     openapi_extra=body(SessionRequest),

@@ -1,4 +1,4 @@
-"""The old service's HTTP: /transform and /variations, with right status codes."""
+"""The old service's HTTP: /transform and /variations."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ Value = TypeVar("Value")
 
 
 class ClientGone(Exception):
-    """Nobody is there to answer."""
+    """The client closed the connection."""
 
 
 @router.post(
     "/transform",
     summary="Edit a clip and wait for it",
     description=(
-        "JSON is answered with JSON, a multipart form with the file itself. `flowstep`: 0 = most "
-        "change, towards 1 = the source is kept. With a `session_id` the seed of a clip is kept "
-        "for its next edit, and Socket.IO clients of that session see the progress. A client that "
-        "goes away cancels the edit. `audio_file_path` is refused: no path is ever opened. With a "
-        "`duration` instead of `audio` it is text-to-music."
+        "JSON gets a JSON answer, a multipart form the file itself. `flowstep`: 0 = most change, "
+        "towards 1 = the source is kept. A session (`session_id`) keeps the seed of a clip for its "
+        "next edit, and its Socket.IO clients see the progress. Closing the connection cancels the "
+        "edit. `audio_file_path` is refused: the gateway never opens a path. With a `duration` "
+        "instead of `audio` it is text-to-music."
     ),
     response_model=None,
     responses={
@@ -74,7 +74,7 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
         try:
             result = await _unless_gone(request, lambda: _edit(gateway, key, prepared))
         except ClientGone:
-            return Response(status_code=CLIENT_GONE)  # goes nowhere but into the log
+            return Response(status_code=CLIENT_GONE)  # only the log sees it
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
@@ -97,7 +97,7 @@ async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) ->
 
 
 async def _unless_gone(request: Request, work: Callable[[], Awaitable[Value]]) -> Value:
-    """Does the work, and cancels it when the client closes the connection: ClientGone."""
+    """Does the work. Raises ClientGone, and cancels it, when the client closes the connection."""
 
     async def leaves() -> None:
         message: Any = {}

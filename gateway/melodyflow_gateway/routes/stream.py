@@ -2,20 +2,20 @@
 
 With a `duration` instead of `audio` it is text-to-music.
 
-The answer is `text/event-stream`. Every event's data is one JSON object:
+The answer is `text/event-stream`. The data of each event is one JSON object:
 
-    queued    session_id, position, estimated_seconds   at once, and when it changes; with
-              warming (true) while the server is away, as for a restart
+    queued    session_id, position, estimated_seconds   at once, and when they change; with
+              warming (true) while the server is down, for example for a restart
     progress  session_id, progress (0-100), stage, step ([done, total])
     result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info
     error     error, code (as an HTTP status), retry_after (seconds; where waiting helps)
 
-`queued` lasts until Triton answers; its position counts the edits of this gateway alone, and both
-of its numbers are approximate. It comes again where the server goes away in mid-edit: the edit is
-sent again when the server is back, with the same seed, and progress does not fall. A comment line
-comes every 10 seconds without an event. The last event is `result` or `error`. A client that closes
-the connection cancels the edit. What is wrong with the request itself is no event: it is answered
-with its status and {"error": ...}.
+`queued` lasts until Triton starts the edit. The position counts edits of this gateway only, and
+position and time are approximate. It comes again if the server goes down during the edit: the edit
+is sent again with the same seed once the server is back, and progress doesn't fall. A comment line
+comes after 10 seconds without an event. The last event is `result` or `error`. Closing the
+connection cancels the edit. An invalid request gets no events, but an error status and
+{"error": ...}.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ _EVENT = {
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events; the lease is released when they end, also where they never began."""
+    """Server-sent events; releases the lease when they end, even if they never begin."""
 
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncGenerator[bytes, None], lease: Lease) -> None:
-        # X-Accel-Buffering: a proxy before the gateway is to pass each event on at once.
+        # X-Accel-Buffering: asks a proxy to pass each event on at once.
         super().__init__(events, headers={"X-Accel-Buffering": "no"})
         self._lease = lease
 
@@ -79,7 +79,7 @@ class _EventStream(StreamingResponse):
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Events: queued, progress, and at last result or error.",
+            "description": "Events: queued, progress, then result or error.",
             "content": {"text/event-stream": {"schema": _EVENT}},
         },
         **errors(*EDIT),

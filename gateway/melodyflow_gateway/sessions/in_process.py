@@ -125,7 +125,9 @@ class InProcessSessions:
         if over > 0:
             idle = sum(s.bytes for k, s in self._sessions.items() if k != key and not s.running)
             if idle < over:  # drop nobody for what wouldn't fit anyway
-                raise Problem(503, "no room for this session's audio", RETRY_SECONDS)
+                raise Problem(
+                    503, "no room for this session's audio; try again later", RETRY_SECONDS
+                )
         while self._bytes + more > self._size:
             self._drop_one(key)
         session.original, session.result = original, result
@@ -136,7 +138,7 @@ class InProcessSessions:
             if key != kept and not session.running:
                 self._drop(key)
                 return
-        raise Problem(503, "no room for another session", RETRY_SECONDS)
+        raise Problem(503, "no room for another session; try again later", RETRY_SECONDS)
 
     def _sweep(self) -> None:
         """Forgets old sessions, also when no request comes in."""

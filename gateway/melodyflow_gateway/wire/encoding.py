@@ -1,4 +1,4 @@
-"""Audio in JSON, made beside the event loop.
+"""Audio in JSON, encoded off the event loop.
 
 Encoders hold Python's lock while they work, in a thread too: base64 is made in pieces, and what
 has nothing to escape is spared json. For 48 MiB the loop then waits 0.03 s, not 0.6 s.

@@ -62,7 +62,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
         "success": True,
         "session_id": "test_session",
         "seed": 1203948573,
-        "message": "the edit has begun",
+        "message": "the edit has started",
     },
     "JuceStatus": {
         "success": True,
@@ -70,7 +70,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
         "progress": 37.5,
         "queue_status": {
             "status": "processing",
-            "message": "the edit is under way",
+            "message": "the edit is running",
             "position": 0,
             "estimated_time": None,
         },
@@ -90,7 +90,7 @@ ERRORS = {
     415: "Content-Type: 'text/plain'; application/json or multipart/form-data",
     421: "Host: 'evil.example'; this gateway doesn't serve that name",
     429: "too many concurrent edits (32)",
-    500: "the edit failed, and not by what was asked; request id 0f3c9a51",
+    500: "internal error: the request is not the cause; request id 0f3c9a51",
     503: "no server answers at 127.0.0.1:8001: failed to connect to all addresses",
     504: "timeout: no result within 600 s",
 }

@@ -1,4 +1,4 @@
-"""What clients send and get, as typed models: they check requests and make the OpenAPI document."""
+"""Typed models of requests and answers, for validation and for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SourceAudio = Annotated[
     Base64Audio | None,
     Field(
         description="An audio file in base64: WAV or FLAC (more where the gateway has PyAV). "
-        "Needed unless there is a `duration`."
+        "Required without a `duration`."
     ),
 ]
 
@@ -73,7 +73,7 @@ _SWITCHES = {row.field_name for row in OPTIONS.values() if row.kind == "switch"}
 
 
 class EditFields(_fields("edit")):  # type: ignore[misc]  # made from the contract's table
-    """What an edit can be asked for. Blank and null count as left out."""
+    """The options of an edit. Blank and null count as absent."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -84,11 +84,11 @@ class EditFields(_fields("edit")):  # type: ignore[misc]  # made from the contra
             return data
         if data.get("audio_file_path") is not None:
             raise ValueError(
-                "audio_file_path: the server opens no path of a client's; send the audio itself"
+                "audio_file_path: the server never opens a client's path; send the audio instead"
             )
         for name, value in data.items():
             if isinstance(value, bool) and name in cls.model_fields and name not in _SWITCHES:
-                raise ValueError(f"{name}: {str(value).lower()}; no truth value is expected")
+                raise ValueError(f"{name}: expected a number or text, got {str(value).lower()}")
         return {
             name: value
             for name, value in data.items()
@@ -125,7 +125,7 @@ class MusicFields(EditFields, _fields("music")):  # type: ignore[misc]  # as abo
 
 
 class StrictFields(MusicFields):
-    """The same, and any other field is refused."""
+    """The same; refuses any other field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -137,7 +137,7 @@ class StreamRequest(StrictFields):
 
 
 class TransformRequest(MusicFields):
-    """An edit, or text-to-music, for POST /transform. Fields that are not known are ignored."""
+    """An edit, or text-to-music, for POST /transform. Unknown fields are ignored."""
 
     audio: SourceAudio = None
 
@@ -155,27 +155,29 @@ class SessionRequest(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """What went wrong, in words."""
+    """What went wrong."""
 
     error: str
 
 
 class LoudnessAnswer(BaseModel):
-    """What came of the loudness that was asked for; LUFS are null for silence and under 0.4 s."""
+    """The loudness that was asked for and reached; LUFS are null for silence and below 0.4 s."""
 
     asked: str
     source_lufs: float | None
     result_lufs: float | None
     gain_db: float
-    limited_by: Literal["peak"] | None = Field(description="peak: -1 dBTP went before")
+    limited_by: Literal["peak"] | None = Field(description="`peak`: limited to -1 dBTP")
 
 
 class TransformAnswer(BaseModel):
-    """The result; the seed that was used is in the header X-Melodyflow-Seed."""
+    """The result; the header X-Melodyflow-Seed has the seed that was used."""
 
     audio: Base64Audio
     message: str = PROCESSED
-    loudness: LoudnessAnswer | None = Field(None, description="Where one was asked for.")
+    loudness: LoudnessAnswer | None = Field(
+        None, description="Present if a loudness was asked for."
+    )
 
 
 class Variation(BaseModel):
@@ -194,22 +196,22 @@ class Variations(BaseModel):
 
 
 class Range(BaseModel):
-    """Of a number, or of a text's length; null: not bounded, or by a limit that is not known."""
+    """The range of a number, or of a text's length; null: unbounded or unknown."""
 
     lowest: int | float | None
     highest: int | float | None
 
 
 class LimitsAnswer(BaseModel):
-    """What is accepted: the limits by the names of the server's settings, and the ranges of the
-    fields under them."""
+    """What the server accepts: its limits by the names of its settings, and the ranges of fields
+    that follow from them."""
 
-    limits: dict[str, int | float | None] = Field(description="null: the server does not say")
+    limits: dict[str, int | float | None] = Field(description="null: the server doesn't report it")
     fields: dict[str, Range]
 
 
 class Checkpoint(BaseModel):
-    """The weights that the server runs."""
+    """The weights that the server has loaded."""
 
     name: str
     licence: str
@@ -217,7 +219,7 @@ class Checkpoint(BaseModel):
 
 
 class Queue(BaseModel):
-    """Edits that wait: `waiting` is Triton's number, of all its clients."""
+    """Edits that wait; `waiting` is Triton's count over all its clients."""
 
     waiting: int | None
     gateway_waiting: int
@@ -225,7 +227,7 @@ class Queue(BaseModel):
 
 
 class Resources(BaseModel):
-    """Of the machine that Triton runs on; null where its metrics do not say."""
+    """Resources of Triton's machine; null where its metrics don't report them."""
 
     cpu_percent: float | None
     memory_percent: float | None
@@ -234,7 +236,7 @@ class Resources(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether edits are taken, and by what."""
+    """Whether edits are accepted, and what runs them."""
 
     status: Literal["healthy", "unhealthy"]
     error: str | None = None
@@ -248,7 +250,7 @@ class Health(BaseModel):
 
 
 class QueueStatus(BaseModel):
-    """Where an edit stands; position and time are approximate."""
+    """How far an edit is; position and time are approximate."""
 
     status: Literal["queued", "warming", "processing", "completed", "failed"]
     message: str
@@ -257,7 +259,7 @@ class QueueStatus(BaseModel):
 
 
 class JuceStarted(BaseModel):
-    """An edit has begun."""
+    """An edit has started."""
 
     success: Literal[True] = True
     session_id: str
@@ -266,7 +268,7 @@ class JuceStarted(BaseModel):
 
 
 class JuceStatus(BaseModel):
-    """How far an edit is; `success` says that the session is known."""
+    """How far an edit is; `success` means that the session is known."""
 
     success: Literal[True] = True
     status: Literal["queued", "warming", "processing", "completed", "failed"]
@@ -287,7 +289,7 @@ class JuceUndone(BaseModel):
 
 
 class JuceError(BaseModel):
-    """What went wrong, in words."""
+    """What went wrong."""
 
     success: Literal[False] = False
     status: Literal["unknown"] | None = None

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI cannot see for itself, because bodies are read by hand."""
+"""The parts of the OpenAPI document that FastAPI can't see, because bodies are read by hand."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from . import examples
 from .models import EditFields, ErrorBody
 
 _MEANINGS = {
-    400: "A field, or the audio, cannot be used; the text names it.",
+    400: "A field or the audio is invalid; the message names it.",
     401: "No valid token.",
-    403: "The page of another site sent this.",
+    403: "A page of another site sent the request.",
     404: "No such variation or session.",
     413: "The body is too large.",
     415: "Neither JSON nor a multipart form.",
-    421: "The Host is not one of this gateway's.",
-    429: "Too many edits of this token; see Retry-After.",
-    500: "The gateway's or the server's fault.",
-    503: "The server is full, starting or not there; see Retry-After.",
+    421: "The Host is not a name of this gateway.",
+    429: "Too many edits for this token; see Retry-After.",
+    500: "The gateway or the server failed.",
+    503: "The server is full, starting or down; see Retry-After.",
     504: "The deadline passed.",
 }
 _ALWAYS = (403, 421)  # the door's
@@ -33,7 +33,7 @@ def errors(*codes: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, d
     """The error answers of a route."""
     answers: dict[int | str, dict[str, Any]] = {}
     for code in sorted({*codes, *_ALWAYS}):
-        # Those of the door have one form everywhere.
+        # The door's answers have one form everywhere.
         body = ErrorBody if code in (*_ALWAYS, 413) else model
         example: dict[str, object] = {"error": examples.ERRORS[code]}
         if body is not ErrorBody:
@@ -62,7 +62,7 @@ def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[s
             "audio": {
                 "type": "string",
                 "format": "binary",
-                "description": "An audio file. Needed unless there is a `duration`.",
+                "description": "An audio file. Required without a `duration`.",
             },
             **schema["properties"],
         }
@@ -71,8 +71,7 @@ def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[s
 
 
 def complete(api: FastAPI) -> None:
-    """Takes FastAPI's own answer to invalid parameters out of the document, for here it is a 400,
-    and puts examples of answers in."""
+    """Adds examples, and removes FastAPI's answer to invalid parameters, which is a 400 here."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:

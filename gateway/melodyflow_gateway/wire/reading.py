@@ -1,4 +1,4 @@
-"""Requests -> what is asked for: JSON or a multipart form, its audio as bytes."""
+"""Reads requests: JSON or a multipart form, with the audio as bytes."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def decode_audio(name: str, text: str) -> bytes:
     try:
         data = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
-        hint = "; that is the README's placeholder" if text == _PLACEHOLDER else ""
+        hint = "; this is the README's placeholder" if text == _PLACEHOLDER else ""
         raise Problem(
-            400, f"{name}: {_short(text)}; an audio file in base64 is expected ({error}){hint}"
+            400, f"{name}: {_short(text)}; expected an audio file in base64 ({error}){hint}"
         ) from None
     if not data:
         raise Problem(400, f"{name}: is empty")
@@ -98,7 +98,7 @@ def decode_audio(name: str, text: str) -> bytes:
 def _asked(fields: EditFields, audio: bytes | None) -> Asked:
     duration: float | None = getattr(fields, "duration", None)
     if audio is None and duration is None:
-        raise Problem(400, "audio: is missing; give a clip, or a duration for text-to-music")
+        raise Problem(400, "audio: is missing; send a clip, or a duration for text-to-music")
     refused = exclusion({"audio": audio, "duration": duration})
     if refused is not None:
         raise Problem(400, f"{refused.name}: {refused.because}")
@@ -116,7 +116,7 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
     try:
         upload = form.get("audio")
         if isinstance(upload, str):
-            raise Problem(400, "audio: is text; a file part of this name is expected")
+            raise Problem(400, "audio: is text; expected a file part of this name")
         audio = None if upload is None else await upload.read()
     finally:
         await form.close()
@@ -127,11 +127,11 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing that is wrong, as "field: value; what is allowed"."""
+    """The first error, as "field: value; what is allowed"."""
     flaw = error.errors(include_url=False)[0]
     name = str(flaw["loc"][0]) if flaw["loc"] else ""
     if flaw["type"] == "json_invalid":
-        return f"body: no JSON: {flaw['msg'].partition(': ')[2]}"
+        return f"body: not JSON: {flaw['msg'].partition(': ')[2]}"
     if flaw["type"] == "missing":
         return f"{name}: is missing"
     if flaw["type"] == "extra_forbidden":
@@ -140,7 +140,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{name[:_SHOWN]}: no such field{hint}"
     said = flaw["msg"].removeprefix("Value error, ")
     if not name:
-        return said if flaw["type"] == "value_error" else "body: a JSON object is expected"
+        return said if flaw["type"] == "value_error" else "body: expected a JSON object"
     return f"{name}: {_short(flaw['input'])}; {said[:1].lower()}{said[1:]}"
 
 
