@@ -5,17 +5,17 @@ import { readHeader } from "./header.js";
 
 /**
  * Decodes a file at a rate; the browser resamples where the file has another.
- * @param {ArrayBuffer} bytes  kept as they are
+ * @param {ArrayBuffer} bytes  gone afterwards: copying many megabytes would hold up the page
  * @param {number} rate  Hz
  * @returns {Promise<AudioBuffer>}
  */
 export function decode(bytes, rate) {
-  return new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes.slice(0));
+  return new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
 }
 
 /**
  * Decodes a result, which is WAV, at its own rate.
- * @param {ArrayBuffer} bytes
+ * @param {ArrayBuffer} bytes  gone afterwards
  */
 export function decodeResult(bytes) {
   const header = readHeader(bytes);

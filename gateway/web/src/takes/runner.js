@@ -149,10 +149,10 @@ export class Runner {
    */
   async #finish(take, data, signal) {
     const bytes = await fromBase64(data.audio);
+    const file = new Blob([bytes], { type: "audio/wav" });
     const { peaks } = await measurePeaks(await decodeResult(bytes.buffer));
     if (signal.aborted) return;
     if (data.info?.checkpoint) showCheckpoint(data.info.checkpoint);
-    const file = new Blob([bytes], { type: "audio/wav" });
     const result = {
       file,
       url: URL.createObjectURL(file),
