@@ -6,7 +6,17 @@ FFmpeg (PyAV, an extra) the rest: MP3, M4A, OGG, WavPack, the sound of a video. 
 resampled: rate and length stay the source's.
 """
 
+from .containers.ffmpeg import cap_allocations
 from .limits import MAX_BYTES, Budget, Limits
 from .loading import AudioSource, Clip, load, waveform
 
-__all__ = ["MAX_BYTES", "AudioSource", "Budget", "Clip", "Limits", "load", "waveform"]
+__all__ = [
+    "MAX_BYTES",
+    "AudioSource",
+    "Budget",
+    "Clip",
+    "Limits",
+    "cap_allocations",
+    "load",
+    "waveform",
+]

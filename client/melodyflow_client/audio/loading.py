@@ -9,12 +9,11 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from ..errors import AudioError
 from .arrays import sound_of
+from .blocks import to_float32
 from .containers import Check, Damaged, NotInstalled, Sound, Undecodable, container_of
-from .containers.libsndfile import Stream, reason
 from .digest import Digest
 from .limits import Budget, Holding, Limits
 from .source import ArraySource, File, FileSource, opened
@@ -83,14 +82,11 @@ def load(
 
 def waveform(data: bytes) -> tuple[npt.NDArray[np.float32], int]:
     """WAV or FLAC bytes -> float32 `[channels, samples]`, full scale at 1.0, and the rate in Hz."""
-    try:
-        with Stream(io.BytesIO(data)) as file:
-            blocks = [block.T for block in file.all_blocks("float32")]
-            rate, channels = int(file.samplerate), int(file.channels)
-    except soundfile.SoundFileError as error:
-        raise AudioError(f"audio: cannot be decoded: {reason(error)}") from error
-    empty = np.empty((channels, 0), np.float32)
-    return np.concatenate([empty, *blocks], axis=1), rate
+    container = container_of(File(io.BytesIO(data), data))
+    sound = container.readers[0](container.part, _go_on)
+    empty = np.empty((sound.channels, 0), np.float32)
+    blocks = (to_float32(block).T for block in sound.blocks())
+    return np.concatenate([empty, *blocks], axis=1), sound.sample_rate
 
 
 def _go_on() -> None:

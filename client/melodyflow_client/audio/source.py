@@ -23,17 +23,21 @@ _PIECE = 1 << 20  # bytes
 
 
 class File:
-    """A seekable file: one on disk, or bytes in memory."""
+    """A seekable file, on disk or in memory, or a part of one."""
 
-    def __init__(self, stream: BinaryIO, data: bytes | None = None) -> None:
-        self.stream, self._data = stream, data
-        self.size = stream.seek(0, os.SEEK_END)
+    def __init__(
+        self, whole: BinaryIO, data: bytes | None = None, start: int = 0, end: int | None = None
+    ) -> None:
+        """The bytes of `whole` from `start` to `end`. data: they, if they are in memory already."""
+        self._whole, self._data, self._start = whole, data, start
+        self.size = (whole.seek(0, os.SEEK_END) if end is None else end) - start
+        self.stream = cast(BinaryIO, _Window(whole, start, start + self.size))
 
     def part(self, start: int, end: int) -> File:
-        """A file of the bytes from `start` to `end`; of both, one is read at a time."""
+        """The bytes from `start` to `end`. A file and its parts are read one at a time."""
         if (start, end) == (0, self.size):
             return self
-        return File(cast(BinaryIO, _Window(self.stream, start, end)))
+        return File(self._whole, None, self._start + start, self._start + end)
 
     def head(self, size: int, start: int = 0) -> bytes:
         """Up to `size` bytes from `start` on."""
@@ -45,13 +49,15 @@ class File:
         limits.check_bytes(self.size)
         if self._data is None:
             holding.take(self.size)
-            self._data = self.head(self.size)
+            self._whole.seek(self._start)
+            self._data = self._whole.read(self.size)
             holding.give_back(self.size - len(self._data))  # it may have shrunk
         return self._data
 
 
 class _Window(io.RawIOBase):
-    """A part of a file, as a file."""
+    """A part of a file, as a file. A decoder that seeks to before its beginning, as libsndfile does
+    in broken files, stays there."""
 
     def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
         self._stream, self._start, self._size = stream, start, end - start
@@ -64,7 +70,9 @@ class _Window(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = max(self._size - self._position, 0)
+        left = self._size - self._position
+        if left <= 0:
+            return 0
         self._stream.seek(self._start + self._position)
         data = self._stream.read(min(len(buffer), left))
         buffer[: len(data)] = data
@@ -73,7 +81,7 @@ class _Window(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
+        self._position = max(base + offset, 0)
         return self._position
 
     def tell(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import functools
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ..blocks import Block
@@ -94,12 +96,31 @@ def _audio_decoders() -> str:
     return ",".join(names)
 
 
+def cap_allocations(most: int = 2**24) -> None:
+    """Caps what FFmpeg allocates at once, in bytes, in the whole process; for programs that decode
+    strangers' files.
+
+    A few bytes of an MP4 can announce 10^8 packets, whose index FFmpeg builds before anything is
+    decoded. The default has room for that of 4 hours of AAC. Without PyAV, or where its libraries
+    aren't found, nothing happens.
+    """
+    try:
+        package = Path(_import().__file__).parent
+    except NotInstalled:
+        return
+    bundled = [*package.parent.glob("av.libs/libavutil*"), *package.glob(".dylibs/libavutil*")]
+    library = str(bundled[0]) if bundled else ctypes.util.find_library("avutil")
+    if library is not None:
+        ctypes.CDLL(library).av_max_alloc(ctypes.c_size_t(most))
+
+
 def _open(av: Any, file: File, check: Check) -> Any:
     file.stream.seek(0)
     options = {
         "format_whitelist": _FORMATS,
         "protocol_whitelist": "none",
         "codec_whitelist": _audio_decoders(),
+        "max_streams": "64",  # each may have an index as large as cap_allocations() allows
     }
     try:
         return av.open(_Checked(file.stream, check), "r", options=options, metadata_errors="ignore")

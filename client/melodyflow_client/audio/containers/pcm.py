@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+import soundfile
+
 from ..blocks import Block
 from ..source import File
-from .libsndfile import TYPES, Stream, exact
-from .sound import Check, Sound
+from .libsndfile import TYPES, Stream, exact, reason
+from .sound import Check, Sound, Undecodable
 from .tags import end_of
 
 WIDTHS = {
@@ -89,17 +91,20 @@ def sound(
     def blocks() -> Iterator[Block]:
         part = file.part(start, start + size)
         part.stream.seek(0)
-        with Stream(
-            part.stream,
-            channels=channels,
-            samplerate=sample_rate,
-            format="RAW",
-            subtype=subtype,
-            endian="BIG" if big_endian else "LITTLE",
-        ) as stream:
-            for block in stream.all_blocks(TYPES[exact(subtype)]):
-                check()
-                yield block
+        try:
+            with Stream(
+                part.stream,
+                channels=channels,
+                samplerate=sample_rate,
+                format="RAW",
+                subtype=subtype,
+                endian="BIG" if big_endian else "LITTLE",
+            ) as stream:
+                for block in stream.all_blocks(TYPES[exact(subtype)]):
+                    check()
+                    yield block
+        except soundfile.SoundFileError as error:  # thousands of channels, for one
+            raise Undecodable(f"audio: cannot be decoded: {reason(error)}") from error
 
     return Sound(
         sample_rate=sample_rate,
