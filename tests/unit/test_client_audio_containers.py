@@ -249,3 +249,19 @@ def test_any_bytes_are_a_clip_or_refused(name: str, changes: list[tuple[int, int
         data[position % len(data)] = value
     with contextlib.suppress(AudioError):
         assert load(bytes(data), max_seconds=60).samples > 0
+
+
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "FLAC", "AIFF", "CAF", "W64"])
+@pytest.mark.parametrize("channels", [3, 4, 6, 8])
+def test_more_than_two_channels_are_mixed_to_stereo_and_told(container: str, channels: int) -> None:
+    pytest.importorskip("av")
+    buffer = io.BytesIO()
+    sound = np.zeros((FRAMES, channels), np.int16)
+    sound[:, 0], sound[:, 1] = samples().T
+    soundfile.write(buffer, sound, RATE, format=container)
+    clip = load(buffer.getvalue())
+    assert (clip.channels, clip.samples) == (2, FRAMES)
+    assert clip.warnings == (f"{channels} channels were mixed to stereo",)
+    mixed = waveform(clip.data)[0]
+    loudest = np.abs(mixed).max(axis=1)
+    np.testing.assert_allclose(loudest, np.abs(samples() / 2**15).max(axis=0), rtol=0.5)

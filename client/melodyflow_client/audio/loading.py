@@ -19,6 +19,8 @@ from .limits import Budget, Holding, Limits
 from .source import ArraySource, File, FileSource, opened
 from .wav import Overload, WavWriter
 
+_MOST_CHANNELS = 2  # what models take; FFmpeg mixes what has more
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -104,6 +106,11 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
         before = holding.size
         try:
             sound = read_header(container.part, check)
+            if sound.channels > _MOST_CHANNELS and read_header is not container.readers[-1]:
+                raise Undecodable(
+                    f"audio: {sound.channels} channels; mixing them to stereo needs PyAV: "
+                    'pip install "melodyflow-client[av]"'
+                )
             sound.warnings[:0] = warnings
             limits.check_format(sound.sample_rate, sound.channels)
             limits.check_length(sound.samples or 0, sound.sample_rate)

@@ -35,7 +35,10 @@ def decoded(
         yield from blocks
         if packet is None:
             break
-    yield from converter.rest()
+    try:
+        yield from converter.rest()
+    except av.error.FFmpegError:
+        broken += 1
     if not good:
         raise Undecodable("audio: is no sound that can be decoded")
     if cut:
@@ -76,7 +79,12 @@ class Converter:
             self._resampler = self._source = None
 
     def _resampled(self, frame: Any) -> Iterator[Block]:
-        for block in self._resampler.resample(frame):
+        try:
+            resampled = self._resampler.resample(frame)
+        except self._av.error.FFmpegError:
+            self._resampler = self._source = None
+            raise
+        for block in resampled:
             yield block.to_ndarray().reshape(-1, self._channels)
 
     def _tell(self, frame: Any) -> None:
