@@ -29,7 +29,7 @@ from melodyflow_client import MelodyFlowClient
 from training import captions, measures
 from training.arrangements import ARRANGEMENTS, INSTRUMENTS
 from training.compositions import Composition, Note, compose
-from training.data import CLASSES, HELD_OUT, RATE, SECONDS, clip, render
+from training.data import CLASSES, HELD_OUT, LEVEL, RATE, SECONDS, clip, render
 from training.judge import Judge, through
 
 Waveform = npt.NDArray[np.float32]
@@ -97,7 +97,7 @@ def round_trip(codec: Codec, x: Tensor) -> Tensor:
 
 def levelled(x: Tensor) -> Tensor:
     """At the loudness of the training data, so that distances are of sound, not of level."""
-    return x * (0.1 / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4))
+    return x * (LEVEL / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4))
 
 
 def compared(made: Tensor, source: Tensor, target: Tensor) -> dict[str, list[float]]:
@@ -106,7 +106,7 @@ def compared(made: Tensor, source: Tensor, target: Tensor) -> dict[str, list[flo
     return {
         "chroma": measures.chroma_correlation(source, made).tolist(),
         "onsets": measures.onset_correlation(source, made).tolist(),
-        "tempo_error": measures.tempo_error(source, made).tolist(),
+        "tempo_kept": measures.tempo_kept(source, made).tolist(),
         "distance": measures.log_mel_distance(target, made).tolist(),
     }
 
@@ -279,7 +279,6 @@ def summary(found: dict[str, Any]) -> dict[str, float]:
     ]
     line = means(edit) | {
         "true_onsets": float(np.mean(rows["true target"]["onsets"])),
-        "tempo_kept": float((np.array(edit["tempo_error"]) < 0.02).mean()),
         "distance_ratio": float(distance.mean() / before.mean()),
         "instruments_nearer": float(sum(better)),
     }

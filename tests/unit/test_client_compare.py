@@ -14,7 +14,7 @@ import soundfile
 
 from melodyflow_client import AudioError, Comparison, InvalidRequest, compare
 from melodyflow_client.cli import main
-from melodyflow_client.comparison import NOTES
+from melodyflow_client.measures import NOTES
 
 RIFF = Path(__file__).resolve().parents[2] / "examples/riff.wav"  # A minor, 100 BPM, 9.6 s
 RATE = 22050
@@ -77,7 +77,7 @@ def test_a_transposed_clip_is_told(riff: Clip, semitones: int) -> None:
     assert found.chroma_by_shift[semitones % 12] > 0.9
     assert found.chroma_correlation == found.chroma_by_shift[0]
     assert found.chroma_correlation < 0.5
-    assert found.tempo_error == pytest.approx(0, abs=0.2)
+    assert found.tempo_error == pytest.approx(0, abs=0.3)
     assert found.onset_correlation is not None
     assert found.onset_correlation > 0.5
     assert found.a.key
@@ -158,13 +158,13 @@ def test_a_file_that_is_not_audio_is_an_error() -> None:
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    heavy = "{'librosa', 'scipy', 'numba', 'matplotlib', 'pyloudnorm', 'sklearn'}"
+    heavy = "{'soxr', 'scipy', 'matplotlib', 'pyloudnorm'}"
     code = f"import sys, melodyflow_client.cli; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n", done.stderr
 
 
-@pytest.mark.parametrize("module", ["librosa", "pyloudnorm"])
+@pytest.mark.parametrize("module", ["soxr", "pyloudnorm"])
 def test_without_the_extra_it_says_what_to_install(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ examples:
   melodyflow compare riff.wav riff-strings_quartet.wav
   melodyflow compare riff.wav riff-strings_quartet.wav --plot strings.png
 
-Needs no server, but the extra `compare`: pip install "melodyflow-client[compare]" (0.5 GB).
+Needs no server, but the extra `compare`: pip install "melodyflow-client[compare]" (0.3 GB).
 
 """
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..comparison import CHROMA_HOP, NOTES, RATE, Heard, require
+from ..comparison import Heard, require
 from ..errors import InvalidRequest
+from ..measures import CHROMA_HOP, NOTES, RATE
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _COLUMNS = 2000  # of a waveform: more than the picture is wide
@@ -40,7 +41,7 @@ def plot(a: Heard, b: Heard, names: tuple[str, str], path: str | os.PathLike[str
     for axis, clip, name in zip(axes[2:], (a, b), names, strict=True):
         mesh = _draw_chroma(axis, clip)
         axis.set(title=f"{name}: notes")
-    figure.colorbar(mesh, ax=axes[2:], label="share of the strongest note", pad=0.01)
+    figure.colorbar(mesh, ax=axes[2:], label="strength of a note", pad=0.01)
     axes[-1].set_xlabel("seconds")
     figure.savefig(path, dpi=120)
 
