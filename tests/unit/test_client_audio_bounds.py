@@ -219,6 +219,15 @@ def test_decoding_ends_where_a_stream_that_announces_nothing_gets_too_long() -> 
     assert 44_100 < budget.most <= 44 + 2 * 44_100 * 2 * 3
 
 
+def test_what_the_header_announces_is_refused_before_it_is_decoded() -> None:
+    budget = Budget()
+    for limits in (Limits(max_bytes=MIB), Limits(max_seconds=10)):
+        for data in (file(60, "AIFF", "PCM_24"), with_av(60, "wv", "wavpack", 48_000)):
+            with pytest.raises(AudioError, match=r"(more|longer) than"):
+                load(data, limits=limits, budget=budget)
+    assert budget.most <= 44
+
+
 def test_limits_of_a_server() -> None:
     limits = Limits.of_server({"max_seconds": 30, "max_audio_bytes": 1000, "max_channels": 2})
     assert limits == Limits(max_seconds=30, max_bytes=1000, max_channels=2)

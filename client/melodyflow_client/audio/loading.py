@@ -17,7 +17,7 @@ from .containers import Check, Damaged, NotInstalled, Sound, Undecodable, contai
 from .digest import Digest
 from .limits import Budget, Holding, Limits
 from .source import ArraySource, File, FileSource, opened
-from .wav import Overload, WavWriter
+from .wav import SUBTYPES, Overload, WavWriter
 
 _MOST_CHANNELS = 2  # what models take; FFmpeg mixes what has more
 
@@ -155,6 +155,7 @@ def _rewritten(sound: Sound, limits: Limits, holding: Holding) -> Clip:
 
 def _written(sound: Sound, subtype: str, limits: Limits, holding: Holding) -> Clip:
     limits.check_format(sound.sample_rate, sound.channels)
+    limits.check_bytes((sound.samples or 0) * sound.channels * SUBTYPES[subtype][1] // 8)
     digest = Digest(sound.sample_rate, sound.channels)
     wav = WavWriter(sound.sample_rate, sound.channels, subtype, limits, holding)
     for block in sound.blocks():
