@@ -1,27 +1,23 @@
-"""The step loop: edits join and leave it between network calls.
-
-The loop makes one network call after the other and nothing else; beside it some workers read and
-encode, others decode and write.
-"""
+"""An edit's way through the engine: workers read and encode it, the step loop solves it, other
+workers decode and write it."""
 
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from melodyflow import edit
-from melodyflow.engine import schedule
 from melodyflow.engine.admission import SHUTTING_DOWN, Admission
 from melodyflow.engine.cache import Cache
-from melodyflow.engine.calls import CallMetrics, Calls
+from melodyflow.engine.calls import CallMetrics
 from melodyflow.engine.gpu import Gpu
 from melodyflow.engine.job import Job, inversion_key
-from melodyflow.engine.solving import Generation, Inversion, Solving
+from melodyflow.engine.loop import StepLoop
+from melodyflow.engine.solving import Generation, Inversion, Solving, Work
 from melodyflow.engine.stages import Source, Stages
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
@@ -29,9 +25,7 @@ from melodyflow.model.transformer import Network
 
 log = logging.getLogger(__name__)
 
-WORKERS = 2  # that read, and that write: a long clip in one must not hold up the short ones
-
-Work = Inversion | Generation
+WORKERS = 2  # readers, and as many writers: one long clip must not hold up the short ones
 
 LOOP_DIED = EditError(Code.INTERNAL, "the server's step loop died; the server restarts")
 
@@ -79,35 +73,27 @@ class Engine:
         self._cache = Cache(cache_bytes, metrics.cached)
         self._gpu = Gpu(model.device) if model.device.type == "cuda" else None
         self._stages = Stages(model, self._cache, self._gpu)
-        self._calls = Calls(model.network, self._gpu, max_tokens, metrics, self._report)
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._jobs: set[Job] = set()  # submitted and not ended
-        self._new: list[tuple[Work, Callable[[], Solving]]] = []  # solves to begin
-        self._ready: list[Solving] = []  # waiting for a velocity
-        self._asked: list[Solving] = []  # in the running network call
         self._inversions: dict[object, Inversion] = {}  # in flight, by key
-        self._closing = False
-        self._dead = False
-        self._broken: Exception | None = None  # what the device says since it answers nothing else
-        self._unreported: list[tuple[Solving, int]] = []  # of the call that a GPU works at
         self._reader = ThreadPoolExecutor(WORKERS, thread_name_prefix="reader")
         self._writer = ThreadPoolExecutor(WORKERS, thread_name_prefix="writer")
-        self._loop = threading.Thread(target=self._run, name="step-loop", daemon=True)
+        self._loop = StepLoop(model.network, self._gpu, max_tokens, metrics, self)
         self._loop.start()
 
     @property
     def network(self) -> Network:
-        """The one place through which velocities come."""
-        return self._calls.network
+        """The network that all solves ask."""
+        return self._loop.network
 
     @network.setter
     def network(self, network: Network) -> None:
-        self._calls.network = network
+        self._loop.network = network
 
     @property
     def alive(self) -> bool:
         """Whether the step loop runs."""
-        return not self._dead
+        return not self._loop.dead
 
     def acquire(self, frames: int, give_up: Callable[[], EditError | None]) -> None:
         """Waits for a slot for an edit of `frames` and takes it; see `Admission.acquire`."""
@@ -119,7 +105,7 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Starts a job on the slot that was acquired for it."""
-        with self._changed:
+        with self._lock:
             self._jobs.add(job)
         try:
             self._hand_over(job, self._reader.submit(self._prepare, job))
@@ -130,18 +116,15 @@ class Engine:
         """Takes no new edits, gives those in flight `timeout` seconds, ends the rest with
         UNAVAILABLE and joins."""
         self._admission.close(timeout)
-        with self._changed:
+        with self._lock:
             jobs = list(self._jobs)
         for job in jobs:
             job.stop(SHUTTING_DOWN)
         self._reader.shutdown()
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._loop.join()
+        self._loop.close()
         self._writer.shutdown()
 
-    # Beside the loop.
+    # What the workers do.
 
     def _hand_over(self, job: Job, work: "Future[None]") -> None:
         """A worker will do this for the job, if it is not to end before."""
@@ -151,7 +134,7 @@ class Engine:
                 self._end(job, job.stopped)
 
         job.waits(end)
-        with self._changed:
+        with self._lock:
             if job not in self._jobs:  # the worker was quick
                 job.waits(None)
 
@@ -182,7 +165,7 @@ class Engine:
                 solve, windows = source.inversion()
             job.enter("inverting")
         except BaseException as error:
-            self._fail(inversion, error)
+            self.failed(inversion, error)
             return
         times = generation.times
         self._begin(inversion, lambda: Solving(inversion, solve, times, windows))
@@ -196,8 +179,8 @@ class Engine:
         """The inversion that this edit has to begin; None if it is done or another began it."""
         job = generation.job
         key = inversion_key(source.identity, job.parameters)
-        with self._changed:
-            if self._dead:
+        with self._lock:
+            if self._loop.dead:
                 raise LOOP_DIED
             latents = self._cache.get(key)
             inversion = self._inversions.get(key)
@@ -238,7 +221,7 @@ class Engine:
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         """The one end of every job: its listener hears of a failure and its slot is free."""
-        with self._changed:
+        with self._lock:
             if job not in self._jobs:
                 return  # ended before, when the loop died
             self._jobs.remove(job)
@@ -267,20 +250,12 @@ class Engine:
         except torch.OutOfMemoryError:
             return
         except Exception as error:
-            with self._changed:
-                self._broken = error
-                self._changed.notify_all()
-
-    def _fail(self, work: Work, error: BaseException) -> None:
-        """Ends all edits that an inversion or a generation is done for."""
-        self._forget(work)
-        for job in work.jobs:
-            self._end(job, error)
+            self._loop.kill(error)
 
     def _forget(self, work: Work) -> None:
         """No further edit is to join an inversion."""
         if isinstance(work, Inversion):
-            with self._changed:
+            with self._lock:
                 self._inversions.pop(work.key, None)
 
     def _generate(self, generation: Generation, latents: Tensor) -> None:
@@ -293,125 +268,53 @@ class Engine:
         times, done = generation.times, job.done
         self._begin(generation, lambda: Solving(generation, solve, times, windows, done))
 
-    def _begin(self, work: Work, begin: Callable[[], Solving]) -> None:
-        """The loop will begin a solve: on a GPU all that it holds is made on the loop's stream."""
-        with self._changed:
-            if not self._dead:
-                self._new.append((work, begin))
-                self._changed.notify_all()
-                return
-        self._fail(work, LOOP_DIED)
+    def _begin(self, work: Work, make: Callable[[], Solving]) -> None:
+        if not self._loop.begin(work, make):
+            self.failed(work, LOOP_DIED)
 
-    # The loop.
+    # What the step loop calls.
 
-    @torch.inference_mode()
-    def _run(self) -> None:
-        try:
-            with self._gpu.loop() if self._gpu else nullcontext():
-                while self._tick():
-                    pass
-        except BaseException:
-            try:
-                log.critical("the step loop died", exc_info=True)
-            finally:
-                self._die()
+    def wanted(self, work: Work) -> bool:
+        """Ends the edits that are to stop; False if none are left."""
+        with self._lock:
+            stopped, others = work.drop_stopped()
+            if not others:
+                self._forget(work)
+        for job in stopped:
+            self._end(job, job.stopped)
+        return others
 
-    def _tick(self) -> bool:
-        """One network call for some of the solves that wait for a velocity; False at the end."""
-        with self._changed:
-            if not self._ready and not self._new:
-                self._calls.tokens = self._calls.max_tokens
-            self._changed.wait_for(
-                lambda: self._ready or self._new or self._closing or self._broken
-            )
-            if self._broken:
-                raise self._broken
-            if not self._ready and not self._new:
-                return False
-            self._begin_new()
-            self._drop_stopped()
-            if not self._ready:
-                return True
-            chosen = schedule.choose(self._ready, self._calls.tokens, self._calls.max_tokens // 8)
-            self._asked = [solving for solving, _ in chosen]
-            self._ready = [solving for solving in self._ready if solving not in self._asked]
-        asked = [solving.rows(turns) for solving, turns in chosen]
-        for (solving, _), answers in zip(chosen, self._calls.evaluate(asked), strict=True):
-            self._advance(solving, answers)
-        self._asked = []
-        return True
-
-    def _begin_new(self) -> None:
-        new, self._new = self._new, []
-        for work, begin in new:
-            try:
-                self._ready.append(begin())
-            except Exception as error:
-                self._fail(work, error)
-
-    def _drop_stopped(self) -> None:
-        """Ends the edits that are to end, and the solves that work for nobody any more."""
-        wanted = []
-        for solving in self._ready:
-            stopped, others = solving.work.drop_stopped()
-            for job in stopped:
-                self._end(job, job.stopped)
-            if others:
-                wanted.append(solving)
-            else:
-                self._forget(solving.work)
-        self._ready = wanted
-
-    def _advance(self, solving: Solving, answers: list[Tensor] | Exception) -> None:
-        """Hands a solve its answers: it then waits for further ones, is done or has failed."""
-        try:
-            if isinstance(answers, Exception):
-                raise answers
-            before = solving.done
-            latents = solving.answer(answers)
-            if solving.done > before:
-                self._unreported.append((solving, solving.done))
-            if latents is not None and self._gpu:
-                self._gpu.settle()
-            if latents is not None or not self._gpu:
-                self._report()
-        except Exception as error:
-            self._fail(solving.work, error)
+    def solved(self, work: Work, latents: Tensor) -> None:
+        """Hands a generation's latents to a writer; begins the generations that wait for an
+        inversion's."""
+        if isinstance(work, Generation):
+            self._hand_over(work.job, self._writer.submit(self._finish, work.job, latents))
             return
-        if latents is None:
-            with self._changed:
-                self._ready.append(solving)
-        elif isinstance(solving.work, Generation):
-            job = solving.work.job
-            self._hand_over(job, self._writer.submit(self._finish, job, latents))
-        else:
-            with self._changed:
-                self._cache.put(solving.work.key, latents)
-                self._forget(solving.work)
-            for generation in solving.work.generations:  # nobody joins any more
-                try:
-                    self._generate(generation, latents)
-                except Exception as error:
-                    self._end(generation.job, error)
+        with self._lock:
+            self._cache.put(work.key, latents)
+            self._forget(work)
+        for generation in work.generations:  # no further edit can join
+            try:
+                self._generate(generation, latents)
+            except Exception as error:
+                self._end(generation.job, error)
 
-    def _report(self) -> None:
-        """Tells edits of the evaluations that are done."""
-        unreported, self._unreported = self._unreported, []
-        for solving, done in unreported:
-            solving.report(done)
+    def failed(self, work: Work, error: BaseException) -> None:
+        """Ends all edits that wait for this solve."""
+        self._forget(work)
+        for job in work.jobs:
+            self._end(job, error)
 
-    def _die(self) -> None:
-        with self._changed:
-            self._dead = True
-            works = [solving.work for solving in (*self._ready, *self._asked)]
-            works += [work for work, _ in self._new]
+    def died(self, works: list[Work]) -> None:
+        """Ends all edits in flight, then calls `on_death`."""
+        with self._lock:
             jobs = {job for work in (*works, *self._inversions.values()) for job in work.jobs}
-            self._new, self._ready, self._inversions = [], [], {}
+            self._inversions = {}
         try:
             for job in jobs:
                 try:
                     self._end(job, LOOP_DIED)
                 except Exception:
-                    log.exception("an edit could not be told that the loop died")
+                    log.exception("could not tell an edit that the step loop died")
         finally:
             self._on_death()

@@ -54,13 +54,16 @@ class Inversion:
         return [generation.job for generation in stopped], bool(self.generations)
 
 
+Work = Inversion | Generation
+
+
 class Solving:
     """A solve and the point at which it waits for a velocity. The network answers a point window by
     window, in one call or in several."""
 
     def __init__(
         self,
-        work: Inversion | Generation,
+        work: Work,
         solve: Solve,
         times: dict[float, Tensor],
         windows: Windows,
