@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
@@ -16,7 +16,7 @@ from typing import Self, TypeVar, Unpack
 from .addresses import metrics_address, server_address
 from .audio import AudioSource, Clip, load
 from .batch import CONCURRENCY, Key, Outcome, result_and_error, run_batch
-from .connection import QUEUED, Connection, Request, deadline_of
+from .connection import QUEUED, Connection, Request, Sending, deadline_of
 from .contract import DEFAULT_LIMITS, draw_seed
 from .errors import Cancelled, DeadlineExceeded, InvalidRequest, MelodyFlowError, ServerError
 from .options import EditOptions, GenerateOptions, SweepOptions
@@ -208,13 +208,16 @@ class AsyncMelodyFlowClient:
         return await self._connected().limits(timeout)
 
     async def run(
-        self, audio: AudioSource | None, edit: Edit
+        self, audio: AudioSource | None, edit: Edit, *, sending: Sending = nullcontext
     ) -> AsyncGenerator[Progress | Result, None]:
-        """The events of a planned edit, as stream() yields them; without audio: text-to-music."""
+        """The events of a planned edit; see stream(). No audio: text-to-music.
+
+        sending: entered while its message is built and written, at each try.
+        """
         deadline = deadline_of(edit)
         yield QUEUED
         clip = await self._load(audio, edit, deadline)
-        request = Request(edit, clip, self._seed(clip, edit), deadline)
+        request = Request(edit, clip, self._seed(clip, edit), deadline, sending=sending)
         async with aclosing(self._connected().stream(request)) as events:
             async for event in events:
                 yield event

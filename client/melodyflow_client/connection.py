@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,6 +35,8 @@ from .responses import Progress, Result
 from .retry import Retry
 from .status import Status, checkpoint_of, parameters_of
 
+Sending = Callable[[], AbstractAsyncContextManager[None]]
+
 QUEUED = Progress("queued", 0.0, 0, 0)
 _WARMING = Progress("warming", 0.0, 0, 0)
 _LARGEST_MESSAGE = 2**31 - 1
@@ -45,7 +47,8 @@ class Request:
     """An edit with all that it needs: clip (None: text-to-music), seed, deadline and request id.
 
     deadline: by time.monotonic(); None: no timeout. A retry is the same request: the same seed, the
-    same id.
+    same id. sending: entered before its message is built, and left when that is written and the
+    memory for it is free again: about four times the clip.
     """
 
     edit: Edit
@@ -53,6 +56,7 @@ class Request:
     seed: int
     deadline: float | None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    sending: Sending = nullcontext
 
     def seconds_left(self) -> float | None:
         """Until the deadline; None: no timeout. Raises DeadlineExceeded."""
@@ -165,9 +169,7 @@ class Connection:
     async def _attempt(self, request: Request) -> AsyncGenerator[Progress | Result, None]:
         """Sends the request once; the last event is the Result."""
         left = request.seconds_left()
-        call = self._triton.stream_infer(
-            _once(self._infer_arguments(request, left)), stream_timeout=left
-        )
+        call = self._triton.stream_infer(self._message(request, left), stream_timeout=left)
         try:
             async for answer, failure in call:
                 if failure is not None:
@@ -203,6 +205,11 @@ class Connection:
         finally:
             call.cancel()
         raise self._cut_off("the stream ended without a result")
+
+    async def _message(self, request: Request, left: float | None) -> AsyncIterator[dict[str, Any]]:
+        """The only message of a stream. gRPC asks for the next one once this one is written."""
+        async with request.sending():
+            yield self._infer_arguments(request, left)
 
     def _infer_arguments(self, request: Request, left: float | None) -> dict[str, Any]:
         edit, clip = request.edit, request.clip
@@ -266,10 +273,6 @@ async def _let_end(call: AsyncIterator[object]) -> None:
     it instead would be an error in Triton's log."""
     with suppress(StopAsyncIteration, TimeoutError, grpc.RpcError):
         await asyncio.wait_for(anext(call), timeout=1.0)
-
-
-async def _once(arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    yield arguments
 
 
 def _infer_input(tensor: Tensor) -> InferInput:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import engineio
 import socketio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,11 +21,14 @@ from starlette.types import ASGIApp
 from melodyflow_client import __version__
 from melodyflow_client.aio import AsyncMelodyFlowClient
 
+from .budget import Budget
+from .decoding import Decoding
 from .door.access_log import AccessLog
 from .door.body_limit import BodyLimit
 from .door.drain import DrainAfterRefusal
 from .door.handshake import HandshakeToken
 from .door.hosts import AllowedHosts
+from .door.memory import BudgetedBody
 from .door.origins import AllowedOrigins
 from .door.quota import Quota
 from .door.refusals import Refusals
@@ -43,9 +47,10 @@ from .sessions.redis import RedisSessions
 from .sessions.store import SessionStore
 from .settings import Settings
 from .socketio.namespace import EditNamespace
-from .socketio.packets import TextPacket
+from .socketio.packets import EngineJson, TextPacket, WholeBodies, WithoutTraceback
 from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
+from .socketio.unread import BoundedServer
 from .wire import openapi
 from .wire.models import SEED_HEADER
 
@@ -59,11 +64,18 @@ another arrangement, exactly as long, at the same rate. Results are AI-generated
 `/socket.io`, namespace `/`; its events are in docs/gateway.md."""
 
 
-def create_app(settings: Settings, metrics: Metrics | None = None) -> ASGIApp:
-    """The gateway as an ASGI application, for one process and one event loop."""
-    gateway, events = _assemble(settings, metrics or Metrics())
+def create_app(
+    settings: Settings, metrics: Metrics | None = None, budget: Budget | None = None
+) -> ASGIApp:
+    """The gateway as an ASGI application, for one process and one event loop.
+
+    metrics, budget: its own, unless the listener shares them.
+    """
+    metrics = metrics or Metrics()
+    budget = budget or Budget(settings.memory_bytes, metrics.budget_bytes)
+    gateway, events = _assemble(settings, metrics, budget)
     api = _api(gateway)
-    app: ASGIApp = socketio.ASGIApp(events, other_asgi_app=api)
+    app: ASGIApp = WholeBodies(socketio.ASGIApp(events, other_asgi_app=api))
     for layer, arguments, options in reversed(_door(gateway)):
         app = layer(app, *arguments, **options)
     return app
@@ -81,6 +93,7 @@ def _door(gateway: Gateway) -> list[Middleware]:
         Middleware(AllowedOrigins, settings.origins),
         Middleware(HandshakeToken, gateway.tokens),
         Middleware(BodyLimit, settings.max_body_bytes),
+        Middleware(BudgetedBody, gateway.budget, gateway.tokens),
         *_cors(settings),
     ]
 
@@ -98,14 +111,14 @@ def _cors(settings: Settings) -> list[Middleware]:
     return [allowed]
 
 
-def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
+def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gateway, Any]:
     client = AsyncMelodyFlowClient(
         settings.server or None,
         presets=settings.presets or None,
         metrics_url=settings.metrics or None,
         retry=RETRY,
     )
-    triton = Triton(client)
+    triton, decoding = Triton(client), Decoding()
     sessions, shared_rooms = _sessions(settings)
     tokens = Tokens(settings.accepted_tokens)
     quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
@@ -114,22 +127,31 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
         triton,
         sessions,
         metrics,
+        decoding,
         max_seconds=settings.max_seconds,
         edit_seconds=settings.edit_seconds,
     )
     jobs = Jobs(edits, sessions)
-    server = socketio.AsyncServer(
+    server = BoundedServer(
+        most_unread=2 * settings.max_body_bytes,
+        budget=budget,
         async_mode="asgi",
         client_manager=shared_rooms,
         cors_allowed_origins=[],  # none of its own: the door has checked the origin
         max_http_buffer_size=settings.max_body_bytes,
         serializer=TextPacket,
+        http_compression=False,  # it would be done on the event loop
         # Without these, the two libraries print plain text to stderr, tracebacks too.
         logger=logging.getLogger("socketio.server"),
         engineio_logger=logging.getLogger("engineio.server"),
     )
+    engineio.packet.Packet.json = EngineJson
+    for name in ("socketio.server", "engineio.server"):
+        logging.getLogger(name).addFilter(WithoutTraceback())
     rooms = Rooms(server, shared_rooms)
-    server.register_namespace(EditNamespace(rooms, jobs, sessions, tokens, quota, metrics))
+    server.register_namespace(
+        EditNamespace(rooms, jobs, sessions, tokens, quota, metrics, budget, decoding)
+    )
     gateway = Gateway(
         settings=settings,
         client=client,
@@ -139,6 +161,8 @@ def _assemble(settings: Settings, metrics: Metrics) -> tuple[Gateway, Any]:
         sessions=sessions,
         metrics=metrics,
         triton=triton,
+        decoding=decoding,
+        budget=budget,
         edits=edits,
         jobs=jobs,
         rooms=rooms,
@@ -161,6 +185,7 @@ def _api(gateway: Gateway) -> FastAPI:
         gateway.triton.refresh()
         yield
         await gateway.jobs.close()
+        gateway.decoding.close()
         await gateway.client.close()
         await gateway.sessions.close()
 

@@ -9,6 +9,7 @@ import socket
 import uvicorn
 
 from .app import create_app
+from .budget import Budget
 from .listening.connections import Bounds, Connections, reserve_descriptors
 from .listening.http import Config, HttpConnection
 from .listening.sockets import BACKLOG, listen
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(given)
     log_to_stderr(settings.log_level)
     metrics = Metrics()
+    budget = Budget(settings.memory_bytes, metrics.budget_bytes)
     bounds = Bounds(
         connections=settings.connections,
         by_address=settings.connections_by_address,
@@ -48,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     reserve_descriptors(bounds.connections)
     listening = listen(settings.host, settings.port)
     config = Config(
-        create_app(settings, metrics),
-        Connections(bounds, metrics),
+        create_app(settings, metrics, budget),
+        Connections(bounds, metrics, budget),
         http=HttpConnection,
         ws=WebSocketConnection,
         backlog=BACKLOG,

@@ -31,6 +31,8 @@ class Metrics:
         self.waiting = self._gauge("edits_waiting", "Edits that Triton has not started")
         self.running = self._gauge("edits_running", "Edits that Triton is running")
         self.connections = self._gauge("connections", "Connections open")
+        self.budget_bytes = self._gauge("budget_bytes", "Bytes of the budget that are taken")
+        self.most_bytes = self._gauge("most_bytes", "The most memory that this process may take")
         self.sockets = self._gauge("sockets", "Socket.IO clients connected")
         self.sessions = self._gauge("sessions", "Sessions kept in this process")
         self.session_bytes = self._gauge("session_bytes", "Bytes of audio in these sessions")

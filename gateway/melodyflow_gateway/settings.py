@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     # the slowest a body, or a client that reads, may be, over ten seconds
     bytes_per_second: Annotated[int, Field(ge=0)] = 4096
     max_body_bytes: _Count = 64 * 2**20  # of a request's body and of a Socket.IO message
+    memory_bytes: Annotated[int, Field(ge=2**26)] = 2**31  # for clips on their way, all owners
     max_seconds: Annotated[float, Field(gt=0)] = math.inf  # of a clip; inf: the server's limit
     edit_seconds: _Seconds = 600.0  # longest time for one edit, including its wait in the queue
     edits_per_minute: _Count = 120  # per token

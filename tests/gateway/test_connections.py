@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from uvicorn import Server
 
 from melodyflow_client.errors import InvalidRequest
+from melodyflow_gateway.budget import Budget
 from melodyflow_gateway.listening import connections as module
 from melodyflow_gateway.listening.connections import (
     Bounds,
@@ -75,7 +76,7 @@ async def serving(bounds: Bounds = BOUNDS) -> AsyncIterator[tuple[int, Metrics]]
     metrics = Metrics()
     config = Config(
         app,
-        Connections(bounds, metrics),
+        Connections(bounds, metrics, Budget(2**28, metrics.budget_bytes)),
         http=HttpConnection,
         ws=WebSocketConnection,
         backlog=BACKLOG,

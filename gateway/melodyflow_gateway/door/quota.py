@@ -43,22 +43,32 @@ class Quota:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._running: dict[str, int] = {}
 
-    def take(self, owner: str) -> Lease:
-        """Raises Problem, 429, for an owner who is over quota."""
+    def check(self, owner: str) -> None:
+        """Raises Problem, 429, for an owner who is over quota, before the body is read. The place
+        is taken once that is here: a body that never comes holds none."""
         if self._running.get(owner, 0) >= self._concurrent:
             raise Problem(429, f"too many concurrent edits ({self._concurrent})", RETRY_SECONDS)
+        self._begins(owner)
+
+    def take(self, owner: str) -> Lease:
+        """Raises Problem, 429, for an owner who is over quota."""
+        self.check(owner)
         self.count(owner)
         return Lease(self._running, owner)
 
     def count(self, owner: str) -> None:
         """Counts against the rate only. Raises Problem, 429."""
+        self._left[owner] = self._begins(owner) - 1, time.monotonic()
+        self._left.move_to_end(owner)
+        while len(self._left) > _KEPT:
+            self._left.popitem(last=False)
+
+    def _begins(self, owner: str) -> float:
+        """How many edits may begin now. Raises Problem, 429, where it is none."""
         now = time.monotonic()
         left, at = self._left.get(owner, (float(self._burst), now))
         left = min(self._burst, left + (now - at) * self._per_second)
         if left < 1:
             wait = (1 - left) / self._per_second
             raise Problem(429, f"too many requests: at most {self._burst} per minute", wait)
-        self._left[owner] = left - 1, now
-        self._left.move_to_end(owner)
-        while len(self._left) > _KEPT:
-            self._left.popitem(last=False)
+        return left

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
-from melodyflow_client.audio import Clip, load
+from melodyflow_client.audio import Clip, Limits
 from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, new_seed
 from melodyflow_client.errors import InvalidRequest
 from melodyflow_client.protocol import Edit, plan, plan_generation
 from melodyflow_client.responses import Progress, Result
 
+from ..decoding import Decoding
 from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of
 from ..sessions.store import SessionKey, SessionStore
@@ -28,6 +29,11 @@ from .triton import Triton
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
+# What gRPC takes while it sends a clip, and while it receives a result, measured: Triton's client
+# and protobuf copy what they are given.
+SENDING_COPIES, RESULT_COPIES = 4, 3
+_MUSIC_RATE = 48000  # Hz, of text-to-music where none is asked for; no checkpoint has more
+_AROUND_SAMPLES = 2**16  # headers and comments of a file, and what else is in the answer
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Prepared:
     seed: int
     asked: Asked
 
+    def moved(self) -> Prepared:
+        """The same, holding its memory by itself and no longer by the request's share."""
+        return replace(self, asked=replace(self.asked, share=self.asked.share.moved()))
+
 
 class Edits:
     """Sends edits to Triton, and counts those that wait and run."""
@@ -66,6 +76,7 @@ class Edits:
         triton: Triton,
         sessions: SessionStore,
         metrics: Metrics,
+        decoding: Decoding,
         *,
         max_seconds: float,
         edit_seconds: float,
@@ -74,6 +85,7 @@ class Edits:
         self._triton = triton
         self._sessions = sessions
         self._metrics = metrics
+        self._decoding = decoding
         self._max_seconds, self._edit_seconds = max_seconds, edit_seconds
         self._line: list[object] = []  # edits that wait, the oldest first
         self._working: set[object] = set()
@@ -93,7 +105,7 @@ class Edits:
 
         key: the session that keeps the clip's seed; None: without one.
         """
-        fields = asked.fields
+        fields, started = asked.fields, time.monotonic()
         clip = None
         try:
             # First, because it is cheap: the audio is read after it.
@@ -101,9 +113,16 @@ class Edits:
             log.debug("edit", extra={"variation": edit.variation, "prompt": fields.custom_prompt})
             limits = await self.limits()
             if asked.audio is not None:
-                longest = limits.get("max_seconds", DEFAULT_LIMITS["max_seconds"])
-                clip = await asyncio.to_thread(load, asked.audio, max_seconds=longest)
+                accepted = Limits.of_server({**DEFAULT_LIMITS, **limits})
+                most = min(accepted.max_bytes, asked.share.most // (1 + SENDING_COPIES))
+                accepted = replace(accepted, max_bytes=most)
+                assert edit.timeout is not None
+                deadline = started + edit.timeout
+                clip = await self._decoding.load(asked.audio, accepted, asked.share, deadline)
             _check(edit, clip, limits)
+            if edit.timeout is not None:  # what is left of it
+                spent = time.monotonic() - started
+                edit = replace(edit, timeout=max(edit.timeout - spent, 0.001))
         except Exception as error:
             raise problem_of(error) from error
         if key is None or clip is None:  # a session keeps the seeds of clips
@@ -145,6 +164,7 @@ class Edits:
         started, outcome = time.monotonic(), "cancelled"
         ticket = object()
         self._wait(ticket)
+        share, reserved = prepared.asked.share, 0
         warming = False
         last: Waiting | None = None
         try:
@@ -154,15 +174,19 @@ class Edits:
                 own_timeout=prepared.asked.fields.timeout_s is not None,
                 patient=patient,
             )
-            source = self._client.run(prepared.clip, edit)
+            source = self._client.run(prepared.clip, edit, sending=partial(_room_to_send, prepared))
             async with aclosing(ticking(source, _TICK_SECONDS)) as events:
                 async for event in events:
                     if isinstance(event, Result):
                         outcome = "done"
+                        share.give_back(reserved - len(event.audio))
                         self._metrics.edit_seconds.observe(time.monotonic() - started)
                         yield event
                         return
                     if event is not None and event.stage not in ("queued", "warming"):
+                        if not reserved:  # until there is room, no further message is read
+                            reserved = RESULT_COPIES * _most_result_bytes(prepared)
+                            await share.wait_for(reserved)
                         self._begin(ticket)
                         last = None
                         yield event
@@ -212,6 +236,26 @@ class Edits:
     def _count(self) -> None:
         self._metrics.waiting.set(len(self._line))
         self._metrics.running.set(len(self._working))
+
+
+@asynccontextmanager
+async def _room_to_send(prepared: Prepared) -> AsyncGenerator[None, None]:
+    size = 0 if prepared.clip is None else SENDING_COPIES * len(prepared.clip.data)
+    await prepared.asked.share.wait_for(size)
+    try:
+        yield
+    finally:
+        prepared.asked.share.give_back(size)
+
+
+def _most_result_bytes(prepared: Prepared) -> int:
+    """How large the result's file is at most."""
+    edit, clip = prepared.edit, prepared.clip
+    rate = edit.values.get("sample_rate") or (clip.sample_rate if clip else _MUSIC_RATE)
+    seconds = clip.samples / clip.sample_rate if clip else edit.values["duration"]
+    width = {"wav": 2, "wav32f": 4}.get(edit.values.get("format", "wav"), 3)
+    channels = max(2, clip.channels if clip else 2)
+    return int(seconds * rate + 1) * channels * width + _AROUND_SAMPLES
 
 
 def _check(edit: Edit, clip: Clip | None, limits: Mapping[str, float]) -> None:

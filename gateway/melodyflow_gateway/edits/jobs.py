@@ -65,6 +65,8 @@ class Jobs:
         )
         assert asked.audio is not None  # the models of jobs have no text-to-music
         await self._sessions.begin(key, record)
+        # The job outlives its request, and so does what it holds.
+        prepared = prepared.moved()
         task = asyncio.create_task(self._run(key, prepared, record, api, listener))
         # Known, and so cancelled, only after its first step: a task that is cancelled before that
         # never runs, and couldn't say how it ended.
@@ -74,6 +76,7 @@ class Jobs:
         def ended(task: asyncio.Task[None]) -> None:
             del self._clients[task]
             lease.release()
+            prepared.asked.share.release()
 
         task.add_done_callback(ended)
         return record

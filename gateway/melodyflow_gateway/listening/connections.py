@@ -17,6 +17,7 @@ from typing import Protocol
 
 from melodyflow_client.errors import InvalidRequest
 
+from ..budget import Budget
 from ..metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ class Connection(Protocol):
 class Connections:
     """The open connections, the oldest first."""
 
-    def __init__(self, bounds: Bounds, metrics: Metrics) -> None:
-        self.bounds = bounds
+    def __init__(self, bounds: Bounds, metrics: Metrics, budget: Budget) -> None:
+        self.bounds, self.budget = bounds, budget
         self._metrics = metrics
         self._open: dict[Connection, str] = {}
         self._by_address: Counter[str] = Counter()

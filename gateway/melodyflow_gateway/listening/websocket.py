@@ -5,10 +5,15 @@ from __future__ import annotations
 from asyncio import BaseTransport
 from typing import Any
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from ..problems import Problem
+from .connections import network
 from .http import Config
 from .pace import Pace
+
+_COPIES = 3  # of a message: its frames, the whole of them, and their text
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
@@ -34,10 +39,23 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.config.connections.join(self)
+        self._share = self.config.connections.budget.share(network(self.address))
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
+        try:
+            self._share.take(_COPIES * len(data))
+        except Problem:
+            self.conn.fail(1013, "the gateway is busy; try again")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+            return
         super().data_received(data)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        # Who asks for the next message has taken the last one apart.
+        self._share.give_back(self._share.size)
+        return await super().receive()
 
     def send_receive_event_to_app(self) -> None:
         self._reading.rest()
@@ -45,6 +63,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.config.connections.leave(self)
+        self._share.release()
         super().connection_lost(exc)
 
     def overdue(self, now: float) -> str | None:

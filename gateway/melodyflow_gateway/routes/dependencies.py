@@ -11,6 +11,8 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
 
+from ..budget import Budget
+from ..decoding import Decoding
 from ..door.quota import Quota
 from ..door.tokens import COOKIE, Tokens
 from ..edits.edit import Edits
@@ -34,6 +36,8 @@ class Gateway:
     sessions: SessionStore
     metrics: Metrics
     triton: Triton
+    decoding: Decoding
+    budget: Budget
     edits: Edits
     jobs: Jobs
     rooms: Rooms

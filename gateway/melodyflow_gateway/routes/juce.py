@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..problems import Problem
 from ..sessions.store import SILENT_SECONDS, JobRecord, SessionKey, new_session_id
-from ..wire.encoding import json_with_audio
+from ..wire.answers import AudioAnswer
 from ..wire.models import (
     SESSION_ID,
     AudioDataRequest,
@@ -22,7 +22,7 @@ from ..wire.models import (
     SessionRequest,
 )
 from ..wire.openapi import EDIT, body, errors
-from ..wire.reading import parse, read_edit
+from ..wire.reading import read_edit, read_fields
 from ..wire.status_text import estimated_time, message
 from .dependencies import Owner, Shared
 
@@ -44,9 +44,12 @@ router = APIRouter(prefix=PREFIX, tags=["VST"])
     openapi_extra=body(AudioDataRequest),
 )
 async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> JuceStarted:
+    gateway.quota.check(owner)
+    asked, _ = await read_edit(
+        request, gateway.decoding, AudioDataRequest, None, audio="audio_data"
+    )
     lease = gateway.quota.take(owner)
     try:
-        asked, _ = await read_edit(request, AudioDataRequest, None, audio="audio_data")
         key = SessionKey(owner, asked.fields.session_id or new_session_id())
         record = await gateway.jobs.start(key, asked, lease, api="juce", listener=gateway.rooms)
     except BaseException:
@@ -87,9 +90,7 @@ async def poll_status(
     ).model_dump(exclude_none=True)
     if audio is None:
         return JSONResponse(answer)
-    return Response(
-        await json_with_audio(answer, "audio_data", audio), media_type="application/json"
-    )
+    return AudioAnswer(answer, "audio_data", audio)
 
 
 @router.post(
@@ -100,14 +101,12 @@ async def poll_status(
     openapi_extra=body(SessionRequest),
 )
 async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> Response:
-    asked = parse(await request.body(), SessionRequest)
+    asked = await read_fields(request, SessionRequest)
     original = await gateway.sessions.original(SessionKey(owner, asked.session_id))
     if original is None:
         raise Problem(404, f"session_id: {asked.session_id!r} has nothing to undo")
     rest = {"success": True, "message": "the audio before the edit"}
-    return Response(
-        await json_with_audio(rest, "audio_data", original), media_type="application/json"
-    )
+    return AudioAnswer(rest, "audio_data", original)
 
 
 def _queue_status(record: JobRecord) -> QueueStatus:

@@ -16,7 +16,7 @@ from ..edits.edit import Prepared
 from ..edits.reports import reports
 from ..problems import CLIENT_GONE, Problem
 from ..sessions.store import SessionKey, Standing
-from ..wire.encoding import json_with_audio
+from ..wire.answers import AudioAnswer
 from ..wire.models import (
     PROCESSED,
     SEED_HEADER,
@@ -66,8 +66,9 @@ class ClientGone(Exception):
     openapi_extra=body(TransformRequest, MusicFields),
 )
 async def transform(request: Request, gateway: Shared, owner: Owner) -> Response:
+    gateway.quota.check(owner)
+    asked, is_form = await read_edit(request, gateway.decoding, TransformRequest, MusicFields)
     with gateway.quota.take(owner):
-        asked, is_form = await read_edit(request, TransformRequest, MusicFields)
         name = asked.fields.session_id
         key = SessionKey(owner, name) if name else None
         prepared = await gateway.edits.prepare(key, asked)
@@ -81,8 +82,7 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
     rest: dict[str, object] = {"message": PROCESSED}
     if result.loudness:  # clients that didn't ask for it get the two fields that they know
         rest["loudness"] = LoudnessAnswer(**result.loudness).model_dump()
-    answer = await json_with_audio(rest, "audio", result.audio)
-    return Response(answer, media_type="application/json", headers=headers)
+    return AudioAnswer(rest, "audio", result.audio, headers)
 
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:

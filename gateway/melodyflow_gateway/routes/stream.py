@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
@@ -35,7 +35,7 @@ from ..door.quota import Lease
 from ..edits.edit import Prepared, Waiting
 from ..problems import Problem
 from ..sessions.store import SessionKey, new_session_id
-from ..wire.encoding import json_with_audio
+from ..wire.answers import json_pieces
 from ..wire.models import StreamRequest, StrictFields
 from ..wire.openapi import EDIT, body, errors
 from ..wire.reading import read_edit
@@ -87,9 +87,10 @@ class _EventStream(StreamingResponse):
     openapi_extra=body(StreamRequest, StrictFields),
 )
 async def transform_stream(request: Request, gateway: Shared, owner: Owner) -> _EventStream:
+    gateway.quota.check(owner)
+    asked, _ = await read_edit(request, gateway.decoding, StreamRequest, StrictFields)
     lease = gateway.quota.take(owner)
     try:
-        asked, _ = await read_edit(request, StreamRequest, StrictFields)
         key = SessionKey(owner, asked.fields.session_id or new_session_id())
         prepared = await gateway.edits.prepare(key, asked)
         return _EventStream(_events(gateway, key, prepared), lease)
@@ -106,7 +107,8 @@ async def _events(
         async with aclosing(gateway.edits.run(prepared, "stream")) as events:
             async for event in events:
                 if event is not None:
-                    yield await _encode(key.name, event)
+                    for piece in _encode(key.name, event):
+                        yield piece
                 elif time.monotonic() - sent >= HEARTBEAT_SECONDS:
                     yield b": still here\n\n"
                 else:
@@ -119,20 +121,22 @@ async def _events(
         yield _event("error", data)
 
 
-async def _encode(session_id: str, event: Waiting | Progress | Result) -> bytes:
+def _encode(session_id: str, event: Waiting | Progress | Result) -> Iterator[bytes]:
     data: dict[str, object] = {"session_id": session_id}
     if isinstance(event, Waiting):
         data |= {"position": event.position, "estimated_seconds": event.seconds}
         if event.warming:
             data["warming"] = True
-        return _event("queued", data)
+        yield _event("queued", data)
+        return
     if isinstance(event, Progress):
         data |= {
             "progress": round(100 * event.progress, 2),
             "stage": event.stage,
             "step": [event.step, event.total],
         }
-        return _event("progress", data)
+        yield _event("progress", data)
+        return
     data |= {
         "variation": event.variation,
         "prompt": event.info.get("parameters", {}).get("prompt"),
@@ -141,7 +145,9 @@ async def _encode(session_id: str, event: Waiting | Progress | Result) -> bytes:
         "gain_db": event.gain_db,
         "info": dict(event.info),
     }
-    return await json_with_audio(data, "audio", event.audio, b"event: result\ndata: ", b"\n\n")
+    yield b"event: result\ndata: "
+    yield from json_pieces(data, "audio", event.audio)
+    yield b"\n\n"
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:

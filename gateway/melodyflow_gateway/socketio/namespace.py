@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import socketio
 from socketio.exceptions import ConnectionRefusedError
 from starlette.datastructures import Headers
 
+from ..budget import Budget
+from ..decoding import Decoding
+from ..door.memory import holder
 from ..door.quota import Quota
 from ..door.tokens import Tokens
 from ..edits.jobs import Jobs
@@ -18,6 +21,7 @@ from ..problems import Problem, problem_of
 from ..sessions.store import SessionKey, SessionStore, new_session_id
 from ..wire.models import AudioDataRequest, SessionRequest
 from ..wire.reading import parse, parse_edit
+from .packets import AUDIO
 from .payloads import error_data
 from .rooms import Rooms
 
@@ -35,11 +39,15 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         tokens: Tokens,
         quota: Quota,
         metrics: Metrics,
+        budget: Budget,
+        decoding: Decoding,
     ) -> None:
         super().__init__("/")
         self._rooms, self._jobs, self._sessions = rooms, jobs, sessions
         self._tokens, self._quota, self._metrics = tokens, quota, metrics
+        self._budget, self._decoding = budget, decoding
         self._owners: dict[str, str] = {}
+        self._holders: dict[str, str] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
         owner = self._tokens.owner(Headers(scope=environ["asgi.scope"]))
@@ -47,10 +55,12 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             self._metrics.count_refusal(429)
             raise ConnectionRefusedError(f"too many open connections ({_SOCKETS})")
         self._owners[sid] = owner
+        self._holders[sid] = holder(environ["asgi.scope"], self._tokens)
         self._metrics.sockets.set(len(self._owners))
 
     async def on_disconnect(self, sid: str, *_: object) -> None:
         self._owners.pop(sid, None)
+        self._holders.pop(sid, None)
         self._metrics.sockets.set(len(self._owners))
         self._jobs.leave(sid)
 
@@ -58,10 +68,11 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         owner, name = self._owners[sid], _named(data)
         try:
             lease = self._quota.take(owner)
+            share = self._budget.share(self._holders[sid])
             try:
-                asked = await asyncio.to_thread(
-                    parse_edit, _object(data), AudioDataRequest, "audio_data"
-                )
+                share.take(_size(data))
+                work = partial(parse_edit, _object(data), AudioDataRequest, AUDIO, share)
+                asked = await self._decoding.run(work)
                 key = SessionKey(owner, asked.fields.session_id or new_session_id())
                 name = key.name
                 await self.enter_room(sid, self._rooms.name(key))
@@ -72,6 +83,8 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             except BaseException:
                 lease.release()
                 raise
+            finally:
+                share.release()  # of what the job has not taken over
             if sid not in self._owners:  # its client left meanwhile
                 self._jobs.leave(sid)
         except Exception as error:
@@ -98,6 +111,12 @@ def _object(data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise Problem(400, "data: expected an object")
     return data
+
+
+def _size(data: object) -> int:
+    """Bytes of an event's audio, and of the message that it lies in."""
+    audio = data.get(AUDIO) if isinstance(data, dict) else None
+    return 2 * len(audio) if isinstance(audio, memoryview) else 0
 
 
 def _named(data: object) -> str | None:

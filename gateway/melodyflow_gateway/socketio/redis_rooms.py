@@ -9,7 +9,7 @@ import socketio
 
 from ..problems import Problem
 from ..sessions.store import SessionKey, SessionStore
-from ..wire.encoding import base64_text
+from ..wire.answers import base64_text
 from .payloads import error_data
 
 log = logging.getLogger(__name__)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,10 +13,13 @@ from starlette.requests import Request
 
 from melodyflow_client.contract import exclusion
 
+from ..budget import Share
+from ..decoding import Decoding
 from ..problems import Problem
+from .base64_audio import decode_audio
+from .lifting import MOST_OTHER_BYTES, lift
 from .models import EditFields
 
-_PLACEHOLDER = "base64_encoded_audio_data"
 _SHOWN = 80  # characters of a wrong value
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -27,10 +28,11 @@ Model = TypeVar("Model", bound=BaseModel)
 @dataclass(frozen=True)
 class Asked:
     """An edit as a client asked for it; audio: the file's bytes as they came, and only here. Or
-    text-to-music: no audio, and a duration in seconds."""
+    text-to-music: no audio, and a duration in seconds. share: the memory that it takes."""
 
     fields: EditFields
     audio: bytes | None
+    share: Share
     duration: float | None = None
 
 
@@ -40,6 +42,7 @@ class _InMemory(MultiPartParser):
 
 async def read_edit(
     request: Request,
+    decoding: Decoding,
     model: type[EditFields],
     form: type[EditFields] | None,
     *,
@@ -56,19 +59,57 @@ async def read_edit(
     if kind not in ("application/json", ""):
         allowed = "application/json" + (" or multipart/form-data" if form else "")
         raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
+    share = share_of(request)
     # Not request.body(), which would keep it as long as the request, and so the edit, goes on.
-    body = b"".join([chunk async for chunk in request.stream()])
-    # Tens of megabytes may be in it: other requests go on meanwhile.
-    return await asyncio.to_thread(parse_edit, body, model, audio), False
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    size = len(body)
+    asked = await decoding.run(partial(parse_edit, body, model, audio, share))
+    del body
+    share.give_back(size)
+    return asked, False
 
 
-def parse_edit(body: bytes | dict[str, Any], model: type[EditFields], audio: str) -> Asked:
-    """An edit from JSON, or from what JSON became. Raises Problem."""
+async def read_fields(request: Request, model: type[Model]) -> Model:
+    """A body of a few JSON fields. Raises Problem."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_OTHER_BYTES:
+            raise Problem(
+                413, f"body: too large; at most {MOST_OTHER_BYTES} bytes are allowed here"
+            )
+    return parse(lift(body, "").rest, model)
+
+
+def share_of(request: Request) -> Share:
+    """What the request's body was taken from."""
+    share: Share = request.state.share
+    return share
+
+
+def parse_edit(
+    body: bytes | bytearray | dict[str, Any], model: type[EditFields], audio: str, share: Share
+) -> Asked:
+    """An edit from JSON, or from what JSON became, whose audio is still base64. Raises Problem."""
+    text: bytes | memoryview | None = None
+    if isinstance(body, dict):
+        text = body.get(audio)
+        if text is not None and not isinstance(text, bytes | memoryview):
+            raise Problem(400, f"{audio}: {_short(text)}; expected an audio file in base64")
+        body = {**body, **({} if text is None else {audio: ""})}
+    else:
+        lifted = lift(body, audio)
+        body, text = lifted.rest, lifted.audio
     parsed = parse(body, model)
-    text = getattr(parsed, audio)
-    if text is None:
-        return _asked(parsed, None)
-    return _asked(parsed.model_copy(update={audio: ""}), decode_audio(audio, text))
+    if text is None or (len(text) <= _SHOWN and not bytes(text).strip()):  # blank: left out
+        return _asked(parsed, None, share)
+    size = len(text) // 4 * 3 + 3
+    share.take(2 * size)  # once as it grows, and once as bytes
+    decoded = bytes(decode_audio(audio, text))
+    share.give_back(2 * size - len(decoded))
+    return _asked(parsed, decoded, share)
 
 
 def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:
@@ -81,28 +122,14 @@ def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:
         raise Problem(400, _first(error, model)) from None
 
 
-def decode_audio(name: str, text: str) -> bytes:
-    """Base64 -> bytes; white space in it is allowed. Raises Problem."""
-    try:
-        data = base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        hint = "; this is the README's placeholder" if text == _PLACEHOLDER else ""
-        raise Problem(
-            400, f"{name}: {_short(text)}; expected an audio file in base64 ({error}){hint}"
-        ) from None
-    if not data:
-        raise Problem(400, f"{name}: is empty")
-    return data
-
-
-def _asked(fields: EditFields, audio: bytes | None) -> Asked:
+def _asked(fields: EditFields, audio: bytes | None, share: Share) -> Asked:
     duration: float | None = getattr(fields, "duration", None)
     if audio is None and duration is None:
         raise Problem(400, "audio: is missing; send a clip, or a duration for text-to-music")
     refused = exclusion({"audio": audio, "duration": duration})
     if refused is not None:
         raise Problem(400, f"{refused.name}: {refused.because}")
-    return Asked(fields, audio, duration)
+    return Asked(fields, audio, share, duration)
 
 
 async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
@@ -117,13 +144,17 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
         upload = form.get("audio")
         if isinstance(upload, str):
             raise Problem(400, "audio: is text; expected a file part of this name")
+        share = share_of(request)
+        size = 0 if upload is None else upload.size or 0
+        share.take(size)  # what is read is a copy
         audio = None if upload is None else await upload.read()
     finally:
         await form.close()
+    share.give_back(size)
     if audio == b"":
         raise Problem(400, "audio: is empty")
     others = {name: value for name, value in form.items() if name != "audio"}
-    return _asked(parse(others, fields), audio)
+    return _asked(parse(others, fields), audio, share_of(request))
 
 
 def _first(error: ValidationError, model: type[BaseModel]) -> str:

@@ -1,0 +1,79 @@
+"""What waits to be read by Socket.IO's clients: bounded for each connection, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import engineio
+import socketio
+
+from ..budget import Budget, Share
+from ..problems import Problem
+
+log = logging.getLogger(__name__)
+
+# A packet leaves the queue a moment before it is sent, with those behind it; and what is sent is a
+# copy. So each takes twice its length.
+_COPIES = 2
+
+
+class UnreadQueue(asyncio.Queue[Any]):
+    """Packets of one connection, and their bytes, which come from the budget."""
+
+    def __init__(self, share: Share) -> None:
+        super().__init__()
+        self._share = share
+        self.bytes = 0
+
+    def take(self, size: int) -> None:
+        """Makes room for a packet that is put in next. Raises Problem where there is none."""
+        self._share.take(_COPIES * size)
+        self.bytes += size
+
+    def _get(self) -> Any:
+        packet = super()._get()  # asyncio's own hook
+        size = 0 if packet is None else packet_size(packet)
+        # What the library puts in by itself, pings and such, was not taken for.
+        size = min(size, self.bytes)
+        self.bytes -= size
+        self._share.give_back(_COPIES * size)
+        return packet
+
+
+class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published without types
+    """Closes a connection whose client leaves more than `most_unread` bytes unread. One packet is
+    always taken, however large: a result may be larger."""
+
+    def __init__(self, *, most_unread: int, budget: Budget, **options: Any) -> None:
+        self._most_unread, self._budget = most_unread, budget
+        super().__init__(**options)
+        self.eio.create_queue = self._create_queue
+
+    def _create_queue(self) -> UnreadQueue:
+        return UnreadQueue(self._budget.share("socket.io"))
+
+    async def _send_eio_packet(self, eio_sid: str, eio_pkt: engineio.packet.Packet) -> None:
+        connection = self.eio.sockets.get(eio_sid)
+        if connection is None or connection.closed:
+            return
+        size = packet_size(eio_pkt)
+        try:
+            if connection.queue.bytes and connection.queue.bytes + size > self._most_unread:
+                raise Problem(503, f"more than {self._most_unread} bytes are unread")
+            connection.queue.take(size)
+        except Problem as problem:
+            log.warning("a socket is closed", extra={"reason": problem.message})
+            while not connection.queue.empty():
+                connection.queue.get_nowait()
+            await connection.queue.put(None)  # ends whoever waits for it
+            await connection.close(wait=False, abort=True)
+            self.eio.sockets.pop(eio_sid, None)
+            return
+        await super()._send_eio_packet(eio_sid, eio_pkt)
+
+
+def packet_size(packet: engineio.packet.Packet) -> int:
+    data = packet.data
+    return len(data) if isinstance(data, str | bytes) else 0

@@ -1,0 +1,120 @@
+"""The audio string taken out of a JSON text, before anything is built of the rest.
+
+A body of tens of megabytes is audio in base64 but for a few fields. What is not audio is counted
+while it is looked at, and given up as soon as it is too much or too deep: only then is it parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..problems import Problem
+
+MOST_OTHER_BYTES = 2**16  # of a body beside its audio
+MOST_DEPTH = 16  # of objects and lists within each other
+_MOST_DIGITS = 40  # of a number: more than any number that means something
+_LONGEST_ESCAPE = 2**12  # backslashes in a row, beyond any encoder's
+
+_STRING_OR_BRACKET = re.compile(rb'["\[\]{}]')
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MOST_DIGITS + 1))
+_WHITE = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """rest: the JSON with an empty string in the audio's place. audio: what stood between the
+    quotes, as it was; None: no such string."""
+
+    rest: bytes
+    audio: memoryview | None
+
+
+def lift(text: bytes | bytearray, name: str) -> Lifted:
+    """Takes the string called `name` out of a JSON text (UTF-8, a byte order mark is skipped).
+
+    Whether the rest is JSON is for its parser to say. Raises Problem: 413 for too much beside the
+    audio, 400 for what is too deep, too long a number, or audio given twice.
+    """
+    key = name.encode()
+    at = len(_BOM) if text.startswith(_BOM) else 0
+    kept: list[bytes] = []
+    kept_bytes = depth = 0
+    begun = at
+    audio: memoryview | None = None
+    last = b""
+    while True:
+        # Never looks further than what may be kept: the rest of a body may be anything.
+        end = begun + MOST_OTHER_BYTES - kept_bytes + 1
+        found = _STRING_OR_BRACKET.search(text, at, end)
+        gap_end = end if found is None else found.start()
+        if _LONG_NUMBER.search(text, at, gap_end):
+            raise Problem(400, f"body: a number of more than {_MOST_DIGITS} digits")
+        if found is None:
+            if len(text) >= end:
+                raise _too_much(name)
+            break
+        at = found.end()
+        sign = found.group()
+        if sign in b"[{":
+            depth += 1
+            if depth > MOST_DEPTH:
+                raise Problem(400, f"body: nested too deeply; at most {MOST_DEPTH} levels")
+        elif sign in b"]}":
+            depth -= 1
+        else:
+            close = _string_end(text, at)
+            if close is None:  # the parser says what is wrong with it, if it is short enough
+                if len(text) >= end:
+                    raise _too_much(name)
+                break
+            if last == key and _is_value(text, begun, at - 1):
+                if audio is not None:
+                    raise Problem(400, f"{name}: given twice")
+                audio = memoryview(text)[at:close]
+                kept.append(bytes(text[begun:at]))
+                kept_bytes += at - begun
+                begun = close
+            elif close - begun + kept_bytes > MOST_OTHER_BYTES:
+                raise _too_much(name)
+            else:
+                last = bytes(text[at:close])
+                at = close + 1
+                continue
+            at = close + 1
+        last = b""
+    kept.append(bytes(text[begun:]))
+    rest = b"".join(kept)
+    if len(rest) > MOST_OTHER_BYTES:
+        raise _too_much(name)
+    return Lifted(rest, audio)
+
+
+def _is_value(text: bytes | bytearray, begun: int, quote: int) -> bool:
+    """Whether the string that begins at `quote` is what a key before it stands for."""
+    before = bytes(text[max(begun, quote - 64) : quote]).rstrip(_WHITE)
+    return before.endswith(b":")
+
+
+def _string_end(text: bytes | bytearray, at: int) -> int | None:
+    """Where the quote is that ends the string whose characters begin at `at`."""
+    start, escaped = at, 0
+    while True:
+        end = text.find(b'"', at)
+        if end < 0:
+            return None
+        run = bytes(text[max(start, end - _LONGEST_ESCAPE) : end])
+        backslashes = len(run) - len(run.rstrip(b"\\"))
+        if backslashes == _LONGEST_ESCAPE:
+            raise Problem(400, f"body: more than {_LONGEST_ESCAPE - 1} backslashes in a row")
+        if backslashes % 2 == 0:
+            return end
+        at = end + 1
+        escaped += 1
+        if escaped > MOST_OTHER_BYTES:
+            raise Problem(400, f"body: a string with more than {MOST_OTHER_BYTES} escaped quotes")
+
+
+def _too_much(name: str) -> Problem:
+    return Problem(413, f"body: more than {MOST_OTHER_BYTES} bytes beside {name!r}")
