@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from contextlib import aclosing
 from typing import Protocol
 
 from ..door.quota import Lease
 from ..problems import RETRY_SECONDS, Problem, problem_of
-from ..sessions.store import JobRecord, SessionKey, SessionStore, Standing
+from ..sessions.store import JobRecord, SessionKey, SessionStore, Standing, Unreachable
 from ..wire.reading import Asked
 from .edit import Edits, Prepared
 from .reports import reports
 
 log = logging.getLogger(__name__)
+
+_STORE_SECONDS = 60.0  # for which the sessions are waited for, once an edit is done
 
 
 class Listener(Protocol):
@@ -123,21 +126,46 @@ class Jobs:
         async with aclosing(reports(events, record)) as reported:
             async for now, result in reported:
                 if result is None:
-                    if not await self._sessions.report(key, now):
+                    if not await self._reported(key, now):
                         # Or it is replaced, and then nobody is told. Leaving the loop cancels it.
                         reason = "cancelled: the client stopped polling"
                         raise Problem(503, reason, RETRY_SECONDS)
                     await listener.told(key, now)
-                elif await self._sessions.finish(key, now, prepared.asked.audio, result.audio):
+                elif await self._finished(key, now, prepared.asked.audio, result.audio):
                     await listener.told(key, now)
                     await listener.done(key, now, result.audio)
+
+    async def _reported(self, key: SessionKey, record: JobRecord) -> bool:
+        """As the store says it; while that is gone, the edit goes on."""
+        try:
+            return await self._sessions.report(key, record)
+        except Unreachable as gone:
+            log.warning("a job's report was not saved", extra={"reason": gone.message})
+            return True
+
+    async def _finished(
+        self,
+        key: SessionKey,
+        record: JobRecord,
+        original: bytes | None = None,
+        result: bytes | None = None,
+    ) -> bool:
+        """As the store says it, which is waited for: the result is nowhere else."""
+        given_up = time.monotonic() + _STORE_SECONDS
+        while True:
+            try:
+                return await self._sessions.finish(key, record, original, result)
+            except Unreachable:
+                if time.monotonic() > given_up:
+                    raise
+                await asyncio.sleep(1.0)
 
     async def _fail(
         self, key: SessionKey, record: JobRecord, problem: Problem, listener: Listener
     ) -> None:
         record = record.failed(problem.message)
         try:
-            replaced = not await self._sessions.finish(key, record)
+            replaced = not await self._finished(key, record)
         except Problem as lost:
             log.warning("a job's end was not saved", extra={"reason": lost.message})
             replaced = False

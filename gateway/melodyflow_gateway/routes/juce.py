@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
 
 from ..problems import Problem
-from ..sessions.store import SILENT_SECONDS, JobRecord, SessionKey, new_session_id
+from ..sessions.store import JobRecord, SessionKey, new_session_id
 from ..wire.answers import AudioAnswer
 from ..wire.models import (
     SESSION_ID,
@@ -78,8 +77,6 @@ async def poll_status(
         unknown = JuceError(status="unknown", error=f"session_id: {session_id!r} is unknown")
         return JSONResponse(unknown.model_dump(), 404)
     record, audio = found
-    if record.running and time.time() - record.at > SILENT_SECONDS:
-        record = record.failed("the gateway that ran this edit is gone; send the edit again")
     answer = JuceStatus(
         status=record.status,
         progress=record.progress,

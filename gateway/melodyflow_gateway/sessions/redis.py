@@ -7,6 +7,7 @@ is kept here, and Redis' own `maxmemory`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
@@ -15,27 +16,68 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import BusyLoadingError, RedisError
 
 from melodyflow_client.contract import draw_seed, new_seed
 
-from ..problems import RETRY_SECONDS, Problem
-from .store import POLL_SECONDS, SEEDS_KEPT, JobRecord, SessionKey
+from .store import (
+    POLL_SECONDS,
+    SEEDS_KEPT,
+    SILENT_SECONDS,
+    JobRecord,
+    SessionKey,
+    Unreachable,
+)
 
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-# KEYS: session. ARGV: job, record, seconds to keep, the time, and more fields with their values.
+_TRIES = 12  # of a command, within about nine seconds
+_PING_SECONDS = 0.7  # /health is answered within a second
+# Gateways write their running jobs every second, and notice within a few that Redis is back.
+_RESTORED_SECONDS = 15
+
+# All times are Redis' own: the clocks of two gateways need not agree. `at` is when its gateway last
+# wrote a job, with the job's id: a gateway of an earlier version doesn't write it.
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+"""
+
+# KEYS: session. ARGV: job, record, seconds to keep.
+_BEGIN = f"""{_NOW}
+redis.call('HDEL', KEYS[1], 'result')
+redis.call('HSET', KEYS[1], 'job', ARGV[1], 'state', ARGV[2], 'polled', now,
+  'at', ARGV[1] .. ' ' .. now)
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+"""
+
+# KEYS: session. ARGV: job, record, seconds to keep, and more fields with their values.
 # Leaves another job alone, and writes anew what Redis lost meanwhile (evicted, restarted).
-# -> when the job was last polled, seconds since 1970; nil: another job has replaced it.
-_WRITE = """
+# -> for how many seconds the job wasn't polled; nil: another job has replaced it.
+_WRITE = f"""{_NOW}
 local job = redis.call('HGET', KEYS[1], 'job')
 if job and job ~= ARGV[1] then return nil end
-redis.call('HSET', KEYS[1], 'job', ARGV[1], 'state', ARGV[2], unpack(ARGV, 5))
-redis.call('HSETNX', KEYS[1], 'polled', ARGV[4])
+redis.call('HSET', KEYS[1], 'job', ARGV[1], 'state', ARGV[2], 'at', ARGV[1] .. ' ' .. now,
+  unpack(ARGV, 4))
+redis.call('HSETNX', KEYS[1], 'polled', now)
 redis.call('EXPIRE', KEYS[1], ARGV[3])
-return redis.call('HGET', KEYS[1], 'polled')
+return tostring(now - redis.call('HGET', KEYS[1], 'polled'))
+"""
+
+# KEYS: session. ARGV: seconds to keep. -> for how many seconds its job wasn't written, with the
+# job's id before it; nil: not known.
+_POLL = f"""{_NOW}
+if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
+redis.call('HSET', KEYS[1], 'polled', now)
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+local at = redis.call('HGET', KEYS[1], 'at')
+if not at then return nil end
+local job, written = string.match(at, '^(%S+) (%S+)$')
+return job .. ' ' .. (now - written)
 """
 
 # KEYS: seeds. ARGV: clip, the seed if there is none, the seed in any case or '', seconds to keep,
@@ -54,8 +96,17 @@ class RedisSessions:
     """A SessionStore. `url` as redis-py takes it: redis://, rediss:// or unix://."""
 
     def __init__(self, url: str, seconds: float) -> None:
-        self._redis: Redis = Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
+        # A restart is waited for: every command here may be sent twice.
+        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), _TRIES)
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=10,
+            socket_connect_timeout=5,
+            retry=retry,
+            retry_on_error=[BusyLoadingError],
+        )
         self._seconds = math.ceil(seconds)
+        self._first_run: str | None = None  # of Redis, as it was first seen
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         chosen = new_seed(seed, new_take)
@@ -63,18 +114,14 @@ class RedisSessions:
         return int(await self._run(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
 
     async def begin(self, key: SessionKey, record: JobRecord) -> None:
-        fields = {"job": record.job, "state": _dump(record), "polled": time.time()}
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hdel(_name(key), "result")
-        pipe.hset(_name(key), mapping=cast(Any, fields))
-        pipe.expire(_name(key), self._seconds)
-        await self._run(pipe.execute())
+        if self._first_run is None:
+            await self._check_complete()
+        arguments = (record.job, _dump(record), self._seconds)
+        await self._run(self._redis.eval(_BEGIN, 1, _name(key), *cast(Any, arguments)))
 
     async def report(self, key: SessionKey, record: JobRecord) -> bool:
-        polled = await self._write(key, record)
-        if polled is None:
-            return False
-        return not record.polled or time.time() - float(polled) < POLL_SECONDS
+        unpolled = await self._write(key, record)
+        return unpolled is not None and (not record.polled or float(unpolled) < POLL_SECONDS)
 
     async def finish(
         self,
@@ -88,16 +135,26 @@ class RedisSessions:
         return await self._write(key, record, *cast(list[Any], more)) is not None
 
     async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
-        record, result = await self._run(
+        state, result = await self._run(
             cast(Awaitable[list[Any]], self._redis.hmget(_name(key), ["state", "result"]))
         )
-        if record is None:
+        if state is None:
+            await self._check_complete()
             return None
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(_name(key), "polled", str(time.time()))
-        pipe.expire(_name(key), self._seconds)
-        await self._run(pipe.execute())
-        return JobRecord.read(json.loads(record)), result
+        written = await self._run(self._redis.eval(_POLL, 1, _name(key), str(self._seconds)))
+        record = JobRecord.read(json.loads(state))
+        if record.running and _silence(record, written) > SILENT_SECONDS:
+            record = record.failed("the gateway that ran this edit is gone; send the edit again")
+        return record, result
+
+    async def _check_complete(self) -> None:
+        """Raises Unreachable while Redis may have lost what gateways are about to write again."""
+        server = await self._run(self._redis.info("server"))
+        if self._first_run is None:
+            self._first_run = server["run_id"]
+        restarted = server["run_id"] != self._first_run
+        if restarted and server["uptime_in_seconds"] < _RESTORED_SECONDS:
+            raise Unreachable("Redis was restarted, and sessions are being restored; try again")
 
     async def original(self, key: SessionKey) -> bytes | None:
         found = self._redis.hget(_name(key), "original")
@@ -108,15 +165,15 @@ class RedisSessions:
 
     async def ping(self) -> bool:
         try:
-            return bool(await self._redis.ping())
-        except (RedisError, OSError):
+            return bool(await asyncio.wait_for(self._redis.ping(), _PING_SECONDS))
+        except (RedisError, OSError, TimeoutError):
             return False
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     async def _write(self, key: SessionKey, record: JobRecord, *more: str | bytes) -> bytes | None:
-        arguments = (record.job, _dump(record), self._seconds, time.time(), *more)
+        arguments = (record.job, _dump(record), self._seconds, *more)
         done = self._redis.eval(_WRITE, 1, _name(key), *cast(Any, arguments))
         return cast(bytes | None, await self._run(done))
 
@@ -125,7 +182,13 @@ class RedisSessions:
             return await command
         except (RedisError, OSError) as error:
             log.error("Redis failed", extra={"reason": str(error)})
-            raise Problem(503, "the sessions can't be reached; try again", RETRY_SECONDS) from None
+            raise Unreachable("the sessions can't be reached; try again") from None
+
+
+def _silence(record: JobRecord, written: bytes | None) -> float:
+    """Seconds since a job was written, by Redis' clock; by ours where an earlier version did."""
+    job, _, seconds = (written or b"").decode().partition(" ")
+    return float(seconds) if job == record.job else time.time() - record.at
 
 
 def _name(key: SessionKey) -> str:

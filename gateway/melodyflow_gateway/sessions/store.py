@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
+from ..problems import RETRY_SECONDS, Problem
+
 SEEDS_KEPT = 256  # clips of one session whose seed is known
 # A polled job that nobody polls for so long is cancelled: its client is gone.
 POLL_SECONDS = 60.0
@@ -83,8 +85,15 @@ class JobRecord(Standing):
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
+class Unreachable(Problem):
+    """The store doesn't answer, and may in a moment."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, message, RETRY_SECONDS)
+
+
 class SessionStore(Protocol):
-    """Where sessions are kept. Raises Problem: 503 where it is full or gone."""
+    """Where sessions are kept. Raises Problem: 503 where it is full, Unreachable where gone."""
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         """The seed for a clip (its digest), kept as its last: as contract.new_seed says."""

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..door.handshake import is_socket_io
 from ..problems import Problem
-from ..wire.lifting import lift
+from ..wire.lifting import PLACEHOLDER, lift
 
 AUDIO = "audio_data"  # the only field of an event that may be large
 _LONGEST_ENGINE_JSON = 4096  # characters
@@ -38,7 +38,7 @@ class Json:
             raise ValueError(str(error)) from None
         if lifted.audio is not None:
             for part in value if isinstance(value, list) else ():
-                if isinstance(part, dict) and part.get(AUDIO) == "":
+                if isinstance(part, dict) and part.get(AUDIO) == PLACEHOLDER.decode():
                     part[AUDIO] = lifted.audio
         return value
 

@@ -18,14 +18,16 @@ _LONGEST_ESCAPE = 2**12  # backslashes in a row, beyond any encoder's
 
 _STRING_OR_BRACKET = re.compile(rb'["\[\]{}]')
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MOST_DIGITS + 1))
+_LOOKED_AT = 64  # bytes before and in a string, to know what it is
+PLACEHOLDER = b"-"
 _WHITE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Lifted:
-    """rest: the JSON with an empty string in the audio's place. audio: what stood between the
-    quotes, as it was; None: no such string."""
+    """rest: the JSON with PLACEHOLDER in the audio's place. audio: what stood between the quotes,
+    as it was; None: no such string, or a blank one, which is left in."""
 
     rest: bytes
     audio: memoryview | None
@@ -69,12 +71,13 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
                 if len(text) >= end:
                     raise _too_much(name)
                 break
-            if last == key and _is_value(text, begun, at - 1):
+            blank = not text[at : min(close, at + _LOOKED_AT)].strip(_WHITE)
+            if last == key and not blank and _is_value(text, begun, at - 1):
                 if audio is not None:
                     raise Problem(400, f"{name}: given twice")
                 audio = memoryview(text)[at:close]
-                kept.append(bytes(text[begun:at]))
-                kept_bytes += at - begun
+                kept += bytes(text[begun:at]), PLACEHOLDER
+                kept_bytes += at - begun + len(PLACEHOLDER)
                 begun = close
             elif close - begun + kept_bytes > MOST_OTHER_BYTES:
                 raise _too_much(name)
@@ -93,7 +96,7 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
 
 def _is_value(text: bytes | bytearray, begun: int, quote: int) -> bool:
     """Whether the string that begins at `quote` is what a key before it stands for."""
-    before = bytes(text[max(begun, quote - 64) : quote]).rstrip(_WHITE)
+    before = bytes(text[max(begun, quote - _LOOKED_AT) : quote]).rstrip(_WHITE)
     return before.endswith(b":")
 
 

@@ -17,7 +17,7 @@ from ..budget import Share
 from ..decoding import Decoding
 from ..problems import Problem
 from .base64_audio import decode_audio
-from .lifting import MOST_OTHER_BYTES, lift
+from .lifting import MOST_OTHER_BYTES, PLACEHOLDER, lift
 from .models import EditFields
 
 _SHOWN = 80  # characters of a wrong value
@@ -96,14 +96,16 @@ def parse_edit(
     text: bytes | memoryview | None = None
     if isinstance(body, dict):
         text = body.get(audio)
+        if isinstance(text, str) and not text.strip():  # blank counts as left out
+            text = None
         if text is not None and not isinstance(text, bytes | memoryview):
             raise Problem(400, f"{audio}: {_short(text)}; expected an audio file in base64")
-        body = {**body, **({} if text is None else {audio: ""})}
+        body = {**body, **({} if text is None else {audio: PLACEHOLDER.decode()})}
     else:
         lifted = lift(body, audio)
         body, text = lifted.rest, lifted.audio
     parsed = parse(body, model)
-    if text is None or (len(text) <= _SHOWN and not bytes(text).strip()):  # blank: left out
+    if text is None:
         return _asked(parsed, None, share)
     size = len(text) // 4 * 3 + 3
     share.take(2 * size)  # once as it grows, and once as bytes
