@@ -10,8 +10,24 @@ from typing import Self
 from prometheus_client import Gauge
 
 from .problems import RETRY_SECONDS, Problem
+from .settings import Settings
 
 _LOOK_SECONDS = 0.05
+
+
+# Measured: the interpreter with its libraries, and what allocators keep of what was freed.
+_PROCESS_BYTES = 320 * 2**20
+# Files that are decoded, beside what is in the budget: a decoder's tables (cap_allocations()) and
+# blocks, for each thread.
+_DECODING_BYTES = 2 * 96 * 2**20
+_CONNECTION_BYTES = 256 * 2**10  # buffers, a request's head, its task
+
+
+def most_memory(settings: Settings) -> int:
+    """The most memory that a gateway takes, in bytes."""
+    sessions = 0 if settings.redis_url else settings.session_bytes
+    connections = settings.connections * _CONNECTION_BYTES
+    return settings.memory_bytes + sessions + connections + _PROCESS_BYTES + _DECODING_BYTES
 
 
 class Budget:

@@ -8,8 +8,10 @@ import socket
 
 import uvicorn
 
+from melodyflow_client.audio import cap_allocations
+
 from .app import create_app
-from .budget import Budget
+from .budget import Budget, most_memory
 from .listening.connections import Bounds, Connections, reserve_descriptors
 from .listening.http import Config, HttpConnection
 from .listening.sockets import BACKLOG, listen
@@ -22,7 +24,9 @@ _END_SECONDS = 10  # for edits in flight, when the gateway is told to stop
 
 
 class _Server(uvicorn.Server):
-    """Prints its address as soon as it answers."""
+    """Prints its address as soon as it answers, and what it may take."""
+
+    most_bytes = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -30,6 +34,7 @@ class _Server(uvicorn.Server):
             host, port = listening.getsockname()[:2]
             name = f"[{host}]" if ":" in host else host
             print(f"MelodyFlow's gateway is at http://{name}:{port}", flush=True)
+        print(f"It takes at most {self.most_bytes / 2**30:.1f} GiB of memory", flush=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         head_seconds=settings.head_seconds,
         rate=settings.bytes_per_second,
     )
+    metrics.most_bytes.set(most_memory(settings))
+    cap_allocations()
     reserve_descriptors(bounds.connections)
     listening = listen(settings.host, settings.port)
     config = Config(
@@ -64,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=_END_SECONDS,
     )
     server = _Server(config)
+    server.most_bytes = most_memory(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises them again once it has stopped; that is not a failure.
         signal.signal(number, lambda *_: None)

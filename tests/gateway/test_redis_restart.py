@@ -62,9 +62,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalRedis]:
 def apart(
     server: EmbeddedServer, start_gateway: Start, redis: MortalRedis
 ) -> tuple[Running, Running]:
-    """Two gateways: the clock of one is early, that of the other late."""
+    """Two gateways; the clock of the second is late.
+
+    Not that of the first early: Python tells gRPC's core its deadlines by this clock, and the core
+    has the right one.
+    """
     gateways = []
-    for shift in (-SECONDS_APART / 2, SECONDS_APART / 2):
+    for shift in (0, SECONDS_APART):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SHIFTED_CLOCK", str(shift))
             paths = [str(SHIFTED), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -159,6 +163,4 @@ def test_health_says_within_a_second_that_redis_is_gone(
         assert answer.json()["error"] == "can't reach Redis"
     finally:
         redis.start()
-    until(lambda: apart[0].get("/health").status_code == 200)
-    answer = apart[0].get("/health")
-    assert answer.status_code == 200, answer.text
+    assert until(lambda: apart[0].get("/health").status_code == 200)

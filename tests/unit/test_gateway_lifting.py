@@ -22,14 +22,16 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = st.dictionaries(st.text().filter(lambda name: name != NAME), VALUES, max_size=6)
+FIELDS = st.dictionaries(
+    st.text().filter(lambda name: name not in (NAME, "audio_data")), VALUES, max_size=6
+)
 # Generated under load, values can take a while.
 patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def without_audio(value: object) -> bool:
     if isinstance(value, dict):
-        return NAME not in value and all(map(without_audio, value.values()))
+        return not {NAME, "audio_data"} & value.keys() and all(map(without_audio, value.values()))
     return not isinstance(value, list) or all(map(without_audio, value))
 
 
@@ -199,3 +201,10 @@ def test_nothing_is_no_audio() -> None:
     for text in (b"", b" \\n", b"data:audio/wav;base64,"):
         with pytest.raises(Problem, match="audio: is empty"):
             decode_audio(NAME, text)
+
+
+def test_audio_by_another_name_is_dropped() -> None:
+    body = {"audio": "AAAA", "audio_data": "B" * MUCH}
+    lifted = lift(json.dumps(body).encode(), NAME)
+    assert bytes(lifted.audio or b"") == b"AAAA"
+    assert json.loads(lifted.rest) == {"audio": "-", "audio_data": "-"}

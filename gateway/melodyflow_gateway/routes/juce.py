@@ -39,7 +39,7 @@ router = APIRouter(prefix=PREFIX, tags=["VST"])
         "`flowstep`: 0 = most change, towards 1 = the source is kept."
     ),
     response_model=JuceStarted,
-    responses=errors(*(code for code in EDIT if code != 504), model=JuceError),
+    responses=errors(*EDIT, model=JuceError),
     openapi_extra=body(AudioDataRequest),
 )
 async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> JuceStarted:

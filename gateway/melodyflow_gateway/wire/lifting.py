@@ -20,6 +20,7 @@ _STRING_OR_BRACKET = re.compile(rb'["\[\]{}]')
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (_MOST_DIGITS + 1))
 _LOOKED_AT = 64  # bytes before and in a string, to know what it is
 PLACEHOLDER = b"-"
+_NAMES = (b"audio", b"audio_data")  # of audio on any route; what a route doesn't know is dropped
 _WHITE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
@@ -34,17 +35,18 @@ class Lifted:
 
 
 def lift(text: bytes | bytearray, name: str) -> Lifted:
-    """Takes the string called `name` out of a JSON text (UTF-8, a byte order mark is skipped).
+    """Takes the string called `name`, and others that are audio by their name, out of a JSON text
+    (UTF-8; a byte order mark is skipped).
 
     Whether the rest is JSON is for its parser to say. Raises Problem: 413 for too much beside the
     audio, 400 for what is too deep, too long a number, or audio given twice.
     """
-    key = name.encode()
+    keys = {name.encode(), *_NAMES}
     at = len(_BOM) if text.startswith(_BOM) else 0
     kept: list[bytes] = []
     kept_bytes = depth = 0
     begun = at
-    audio: memoryview | None = None
+    lifted: dict[bytes, memoryview] = {}
     last = b""
     while True:
         # Never looks further than what may be kept: the rest of a body may be anything.
@@ -72,10 +74,10 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
                     raise _too_much(name)
                 break
             blank = not text[at : min(close, at + _LOOKED_AT)].strip(_WHITE)
-            if last == key and not blank and _is_value(text, begun, at - 1):
-                if audio is not None:
-                    raise Problem(400, f"{name}: given twice")
-                audio = memoryview(text)[at:close]
+            if last in keys and not blank and _is_value(text, begun, at - 1):
+                if last in lifted:
+                    raise Problem(400, f"{last.decode()}: given twice")
+                lifted[last] = memoryview(text)[at:close]
                 kept += bytes(text[begun:at]), PLACEHOLDER
                 kept_bytes += at - begun + len(PLACEHOLDER)
                 begun = close
@@ -91,7 +93,7 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
     rest = b"".join(kept)
     if len(rest) > MOST_OTHER_BYTES:
         raise _too_much(name)
-    return Lifted(rest, audio)
+    return Lifted(rest, lifted.get(name.encode()))
 
 
 def _is_value(text: bytes | bytearray, begun: int, quote: int) -> bool:
