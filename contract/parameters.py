@@ -295,6 +295,15 @@ _TABLE = (
         default=True,
     ),
     Parameter(
+        name="owner",
+        sentence="whose edit it is; owners share the server evenly, however many edits each has. "
+        "The gateway names its client here",
+        lowest=0,
+        highest=64,
+        default="",
+        default_words="empty: the owner of all edits that name none",
+    ),
+    Parameter(
         name="priority",
         sentence="1 overtakes 2 in the queue, and 2 overtakes 3",
         own_kind="whole",
@@ -321,7 +330,7 @@ _TABLE = (
 PARAMETERS: Mapping[str, Parameter] = {row.name: row for row in _TABLE}
 # What Triton takes as tensors, in the order of config.pbtxt, and what goes beside them.
 INPUTS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.wire}
-REQUEST = ("timeout_s", "session_id", "metadata")
+REQUEST = ("timeout_s", "session_id", "metadata", "owner")
 TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
 # What clients offer.
 OPTIONS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.group}

@@ -1,5 +1,7 @@
 """A file's bytes -> its samples, within the limits whatever the bytes are."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from melodyflow.audio.containers import read_header
@@ -12,17 +14,25 @@ from melodyflow.errors import AudioError
 MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
 
 
-def read(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int) -> Audio:
+def read(
+    data: bytes,
+    limits: Limits,
+    *,
+    model_rate: int,
+    max_model_samples: int,
+    check: Callable[[], None] = lambda: None,
+) -> Audio:
     """Decode a WAV (PCM 16/24/32, float 32/64) or FLAC (8, 16, 24 bit) file, told by its content.
 
     The limits are held against the header first and against the samples again, because headers
-    lie; memory stays within what `max_model_samples` (at `model_rate`, Hz) allows. Raises
-    AudioError, and nothing else, for any bytes whatever.
+    lie; memory stays within what `max_model_samples` (at `model_rate`, Hz) allows. `check`
+    is called before each block and ends the reading by raising. Raises AudioError, and nothing else
+    of its own, for any bytes whatever.
     """
     header = check_header(data, limits, model_rate=model_rate, max_model_samples=max_model_samples)
     rate = header.sample_rate
     most = longest(rate, model_rate, max_model_samples)
-    samples, subtype = header.decode(data, most)
+    samples, subtype = header.decode(data, most, check)
     limits.check_length(samples.shape[1], rate, most)
     if not peak(samples) <= MAX_PEAK:  # false for NaN as well
         where = tuple(int(i) for i in np.argwhere(~(np.abs(samples) <= MAX_PEAK))[0])

@@ -4,7 +4,8 @@ workers decode and write it."""
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -19,13 +20,12 @@ from melodyflow.engine.job import Job, inversion_key
 from melodyflow.engine.loop import StepLoop
 from melodyflow.engine.solving import Generation, Inversion, Solving, Work
 from melodyflow.engine.stages import Source, Stages
+from melodyflow.engine.workers import Workers
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Network
 
 log = logging.getLogger(__name__)
-
-WORKERS = 2  # readers, and as many writers: one long clip must not hold up the short ones
 
 LOOP_DIED = EditError(Code.INTERNAL, "the server's step loop died; the server restarts")
 
@@ -76,8 +76,8 @@ class Engine:
         self._lock = threading.RLock()
         self._jobs: set[Job] = set()  # submitted and not ended
         self._inversions: dict[object, Inversion] = {}  # in flight, by key
-        self._reader = ThreadPoolExecutor(WORKERS, thread_name_prefix="reader")
-        self._writer = ThreadPoolExecutor(WORKERS, thread_name_prefix="writer")
+        self._reader = Workers("reader")
+        self._writer = Workers("writer")
         self._loop = StepLoop(model.network, self._gpu, max_tokens, metrics, self)
         self._loop.start()
 
@@ -108,7 +108,7 @@ class Engine:
         with self._lock:
             self._jobs.add(job)
         try:
-            self._hand_over(job, self._reader.submit(self._prepare, job))
+            self._hand_over(job, self._reader.submit(job.owner, partial(self._prepare, job)))
         except Exception as error:
             self._end(job, error)
 
@@ -288,7 +288,8 @@ class Engine:
         """Hands a generation's latents to a writer; begins the generations that wait for an
         inversion's."""
         if isinstance(work, Generation):
-            self._hand_over(work.job, self._writer.submit(self._finish, work.job, latents))
+            finish = partial(self._finish, work.job, latents)
+            self._hand_over(work.job, self._writer.submit(work.job.owner, finish))
             return
         with self._lock:
             self._cache.put(work.key, latents)

@@ -36,12 +36,15 @@ class Job:
         frames: int,
         read: Callable[[], Tensor] | None,
         listener: Listener,
+        owner: str = "",
     ) -> None:
         """`read` gives the source [channels, samples] at the model's rate, or raises EditError;
-        None: text-to-music. `frames`: the latent frames, of a source as many as there can be."""
+        None: text-to-music. `frames`: the latent frames, of a source as many as there can be.
+        `owner`: whose it is; owners share the engine evenly."""
         self.parameters = parameters
         self.frames = frames
         self.listener = listener
+        self.owner = owner
         self.read = read
         self.done = 0
         self.shared: set[str] = set()  # what it did not have to compute

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from melodyflow.engine import schedule
 from melodyflow.engine.calls import CallMetrics, Calls
 from melodyflow.engine.gpu import Gpu
+from melodyflow.engine.schedule import Schedule
 from melodyflow.engine.solving import Solving, Work
 from melodyflow.model.transformer import Network
 
@@ -50,6 +50,7 @@ class StepLoop:
         self._calls = Calls(network, gpu, max_tokens, metrics, self._report)
         self._gpu = gpu
         self._owner = owner
+        self._schedule = Schedule()
         self._changed = threading.Condition()  # guards what other threads set: the next four
         self._new: list[tuple[Work, Callable[[], Solving]]] = []  # solves to begin
         self._closing = False
@@ -129,7 +130,8 @@ class StepLoop:
         self._ready = [solving for solving in self._ready if self._owner.wanted(solving.work)]
         if not self._ready:
             return True
-        chosen = schedule.choose(self._ready, self._calls.tokens, self._calls.max_tokens // 8)
+        slack = self._calls.max_tokens // 8
+        chosen = self._schedule.choose(self._ready, self._calls.tokens, slack)
         self._asked = [solving for solving, _ in chosen]
         self._ready = [solving for solving in self._ready if solving not in self._asked]
         asked = [solving.rows(turns) for solving, turns in chosen]

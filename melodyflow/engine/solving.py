@@ -81,6 +81,11 @@ class Solving:
         self._asked = edit.rows(self.point, times, windows)
 
     @property
+    def owner(self) -> str:
+        """Whose turns it takes; of an inversion that several owners wait for the first one's."""
+        return self.work.jobs[0].owner
+
+    @property
     def turns(self) -> list[int]:
         """Tokens of each window that has no answer yet."""
         return [

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -89,9 +90,9 @@ class Call:
         server = self._server
         codec = server.model.codec.config
         sound = Sound(request, codec, server.limits, server.max_model_samples)
-        read = None if request.audio is None else sound.read
+        read = None if request.audio is None else partial(sound.read, self._check)
         answer = Answer(self, server, dataclasses.replace(request, audio=None), sound)
-        self._job = Job(request.parameters, sound.frames, read, answer)
+        self._job = Job(request.parameters, sound.frames, read, answer, request.owner)
         server.outbox.watch(self)
         return self._job
 
@@ -138,6 +139,11 @@ class Call:
         # It is not raised again. Its frames hold the request, and where the call keeps the error,
         # as the reason to stop, they would make a cycle with it; see _end.
         error.__traceback__ = None
+
+    def _check(self) -> None:
+        """Raises the reason for which the call should end now, if there is one."""
+        if self._stop:
+            raise self._stop
 
     def _try_to_send(self, outputs: dict[str, Any], audio_seconds: float) -> None:
         """On the outbox's thread: the result, or an error where it finds no room."""

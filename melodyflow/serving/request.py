@@ -65,6 +65,7 @@ class EditRequest:
     timeout_s: float | None
     session_id: str
     metadata: bool
+    owner: str
 
 
 def read_request(
@@ -78,7 +79,7 @@ def read_request(
 ) -> EditRequest:
     """Checks a request. `tensors` holds the inputs that were sent; `max_seconds`: of the longest
     result; `guidance` is the checkpoint's. Raises EditError."""
-    timeout_s, session_id, metadata = _read_parameters(parameters)
+    timeout_s, session_id, metadata, owner = _read_parameters(parameters)
     bounds = {name: getattr(settings, name) for name in DEFAULT_LIMITS}
     read = _Reader(tensors, bounds | {"max_seconds": max_seconds})
     if read.value("prompt") is None:
@@ -100,6 +101,7 @@ def read_request(
         timeout_s=timeout_s,
         session_id=session_id,
         metadata=metadata,
+        owner=owner,
     )
 
 
@@ -229,7 +231,7 @@ def _read_audio(read: _Reader, limits: audio.Limits, *, needed: bool) -> tuple[b
         raise EditError(Code.INVALID_ARG, str(error)) from None
 
 
-def _read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, str, bool]:
+def _read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, str, bool, str]:
     for name, value in parameters.items():
         if name in REQUEST or name in TRITONS_OWN or name.startswith("triton_"):
             continue
@@ -240,6 +242,7 @@ def _read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, str, 
         _timeout(parameters.get("timeout_s")),
         str(parameters.get("session_id", default_of("session_id")))[:200],
         _metadata(parameters.get("metadata", default_of("metadata"))),
+        _owner(parameters.get("owner", default_of("owner"))),
     )
 
 
@@ -259,6 +262,13 @@ def _metadata(value: Any) -> bool:
     if str(value).lower() not in ("true", "false"):
         raise invalid("metadata", value, PARAMETERS["metadata"].allowed())
     return str(value).lower() == "true"
+
+
+def _owner(value: Any) -> str:
+    owner = PARAMETERS["owner"]
+    if not (isinstance(value, str) and owner.holds(len(value))):
+        raise invalid("owner", value, owner.allowed())
+    return value
 
 
 def request_parameters(text: str) -> dict[str, Any]:

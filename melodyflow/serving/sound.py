@@ -1,7 +1,7 @@
 """The audio of one request: from its file to the model, and from the model to the result's file."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -58,15 +58,18 @@ class Sound:
         """How long it is, once it was read."""
         return self._extent.seconds
 
-    def read(self) -> Tensor:
-        """The source [channels, samples] at the model's rate."""
+    def read(self, check: Callable[[], None] = lambda: None) -> Tensor:
+        """The source [channels, samples] at the model's rate. `check` is called now and then while
+        it decodes, and ends that by raising."""
         with _named():
             source = audio.read(
                 self._take_file(),
                 self._limits,
                 model_rate=self._codec.sample_rate,
                 max_model_samples=self._most,
+                check=check,
             )
+            check()
             self._extent = source.extent
             self._check(source.extent)
             if self._request.parameters.has_region:

@@ -1,8 +1,10 @@
 """How a call ends: answered once, counted as what it was, and gone."""
 
+import dataclasses
 import gc
 import logging
 import os
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,8 @@ from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import EditRequest
 from melodyflow.serving.shared_memory import RESERVE, is_ample
+
+from .audio.files import encoded, noise, with_total
 
 ERROR = EditError(Code.INVALID_ARG, "steps: 0; 1 to 128 are allowed")
 
@@ -113,6 +117,7 @@ def text_to_music(timeout_s: float | None = None) -> EditRequest:
         timeout_s=timeout_s,
         session_id="studio-3",
         metadata=True,
+        owner="",
     )
 
 
@@ -160,6 +165,22 @@ def test_a_result_that_cannot_be_sent_is_an_error_and_counted_so(
     assert len(ends) == 1
     assert ends[0].startswith("edit id='take-1' session='studio-3' failed after ")
     assert "the result could not be sent" in ends[0]
+
+
+def test_a_deadline_ends_the_decoding_of_a_file_without_a_total(
+    server: Server, said: list[str]
+) -> None:
+    """Nothing tells how long that takes."""
+    file = with_total(encoded(noise(2, 96_000), format="FLAC"), 0)
+    parameters = Parameters(prompt="a harp", seed=1)
+    request = dataclasses.replace(text_to_music(0.01), audio=file, parameters=parameters)
+    begun = Call(server, Client(said))
+    job = begun.accept(request)
+    while not job.stopped:
+        time.sleep(0.01)
+    assert job.read is not None
+    with pytest.raises(EditError, match="took longer than 0"):
+        job.read()
 
 
 def test_room_is_ample_or_not() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from melodyflow import edit
 from melodyflow.edit import Parameters
 from melodyflow.engine import Engine, Job
-from melodyflow.engine.engine import WORKERS
+from melodyflow.engine.workers import MOST_OF_ONE
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Row
@@ -53,7 +53,9 @@ class Counts:
 class Edit:
     """One edit put to an engine: its job and what it is told."""
 
-    def __init__(self, engine: Engine, waveform: Tensor, parameters: Parameters) -> None:
+    def __init__(
+        self, engine: Engine, waveform: Tensor, parameters: Parameters, owner: str = ""
+    ) -> None:
         self.waveform, self.parameters = waveform, parameters
         self.ended = threading.Event()
         self.ends = 0
@@ -63,7 +65,7 @@ class Edit:
         self.on_step: Callable[[str, int], None] = lambda stage, done: None
         frames = engine.model.codec.config.frames(waveform.shape[-1])
         read = (lambda: waveform) if parameters.duration is None else None
-        self.job = Job(parameters, frames, read, self)
+        self.job = Job(parameters, frames, read, self, owner)
         self.engine = engine
 
     def start(self) -> "Edit":
@@ -515,7 +517,7 @@ def test_an_edit_ends_while_it_waits_for_a_worker(
 ) -> None:
     """Behind clips that take long to read: its slot is free at once."""
     go_on = threading.Event()
-    reading = [threading.Semaphore(0) for _ in range(WORKERS)]
+    reading = [threading.Semaphore(0) for _ in range(MOST_OF_ONE)]
     long = []
     for seed, begun in enumerate(reading):
         one = Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=2))
@@ -529,11 +531,11 @@ def test_an_edit_ends_while_it_waits_for_a_worker(
         long.append(one.start())
     assert all(begun.acquire(timeout=WAIT) for begun in reading)
     waiting = Edit(engine, noise(1, 9), Parameters(prompt="strings", seed=1, steps=2)).start()
-    assert counts.now[0] == WORKERS + 1
+    assert counts.now[0] == MOST_OF_ONE + 1
     waiting.job.stop(CANCEL)
     waiting.wait()
     assert waiting.error is CANCEL
-    assert counts.now[0] == WORKERS
+    assert counts.now[0] == MOST_OF_ONE
     gone = Edit(engine, noise(1, 8), Parameters(prompt="strings", seed=1, steps=2))
     gone.job.stop(CANCEL)  # before it was handed over
     assert gone.start().wait().error is CANCEL
@@ -542,6 +544,24 @@ def test_an_edit_ends_while_it_waits_for_a_worker(
         assert_equals_sequential(model, one.wait())
     settle(engine, counts)
     assert (waiting.ends, gone.ends) == (1, 1)
+
+
+def test_a_short_edit_is_not_held_up_by_another_owners_many(
+    model: MelodyFlow, counts: Counts
+) -> None:
+    """Neither by those that are read nor by those that the network works at."""
+    engine = make_engine(model, counts, max_tokens=64)
+    many = [
+        Edit(engine, noise(3, seed), Parameters(prompt="strings", seed=1, steps=8), "many").start()
+        for seed in range(6)
+    ]
+    short = Edit(engine, noise(1, 9), Parameters(prompt="strings", seed=1, steps=2), "one")
+    assert_equals_sequential(model, short.start().wait())
+    done = [one.job.done / one.job.parameters.evaluations for one in many]
+    assert max(done) < 0.5
+    for one in many:
+        assert one.wait().error is None
+    engine.close(WAIT)
 
 
 def test_an_edit_that_ended_is_gone_with_its_clip(engine: Engine, counts: Counts) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from melodyflow.engine.schedule import choose
+from melodyflow.engine.schedule import Schedule
 
 
 @dataclass(eq=False)
@@ -12,6 +12,7 @@ class Asker:
     lead: int = 0
     served: int = 0
     answered: int = 0
+    owner: str = ""
 
     @property
     def turns(self) -> list[int]:
@@ -24,9 +25,9 @@ class Asker:
 
 def run(askers: list[Asker], calls: int, budget: int = 1024, slack: int = 128) -> list[list[int]]:
     """Serves `calls` calls as the loop does; the tokens that each call was made of."""
-    waiting, made = list(askers), []
+    schedule, waiting, made = Schedule(), list(askers), []
     for _ in range(calls):
-        chosen = dict(choose(waiting, budget, slack))
+        chosen = dict(schedule.choose(waiting, budget, slack))
         made.append([asker.tokens for asker, turns in chosen.items() for _ in range(turns)])
         for asker, turns in chosen.items():
             asker.serve(turns)
@@ -75,3 +76,26 @@ def test_a_clip_of_many_windows_gets_the_same_tokens_as_one_of_one() -> None:
     assert 0.8 < short.served / long.served < 1.25
     assert all(100 in call for call in made)
     assert sum(len(call) for call in made) > 300, "they go together"
+
+
+def test_an_owner_of_many_edits_gets_what_an_owner_of_one_gets() -> None:
+    one = Asker(100, owner="one")
+    many = [Asker(100, windows=20, owner="many") for _ in range(8)]
+    run([*many, one], 400)
+    shares = [asker.served for asker in many]
+    assert 0.8 < one.served / sum(shares) < 1.25
+    assert max(shares) < 1.5 * min(shares), "and shares it among those evenly"
+
+
+def test_an_owner_who_comes_is_served_at_once() -> None:
+    schedule, many = Schedule(), [Asker(100, windows=20, owner="many") for _ in range(8)]
+    for _ in range(50):
+        for asker, turns in schedule.choose(many, 1024, 128):
+            asker.serve(turns)
+    one = Asker(100, owner="one")
+    assert one in dict(schedule.choose([*many, one], 1024, 128))
+
+
+def test_owners_of_equal_edits_go_together() -> None:
+    made = run([Asker(100, owner=str(i % 4)) for i in range(8)], 20)
+    assert made == [[100] * 8] * 20

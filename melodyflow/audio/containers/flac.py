@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ class FlacHeader(Header):
 
     md5: bytes  # of the decoded samples; zeros: unknown
 
-    def decode(self, data: bytes, most: int) -> tuple[Waveform, str]:
+    def decode(self, data: bytes, most: int, check: Callable[[], None]) -> tuple[Waveform, str]:
         """Decode until the end or one block over `most`, and hold it to the file's own checksum."""
         parts = []
         count = 0
@@ -33,6 +33,7 @@ class FlacHeader(Header):
                 if (stream.channels, stream.samplerate) != (self.channels, self.sample_rate):
                     raise AudioError("audio: FLAC with two STREAMINFO blocks that differ")
                 while count <= most:
+                    check()
                     block = stream.read(BLOCK, dtype="int32", always_2d=True)
                     count += len(block)
                     digest.update(_packed(block, self.bits))

@@ -1,6 +1,7 @@
 """What a file says of itself, and how its samples are got."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from melodyflow.audio.waveform import Waveform
@@ -16,11 +17,11 @@ class Header(ABC):
     samples: int | None  # None: the file does not say
 
     @abstractmethod
-    def decode(self, data: bytes, most: int) -> tuple[Waveform, str]:
+    def decode(self, data: bytes, most: int, check: Callable[[], None]) -> tuple[Waveform, str]:
         """All samples `[channels, samples]` of the file whose header this is, and how they were
         stored, as soundfile names it.
 
         What the header announced must be there. A file that is decoded block by block is given up
         one block after `most` samples; the caller refuses what is longer. Values may be NaN or
-        infinite. Raises AudioError.
+        infinite. Raises AudioError, and what `check`, which is called before each block, raises.
         """

@@ -3,7 +3,7 @@ decoded, and the same samples always give the same bytes."""
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class WavHeader(Header):
     align: int  # bytes of a sample frame
     offset: int  # where the samples begin, in bytes
 
-    def decode(self, data: bytes, most: int) -> tuple[Waveform, str]:
+    def decode(self, data: bytes, most: int, check: Callable[[], None]) -> tuple[Waveform, str]:
         subtype, stored, scale = SUBTYPES[self.tag, self.bits]
         channels, count, width = self.channels, self.samples or 0, self.bits // 8
         if self.align != channels * width:
@@ -64,6 +64,7 @@ class WavHeader(Header):
         samples = np.empty((channels, count), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
             for begin in range(0, count, BLOCK):
+                check()
                 end = min(begin + BLOCK, count)
                 values: npt.NDArray[Any] = np.frombuffer(
                     data,

@@ -9,6 +9,7 @@ import soundfile
 
 from melodyflow.audio import Limits
 from melodyflow.audio.containers.flac import FlacHeader
+from melodyflow.audio.containers.pcm import BLOCK
 from melodyflow.audio.containers.wav import MAX_CHUNKS, WavHeader
 from melodyflow.errors import AudioError
 
@@ -85,6 +86,23 @@ def test_read_skips_other_chunks_with_their_padding():
 def test_read_flac_with_an_unknown_total():
     flac = encoded(noise(), format="FLAC")
     np.testing.assert_array_equal(read(with_total(flac, 0)).samples, read(flac).samples)
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC"])
+def test_reading_can_be_ended_between_two_blocks(format):
+    """As an edit's deadline does, also for a FLAC whose length nobody knows."""
+    file = encoded(noise(2, 10 * BLOCK), format=format)
+    file = with_total(file, 0) if format == "FLAC" else file
+    looks = []
+
+    def check():
+        looks.append(None)
+        if len(looks) == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        read(file, max_model_samples=10**7, check=check)
+    assert len(looks) == 3
 
 
 @pytest.mark.parametrize(
