@@ -1,8 +1,8 @@
 """Audio files and waveforms: bytes in, a waveform at the model's rate, and the way back.
 
-A file is read (reading), brought to the model's rate and channels (conversion), and what the codec
-makes of it goes the same way back (conversion, regions, loudness, clipping, writing). Nothing here
-knows of Triton or of the model.
+A file is decoded (reading) and converted to the model's rate and channels (conversion). The codec's
+output goes the same way back (conversion, regions, loudness, clipping, writing). Nothing here knows
+about Triton or the model.
 """
 
 from melodyflow.audio.clipping import prevent_clipping

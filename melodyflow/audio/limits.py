@@ -1,4 +1,4 @@
-"""What is accepted as input, and how what is not is refused."""
+"""The limits on input audio, and their error messages."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from melodyflow.errors import AudioError
 
 @dataclass(frozen=True)
 class Limits:
-    """What is accepted as input, whatever the checkpoint."""
+    """The limits that don't depend on the checkpoint. The checks raise AudioError."""
 
     max_bytes: int = contract.Limits.max_audio_bytes  # of the file, after base64
     max_channels: int = contract.Limits.max_channels
@@ -17,7 +17,7 @@ class Limits:
     min_seconds: float = contract.Limits.min_seconds
 
     def check_bytes(self, size: int) -> None:
-        """Of a file, before anything of it is read. Raises AudioError, as all checks do."""
+        """Checks a file's size, before any of it is read."""
         if size > self.max_bytes:
             raise AudioError(f"audio: {size} bytes; at most {self.max_bytes} are allowed")
 
@@ -32,7 +32,7 @@ class Limits:
             )
 
     def check_length(self, samples: int, rate: int, most: int) -> None:
-        """`most`: samples at `rate` that the model takes."""
+        """`most`: the longest clip the model accepts, in samples at `rate`."""
         if samples > most:
             raise AudioError(
                 f"audio: {samples} samples at {rate} Hz ({samples / rate:.3f} s); "

@@ -1,7 +1,7 @@
 """Loudness and true peak (ITU-R BS.1770-4, EBU R 128).
 
-Filters are applied as products of spectra, a piece at a time: so that neither SciPy is needed nor
-memory that grows with the clip.
+Filters are applied as products of spectra, one piece at a time. This needs no SciPy, and memory
+doesn't grow with the clip.
 """
 
 import math
@@ -16,28 +16,28 @@ from numpy.typing import NDArray
 from melodyflow.audio.waveform import Waveform, peak
 from melodyflow.contract import QUIETEST
 
-LOWEST = QUIETEST  # LUFS: the absolute gate, under which nothing counts
+LOWEST = QUIETEST  # LUFS: the absolute gate; quieter blocks don't count
 RELATIVE_GATE = -10.0  # LU
-MAX_TRUE_PEAK = -1.0  # dBTP, EBU R 128's
+MAX_TRUE_PEAK = -1.0  # dBTP, from EBU R 128
 OVERSAMPLING = 4
 STEP = 0.1  # seconds
 STEPS_A_BLOCK = 4  # blocks of 0.4 s overlap by three quarters
-PIECE = 8.0  # seconds that are oversampled at a time
-# Short transforms stay in the processor's cache: a third of the time that pieces of 8 s take.
-WEIGHTED_PIECE = 1.0  # seconds that are filtered at a time
-MEMORY = 0.1  # seconds after which the filters have forgotten a sample, to beyond float32
+PIECE = 8.0  # seconds oversampled at a time
+# Short transforms fit in the processor's cache: three times as fast as pieces of 8 s.
+WEIGHTED_PIECE = 1.0  # seconds filtered at a time
+MEMORY = 0.1  # seconds until the filters' response to a sample is below float32's precision
 
 
 @dataclass(frozen=True)
 class LoudnessMatch:
-    """A wish for loudness and what came of it; LUFS of what is edited, None: silent or under
-    0.4 s."""
+    """A requested loudness and the result. LUFS are of the edited part; None if it is silent or
+    shorter than 0.4 s."""
 
     asked: str  # "source" or a number
     source_lufs: float | None
-    result_lufs: float | None  # with the gain
+    result_lufs: float | None  # after the gain
     gain_db: float
-    limited_by: Literal["peak"] | None  # the peak would have passed -1 dBTP
+    limited_by: Literal["peak"] | None  # more gain would have pushed the peak above -1 dBTP
 
 
 def match(
@@ -47,9 +47,9 @@ def match(
     source_lufs: float | None,
     part: tuple[int, int] | None = None,
 ) -> LoudnessMatch:
-    """The gain that gives a result `[channels, samples]`, or its samples first <= i < last alone,
-    the loudness that was asked for, or less where its true peak would pass -1 dBTP. 0 where there
-    is no loudness to go by."""
+    """The gain that brings a result `[channels, samples]`, or its samples first <= i < last, to
+    the requested loudness; less if its true peak would exceed -1 dBTP. 0 if either loudness can't
+    be measured."""
     first, last = part or (0, result.shape[1])
     power = _blocks(result[:, first:last], sample_rate)
     own = _gated(power)
@@ -59,21 +59,21 @@ def match(
     wanted = target - own
     most = MAX_TRUE_PEAK - 20 * math.log10(true_peak(result, sample_rate, (first, last)))
     gain = min(wanted, most)
-    # Measured anew: of something very soft, other blocks pass the gate of -70 LUFS then.
+    # Measured again: in very quiet audio, other blocks pass the -70 LUFS gate after the gain.
     reached = _gated(power * 10 ** (gain / 10))
     return LoudnessMatch(asked, source_lufs, reached, gain, "peak" if gain < wanted else None)
 
 
 def integrated(waveform: Waveform, sample_rate: int, repeats: int = 1) -> float | None:
-    """Integrated loudness in LUFS of `[channels, samples]`, each channel heard `repeats` times;
-    None where no block of 0.4 s is above -70 LUFS."""
+    """Integrated loudness in LUFS of `[channels, samples]`, each channel counted `repeats` times;
+    None if no block of 0.4 s is above -70 LUFS."""
     return _gated(repeats * _blocks(waveform, sample_rate))
 
 
 def _blocks(waveform: Waveform, sample_rate: int) -> NDArray[np.float64]:
-    """The K-weighted power of each block of 0.4 s; none where it is shorter."""
+    """The K-weighted power of each block of 0.4 s; empty for a shorter waveform."""
     step = round(STEP * sample_rate)
-    energy = np.zeros(waveform.shape[1] // step)  # of the K-weighted samples, a step
+    energy = np.zeros(waveform.shape[1] // step)  # of the K-weighted samples in each step
     if len(energy) < STEPS_A_BLOCK:
         return np.zeros(0)
     for first, weighted in _k_weighted(waveform, sample_rate, step):
@@ -85,7 +85,8 @@ def _blocks(waveform: Waveform, sample_rate: int) -> NDArray[np.float64]:
 
 
 def _gated(power: NDArray[np.float64]) -> float | None:
-    """The loudness of blocks, by the standard's two gates; None where none passes the first."""
+    """The loudness of the blocks that pass the standard's two gates; None if none passes the
+    first."""
     power = power[power > 10 ** ((LOWEST + 0.691) / 10)]
     if not len(power):
         return None
@@ -94,8 +95,8 @@ def _gated(power: NDArray[np.float64]) -> float | None:
 
 
 def true_peak(waveform: Waveform, sample_rate: int, part: tuple[int, int] | None = None) -> float:
-    """The largest absolute value of `[channels, samples]`, or of its samples first <= i < last,
-    between the samples too: oversampled by 4."""
+    """The true peak of `[channels, samples]`, or of its samples first <= i < last: the largest
+    absolute value after oversampling by 4."""
     first, last = part or (0, waveform.shape[1])
     largest = peak(waveform[:, first:last])
     piece, margin = round(PIECE * sample_rate), round(STEP * sample_rate)
@@ -103,7 +104,7 @@ def true_peak(waveform: Waveform, sample_rate: int, part: tuple[int, int] | None
         end, begin = min(start + piece, last), max(0, start - margin)
         around = np.ascontiguousarray(waveform[:, begin : end + margin].T)
         finer = soxr.resample(around, sample_rate, OVERSAMPLING * sample_rate, quality="HQ")
-        # Where the margin was cut off it rings: that is no part of the sound.
+        # The resampler rings where the margin was cut off; that part is dropped.
         own = slice(OVERSAMPLING * (start - begin), OVERSAMPLING * (end - begin))
         largest = max(largest, peak(finer[own]))
     return largest
@@ -112,22 +113,22 @@ def true_peak(waveform: Waveform, sample_rate: int, part: tuple[int, int] | None
 def _k_weighted(
     waveform: Waveform, rate: int, step: int
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The K-weighted samples in pieces of whole steps, with the place at which each begins."""
+    """The K-weighted samples in pieces of whole steps, each with its start."""
     memory, piece = round(MEMORY * rate), round(WEIGHTED_PIECE * rate) // step * step
     size = 2 ** math.ceil(math.log2(memory + piece + memory))
     response = _k_weighting(np.fft.rfftfreq(size), rate)
     for first in range(0, waveform.shape[1], piece):
         begin = max(0, first - memory)
         part = waveform[:, begin : first + piece]
-        # The end of the filters' answer wraps around into the zeros behind the part.
+        # The tail of the filters' response wraps around into the zeros after the part.
         filtered = np.fft.irfft(np.fft.rfft(part, size) * response, size)
         yield first, filtered[:, first - begin : part.shape[1]]
 
 
 def _k_weighting(frequencies: NDArray[np.float64], rate: int) -> NDArray[np.complex128]:
-    """The response at `frequencies` (of the rate) of BS.1770's two filters: a high shelf for the
-    head and a high-pass (RLB). Their analogue prototypes, which give the standard's coefficients
-    at 48 kHz, made digital for any rate by the bilinear transform."""
+    """The response of BS.1770's two filters, a high shelf (the head) and a high-pass (RLB), at
+    `frequencies` given as fractions of the rate. The bilinear transform of their analogue
+    prototypes; at 48 kHz it gives the standard's coefficients."""
     z = np.exp(-2j * np.pi * frequencies)
     k = math.tan(math.pi * 1681.974450955533 / rate)
     high, q = 10 ** (3.999843853973347 / 20), 0.7071752369554196

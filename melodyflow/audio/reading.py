@@ -1,4 +1,4 @@
-"""A file's bytes -> its samples, within the limits whatever the bytes are."""
+"""Decodes a file within the limits, whatever its bytes are."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from melodyflow.audio.limits import Limits
 from melodyflow.audio.waveform import Audio, peak
 from melodyflow.errors import AudioError
 
-MAX_PEAK = 1e6  # 120 dB above full scale: no music, and float32 overflows further on
+MAX_PEAK = 1e6  # 120 dB above full scale: not music, and float32 would overflow later on
 
 
 def read(
@@ -22,12 +22,13 @@ def read(
     max_model_samples: int,
     check: Callable[[], None] = lambda: None,
 ) -> Audio:
-    """Decode a WAV (PCM 16/24/32, float 32/64) or FLAC (8, 16, 24 bit) file, told by its content.
+    """Decodes a WAV (PCM 16/24/32, float 32/64) or FLAC (8, 16, 24 bit) file, recognised by its
+    content.
 
-    The limits are held against the header first and against the samples again, because headers
-    lie; memory stays within what `max_model_samples` (at `model_rate`, Hz) allows. `check`
-    is called before each block and ends the reading by raising. Raises AudioError, and nothing else
-    of its own, for any bytes whatever.
+    The header is checked against the limits first, then the samples, because headers lie. Memory
+    stays within what `max_model_samples` (at `model_rate`, Hz) allows. `check` is called before
+    each block and may raise to stop decoding. For invalid files it raises AudioError and nothing
+    else.
     """
     header = check_header(data, limits, model_rate=model_rate, max_model_samples=max_model_samples)
     rate = header.sample_rate
@@ -44,8 +45,8 @@ def read(
 
 
 def check_header(data: bytes, limits: Limits, *, model_rate: int, max_model_samples: int) -> Header:
-    """What a WAV or FLAC file says of itself, held against the limits as far as it does: the cheap
-    half of read(). Raises AudioError."""
+    """Reads the header of a WAV or FLAC file and checks it against the limits: the cheap half of
+    read(). Raises AudioError."""
     limits.check_bytes(len(data))
     header = read_header(data)
     limits.check_channels(header.channels)

@@ -1,4 +1,4 @@
-"""Sound in memory: what a decoded file is."""
+"""Decoded audio in memory."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Waveform = npt.NDArray[np.float32]  # [channels, samples], full scale at 1.0
 
 @dataclass(frozen=True)
 class Extent:
-    """How large a waveform is; rate in Hz."""
+    """The size of a waveform; rate in Hz."""
 
     channels: int
     samples: int

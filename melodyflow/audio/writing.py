@@ -1,4 +1,4 @@
-"""A waveform -> a file's bytes."""
+"""Writes a waveform as a file's bytes."""
 
 from collections.abc import Mapping
 
@@ -12,25 +12,25 @@ FORMATS = tuple(BITS)
 
 
 def check_format(format: str, sample_rate: int) -> None:
-    """Raise AudioError where `format` is unknown or cannot hold `sample_rate` (Hz)."""
+    """Raises AudioError if `format` is unknown or can't hold `sample_rate` (Hz)."""
     if format not in FORMATS:
         raise AudioError(f"format: {format!r}; {', '.join(FORMATS)} are allowed")
-    # RFC 9639, section 9.1.2: a frame header holds rates to 65535 Hz, above them tens of Hz.
+    # RFC 9639, section 9.1.2: a frame header holds rates up to 65535 Hz, or multiples of 10 Hz.
     if format == "flac" and sample_rate > 65535 and sample_rate % 10:
         raise AudioError(
-            f"sample_rate: {sample_rate} Hz in FLAC; above 65535 Hz multiples of 10 are allowed"
+            f"sample_rate: {sample_rate} Hz; in FLAC, rates above 65535 Hz must be multiples of 10"
         )
 
 
 def write(waveform: Waveform, sample_rate: int, format: str, comments: Mapping[str, str]) -> bytes:
-    """A file of `waveform` `[channels, samples]`: WAV of PCM 16, PCM 24 or float 32, FLAC of 24
-    bits. `comments` (keys of INFO_TAGS) become LIST/INFO or FLAC comments, in UTF-8. The same
-    arguments give the same bytes. Beyond full scale integers are clipped: see level()."""
+    """Writes `[channels, samples]` as WAV (PCM 16, PCM 24 or float 32) or 24-bit FLAC. `comments`
+    (keys of INFO_TAGS) become LIST/INFO or FLAC comments, in UTF-8. The same arguments give the
+    same bytes. Integer formats clip at full scale: see prevent_clipping()."""
     check_format(format, sample_rate)
     unknown = sorted(set(comments) - set(INFO_TAGS))
     if unknown:
         raise ValueError(f"comments: {', '.join(unknown)}; {', '.join(INFO_TAGS)} are allowed")
-    # NUL ends a string in both containers; a lone surrogate has no UTF-8
+    # NUL ends a string in both containers; a lone surrogate can't be encoded as UTF-8
     texts = {
         name: text.replace("\0", " ").encode("utf-8", "replace").decode()
         for name, text in comments.items()

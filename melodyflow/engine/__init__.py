@@ -1,4 +1,4 @@
-"""Many edits at once: each tick, one network call answers what the edits in flight ask for."""
+"""Runs many edits at once: one network call at a time serves all edits in flight."""
 
 from melodyflow.engine.calls import MAX_TOKENS
 from melodyflow.engine.engine import Engine, EngineMetrics

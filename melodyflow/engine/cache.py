@@ -1,4 +1,4 @@
-"""What edits share: tensors by key, bound in bytes, least recently used out first."""
+"""A cache of tensors that edits share: limited in bytes, least recently used evicted first."""
 
 import logging
 import threading
@@ -13,17 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """A cache of tensors. Whoever gets one must not change it.
+    """A cache of tensors. Callers must not modify them.
 
-    One that is no longer finite is forgotten, not handed out: it would end every edit that shares
-    it, again and again.
+    A tensor that is no longer finite is dropped, not returned: it would fail every edit that
+    shares it.
     """
 
     def __init__(
         self, max_bytes: int, on_change: Callable[[int], None] = lambda held: None
     ) -> None:
-        """`on_change(held)` is told how many bytes are held whenever that changes, one change
-        after the other: it must be quick and not use the cache."""
+        """`on_change(held)` is called with the bytes held whenever they change, in order. It must
+        be quick and must not use the cache."""
         self._max_bytes = max_bytes
         self._on_change = on_change
         self._lock = threading.Lock()
@@ -32,13 +32,13 @@ class Cache:
         self.bytes = 0
 
     def get(self, key: Hashable) -> Tensor | None:
-        """The tensor of a key, if it is held."""
+        """The tensor for a key, if it is cached."""
         with self._lock:
             return self._find(key)
 
     def put(self, key: Hashable, value: Tensor) -> None:
-        """Holds a tensor in place of the key's former one; what is over the bound goes. One that
-        is above the bound by itself is not held, and nothing goes for it."""
+        """Caches a tensor, replaces the key's previous one, and evicts others over the limit. A
+        tensor larger than the limit is not cached, and nothing is evicted for it."""
         with self._lock:
             before = self.bytes
             self._drop(key)
@@ -51,9 +51,10 @@ class Cache:
                 self._on_change(self.bytes)
 
     def get_or_make(self, key: Hashable, make: Callable[[], Tensor]) -> tuple[Tensor, bool]:
-        """The tensor of a key and whether it was there; made once, even when many ask at a time.
+        """The tensor for a key, and whether it was cached. It is made once, even if several threads
+        ask at the same time.
 
-        Where `make` raises, all who wait for it get its error.
+        If `make` raises, all waiting threads get its error.
         """
         with self._lock:
             held = self._find(key)

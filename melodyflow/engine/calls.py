@@ -1,5 +1,5 @@
-"""Network calls for several edits at once: one fault must not end the others, and where memory is
-short calls get smaller."""
+"""Network calls for several edits at once. One edit's failure doesn't affect the rest, and calls
+get smaller when memory runs out."""
 
 import logging
 import time
@@ -14,20 +14,20 @@ from melodyflow.model.transformer import Network, Row
 
 log = logging.getLogger(__name__)
 
-# A network call above these takes longer without doing more a second.
+# Above these, a network call takes longer without a higher throughput.
 MAX_TOKENS = {"cpu": 1024, "cuda": 12288}
-GROWTH_CALLS = 100  # calls without want of memory after which they may be larger again
+GROWTH_CALLS = 100  # successful calls after which they may grow again
 
 
 class CallMetrics(Protocol):
-    """What is counted of calls."""
+    """Metrics of network calls."""
 
     def evaluated(self, rows: int, tokens: int, seconds: float) -> None:
-        """One network call."""
+        """One network call finished."""
 
 
 class Calls:
-    """The network, asked for many edits at once. On a GPU a call is done later than it returns."""
+    """Calls the network for many edits at once. On a GPU, a call returns before it is done."""
 
     def __init__(
         self,
@@ -37,19 +37,19 @@ class Calls:
         metrics: CallMetrics,
         on_done: Callable[[], None],
     ) -> None:
-        """`max_tokens`: of one call; `on_done` is called when one is done, before a later one
+        """`max_tokens`: per call. `on_done` is called when a call is done, before a later call
         returns."""
         self.network = network
         self.max_tokens = max_tokens
-        self.tokens = max_tokens  # of the next call; less for some time after an out-of-memory
-        self._good_calls = 0  # since then
+        self.tokens = max_tokens  # for the next call; lowered for a while after out-of-memory
+        self._good_calls = 0  # since `tokens` changed
         self._gpu = gpu
         self._metrics = metrics
         self._on_done = on_done
 
     def evaluate(self, asked: list[list[Row]]) -> list[list[Tensor] | Exception]:
-        """The network's answers to each solve's rows. Where a shared call fails its halves are
-        asked for, so that only the one at fault ends."""
+        """The network's answers to each solve's rows. If a shared call fails, its halves are tried
+        separately, so that only the solve at fault fails."""
         try:
             answers = iter(self._call([row for rows in asked for row in rows]))
         except Exception as error:
@@ -61,7 +61,8 @@ class Calls:
         return [[next(answers) for _ in rows] for rows in asked]
 
     def _call(self, rows: list[Row]) -> list[Tensor]:
-        """One network call; where memory does not suffice in halves, and smaller for some time."""
+        """One network call. If memory runs out, it is split in halves, and the next calls are
+        smaller for a while."""
         tokens = sum(row.latents.shape[-1] for row in rows)
         try:
             answers = self._timed(rows, tokens)
@@ -74,12 +75,12 @@ class Calls:
             if self._good_calls >= GROWTH_CALLS and self.tokens < self.max_tokens:
                 self.tokens, self._good_calls = min(2 * self.tokens, self.max_tokens), 0
             return answers
-        # Outside of the handler: the error's traceback holds what the failed call had allocated.
+        # Outside the handler: the error's traceback holds what the failed call had allocated.
         if self._gpu:
             torch.cuda.empty_cache()
         half = len(rows) // 2
         answers = self._call(rows[:half]) + self._call(rows[half:])
-        # Only now: had one row failed by itself, then not for the call's size.
+        # Only now: if a single row fails, the size of the call wasn't the cause.
         self.tokens, self._good_calls = min(self.tokens, max(1, tokens // 2)), 0
         return answers
 

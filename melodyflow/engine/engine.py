@@ -31,26 +31,26 @@ LOOP_DIED = EditError(Code.INTERNAL, "the server's step loop died; the server re
 
 
 class EngineMetrics(CallMetrics, Protocol):
-    """What the engine counts."""
+    """The engine's metrics."""
 
     def in_flight(self, edits: int, frames: int) -> None:
-        """Edits that hold a slot now, and their latent frames."""
+        """The edits that hold a slot now, and their latent frames."""
 
     def stage(self, name: str, seconds: float) -> None:
-        """One stage of one edit is over."""
+        """An edit finished a stage."""
 
     def inversion(self, found: str) -> None:
-        """An inversion was asked for: "hit", "miss" or "shared" with one in flight."""
+        """An edit needed an inversion: "hit", "miss" or "shared" with one in flight."""
 
     def cached(self, cache_bytes: int) -> None:
-        """So much is held for edits to share."""
+        """The size of the cache, in bytes."""
 
 
 class Engine:
-    """Runs edits together.
+    """Runs many edits together.
 
-    `acquire` a slot, then `submit` a job: the slot is free again when the job's listener has been
-    told of its end.
+    `acquire` a slot, then `submit` a job. The slot is released once the job's listener has been
+    told the outcome.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Engine:
         metrics: EngineMetrics,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
-        """`max_frames`: latent frames in flight; `max_tokens`: of one network call; `on_death` is
-        called when the loop died of a fault of its own."""
+        """`max_frames`: latent frames in flight; `max_tokens`: per network call; `on_death` is
+        called if the step loop dies of an error of its own."""
         self.model = model
         self._metrics = metrics
         self._on_death = on_death
@@ -92,19 +92,19 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the step loop runs."""
+        """Whether the step loop is running."""
         return not self._loop.dead
 
     def acquire(self, frames: int, give_up: Callable[[], EditError | None]) -> None:
-        """Waits for a slot for an edit of `frames` and takes it; see `Admission.acquire`."""
+        """Waits for a slot for an edit of `frames` and takes it. See `Admission.acquire`."""
         self._admission.acquire(frames, give_up)
 
     def wait_for_a_slot(self) -> None:
-        """Waits while all slots are taken, and takes none."""
+        """Waits until a slot is free, without taking it."""
         self._admission.wait_for_a_slot()
 
     def submit(self, job: Job) -> None:
-        """Starts a job on the slot that was acquired for it."""
+        """Starts a job. Its slot must have been acquired."""
         with self._lock:
             self._jobs.add(job)
         try:
@@ -113,8 +113,8 @@ class Engine:
             self._end(job, error)
 
     def close(self, timeout: float) -> None:
-        """Takes no new edits, gives those in flight `timeout` seconds, ends the rest with
-        UNAVAILABLE and joins."""
+        """Stops taking edits, gives those in flight `timeout` seconds, ends the rest with
+        UNAVAILABLE and joins all threads."""
         self._admission.close(timeout)
         with self._lock:
             jobs = list(self._jobs)
@@ -127,7 +127,7 @@ class Engine:
     # What the workers do.
 
     def _hand_over(self, job: Job, work: "Future[None]") -> None:
-        """A worker will do this for the job, if it is not to end before."""
+        """Cancels the job's work if the job is stopped before a worker starts it."""
 
         def end() -> None:
             if work.cancel():
@@ -135,12 +135,12 @@ class Engine:
 
         job.waits(end)
         with self._lock:
-            if job not in self._jobs:  # the worker was quick
+            if job not in self._jobs:  # the worker has already finished
                 job.waits(None)
 
     @torch.inference_mode()
     def _prepare(self, job: Job) -> None:
-        """Reads the source, if there is one, and finds out whether its inversion has to be done."""
+        """Reads and encodes the source, if there is one, and starts or joins its inversion."""
         try:
             job.check()
             if job.read is None:
@@ -176,7 +176,7 @@ class Engine:
         return Generation(job, times, text, source.region() if source else None)
 
     def _join_or_begin(self, generation: Generation, source: Source) -> Inversion | None:
-        """The inversion that this edit has to begin; None if it is done or another began it."""
+        """Returns the inversion this edit must begin; None if it is cached or already running."""
         job = generation.job
         key = inversion_key(source.identity, job.parameters)
         with self._lock:
@@ -200,13 +200,13 @@ class Engine:
 
     @torch.inference_mode()
     def _finish(self, job: Job, latents: Tensor) -> None:
-        """Decodes an edit's latents and hands over its result."""
+        """Decodes an edit's latents and passes the result to its listener."""
         try:
             job.check()
             job.enter("decoding")
             with self._stages.beside_the_loop():
                 waveform = self._stages.decode(job, latents)
-            # Of all samples at once isfinite() would take more memory than they do.
+            # isfinite() of all samples would take more memory than the samples themselves.
             if not torch.isfinite(torch.stack(waveform.aminmax())).all():
                 raise EditError(
                     Code.INTERNAL, "the edit's audio is not finite; the edit was stopped"
@@ -220,16 +220,17 @@ class Engine:
         self._end(job)
 
     def _end(self, job: Job, error: BaseException | None = None) -> None:
-        """The one end of every job: its listener hears of a failure and its slot is free."""
+        """Ends a job: reports a failure to its listener and releases its slot. Every job ends
+        here, exactly once."""
         with self._lock:
             if job not in self._jobs:
-                return  # ended before, when the loop died
+                return  # already ended, when the loop died
             self._jobs.remove(job)
         job.waits(None)
         try:
             if isinstance(error, EditError):
                 job.listener.failed(error)
-                # The job holds it; the frames that it went through hold the job, clip and all.
+                # The job holds the error, whose frames hold the job, clip and all: break the cycle.
                 error.__traceback__ = None
             elif error is not None:
                 log.error("an edit failed", exc_info=error)
@@ -241,8 +242,8 @@ class Engine:
             self._admission.release(job.frames)
 
     def _probe(self) -> None:
-        """After a failure: some errors of a GPU stay, and no edit can be done in this process any
-        more. The loop dies of it then."""
+        """Kills the loop if the GPU no longer works: after some errors, no edit can run in this
+        process again. Called after every failure."""
         if self._gpu is None:
             return
         try:
@@ -253,13 +254,13 @@ class Engine:
             self._loop.kill(error)
 
     def _forget(self, work: Work) -> None:
-        """No further edit is to join an inversion."""
+        """From now on no edit joins this work, if it is an inversion."""
         if isinstance(work, Inversion):
             with self._lock:
                 self._inversions.pop(work.key, None)
 
     def _generate(self, generation: Generation, latents: Tensor) -> None:
-        """Begins an edit's second solve, from the inverted latents or from noise."""
+        """Begins an edit's generation, from the inverted latents or from noise."""
         job = generation.job
         job.done = job.parameters.inversion_evaluations
         job.enter("generating")

@@ -1,7 +1,7 @@
-"""A GPU's side of the step loop: who works on which stream, and how far the loop runs ahead.
+"""GPU streams: which thread uses which, and how far the step loop runs ahead.
 
-A GPU works later than it is told to. The loop tells it the next network call while it still does
-the one before, so that it never waits for Python.
+A GPU runs behind the CPU. The loop queues the next network call while the GPU still works on the
+previous one, so the GPU never waits for Python.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Gpu:
-    """The streams of one GPU and the network call that it works at."""
+    """The streams of one GPU, and the network call it is working on."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        # The workers' large kernels must not hold up the loop's.
+        # The workers' large kernels must not delay the loop's.
         self._loop = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
         self._workers = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._running: tuple[torch.cuda.Event, torch.cuda.Event, Callable[[float], None]] | None
@@ -27,27 +27,28 @@ class Gpu:
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """On the loop's stream."""
+        """Runs its block on the loop's stream."""
         with torch.cuda.stream(self._loop):
             yield
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """On the workers' stream, after what the loop has queued so far; done at the end."""
+        """Runs its block on the workers' stream, after what the loop has queued so far, and waits
+        for it."""
         self._workers.wait_stream(self._loop)
         with torch.cuda.stream(self._workers):
             yield
         self._workers.synchronize()
 
     def give(self, *tensors: Tensor) -> None:
-        """What workers made is the loop's to use from now on: its memory is not used again before
-        the loop's work on it is done."""
+        """Passes tensors from the workers to the loop: their memory isn't reused until the loop's
+        work on them is done."""
         for tensor in tensors:
             tensor.record_stream(self._loop)
 
     def queue(self, work: Callable[[], T], done: Callable[[float], None]) -> T:
-        """Queues a network call and waits until the one before is done. `done(seconds)` is called
-        when this one is, by a later `queue` or `settle`."""
+        """Queues a network call and waits for the previous one. `done(seconds)` is called when this
+        one has finished, by a later `queue` or `settle`."""
         begin, end = _event(), _event()
         begin.record()
         result = work()
@@ -57,7 +58,7 @@ class Gpu:
         return result
 
     def settle(self) -> None:
-        """Waits for the network call that runs, if one does."""
+        """Waits for the running network call, if any."""
         if self._running is None:
             return
         begin, end, done = self._running

@@ -1,4 +1,4 @@
-"""Solves in the loop: inversions, which any number of edits may wait for, and the edits' own
+"""Solves in the step loop: inversions, which several edits may share, and the edits' own
 generations."""
 
 from collections.abc import Hashable, Sequence
@@ -17,7 +17,7 @@ from melodyflow.windows import Region, Windows
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """An edit's second solve, which waits for the latents that it starts from."""
+    """An edit's second solve, which starts from the inverted latents or from noise."""
 
     job: Job
     times: dict[float, Tensor]
@@ -30,13 +30,13 @@ class Generation:
         return [self.job]
 
     def drop_stopped(self) -> tuple[list[Job], bool]:
-        """The edits that are to end, and whether it is done for any other."""
+        """The stopped edits, and whether any others remain."""
         return ([self.job], False) if self.job.stopped else ([], True)
 
 
 @dataclass(frozen=True, eq=False)
 class Inversion:
-    """An inversion in flight, and the generations that wait for its latents."""
+    """An inversion in flight, and the generations waiting for its latents."""
 
     key: Hashable
     generations: list[Generation]
@@ -47,7 +47,7 @@ class Inversion:
         return [generation.job for generation in self.generations]
 
     def drop_stopped(self) -> tuple[list[Job], bool]:
-        """Takes out the edits that are to end: these, and whether it is done for any other."""
+        """Removes the stopped edits. Returns them, and whether any others remain."""
         stopped = [generation for generation in self.generations if generation.job.stopped]
         for generation in stopped:
             self.generations.remove(generation)
@@ -58,8 +58,8 @@ Work = Inversion | Generation
 
 
 class Solving:
-    """A solve and the point at which it waits for a velocity. The network answers a point window by
-    window, in one call or in several."""
+    """A solve, paused at a point where it needs a velocity. The network answers a point window by
+    window, in one or several calls."""
 
     def __init__(
         self,
@@ -69,9 +69,9 @@ class Solving:
         windows: Windows,
         done: int = 0,
     ) -> None:
-        """Runs the solve to its first point. `done`: evaluations behind its edits."""
+        """Runs the solve to its first point. `done`: evaluations its edits have finished before."""
         self.work = work
-        self.lead = 0  # the scheduler's
+        self.lead = 0  # used by the scheduler
         self.done = done
         self._solve = solve
         self._times = times
@@ -87,21 +87,22 @@ class Solving:
 
     @property
     def turns(self) -> list[int]:
-        """Tokens of each window that has no answer yet."""
+        """The tokens of each window that has no answer yet."""
         return [
             sum(row.latents.shape[-1] for row in rows) for rows in self._asked[len(self._answers) :]
         ]
 
     def rows(self, turns: int) -> list[Row]:
-        """What the network is to be asked for the next `turns` windows."""
+        """The network rows for the next `turns` windows."""
         answered = len(self._answers)
         return [row for rows in self._asked[answered : answered + turns] for row in rows]
 
     def answer(self, answers: Sequence[Tensor]) -> Tensor | None:
-        """Takes the network's answers to `rows`; the latents [1, latent, frames] after the last.
+        """Takes the network's answers to `rows`. Returns the latents [1, latent, frames] after the
+        last one.
 
-        Raises EditError where they are not finite: on a GPU after the last, since to look sooner
-        would mean to wait for it. What is not finite stays so.
+        Raises EditError if they aren't finite. On a GPU that is checked only at the end, because
+        checking earlier would mean waiting for the GPU; NaN and infinity persist until then.
         """
         size = len(self._asked[0])
         self._answers += [list(answers[i : i + size]) for i in range(0, len(answers), size)]
@@ -122,7 +123,7 @@ class Solving:
         return None
 
     def report(self, done: int) -> None:
-        """Tells its edits how many evaluations are behind them."""
+        """Reports the finished evaluations to its edits."""
         for job in self.work.jobs:
             job.evaluated(done)
 

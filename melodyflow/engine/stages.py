@@ -1,5 +1,4 @@
-"""What an edit computes before and after its solves, beside the loop: encoding, reading its texts,
-decoding."""
+"""What the workers compute before and after the solves: encoding, text conditioning, decoding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,7 +18,7 @@ from melodyflow.windows import Region, Windows
 
 
 class Stages:
-    """The model's parts beside the network, with what edits share of them."""
+    """The parts of the model that run outside the step loop, with a cache that edits share."""
 
     def __init__(self, model: MelodyFlow, cache: Cache, gpu: Gpu | None) -> None:
         self.model = model
@@ -28,18 +27,18 @@ class Stages:
 
     @contextmanager
     def beside_the_loop(self) -> Iterator[None]:
-        """Where all below runs; on a GPU what was computed is there at the end."""
+        """Must wrap the methods below. On a GPU, their results are ready when it exits."""
         with self._gpu.beside() if self._gpu else nullcontext():
             yield
 
     def times(self, job: Job) -> dict[float, Tensor]:
-        """Time embeddings of all flowsteps of an edit."""
+        """Time embeddings of all of an edit's flowsteps."""
         times = self.model.flow.embed_times(edit.flowsteps(job.parameters))
         self._give(*times.values())
         return times
 
     def text(self, job: Job, prompt: str) -> Text | None:
-        """A prompt as the network reads it; None for ""."""
+        """The network's keys and values for a prompt; None for ""."""
         if not prompt:
             return None
         embedding, found = self._cache.get_or_make(
@@ -52,7 +51,7 @@ class Stages:
         return text
 
     def posterior(self, job: Job, waveform: Tensor, identity: str) -> Tensor:
-        """A source's posterior."""
+        """A source's posterior, from the cache or the encoder."""
         ring = job.parameters.loop
         posterior, found = self._cache.get_or_make(
             ("posterior", identity, ring),
@@ -69,14 +68,14 @@ class Stages:
         return latents
 
     def noise(self, job: Job) -> Tensor:
-        """Where text-to-music starts."""
+        """The starting noise of text-to-music."""
         rng = torch.Generator().manual_seed(job.parameters.seed)
         noise = edit.starting_noise(self.model, job.frames, rng)
         self._give(noise)
         return noise
 
     def windows(self, job: Job, frames: int, region: Region | None = None) -> Windows:
-        """How the network sees an edit's latents."""
+        """The windows in which the network sees an edit's latents."""
         return Windows(frames, self.model.max_frames, region, ring=job.parameters.loop)
 
     def decode(self, job: Job, latents: Tensor) -> Tensor:
@@ -84,13 +83,13 @@ class Stages:
         return self.model.decode(latents, ring=job.parameters.loop)[0].float().cpu()
 
     def _give(self, *tensors: Tensor) -> None:
-        """The loop is going to use them."""
+        """Passes tensors to the step loop."""
         if self._gpu:
             self._gpu.give(*tensors)
 
 
 class Source:
-    """An edit's source; it is encoded once, and not before it must be."""
+    """An edit's source, encoded once, when first needed."""
 
     def __init__(self, stages: Stages, job: Job, waveform: Tensor) -> None:
         self.identity = waveform_key(waveform)
@@ -103,19 +102,19 @@ class Source:
         return self._stages.posterior(self._job, self._waveform, self.identity)
 
     def latents(self) -> tuple[Tensor, torch.Generator]:
-        """The normalised latents, and the edit's generator after their draw."""
+        """The normalised latents, and the edit's generator after drawing them."""
         rng = torch.Generator().manual_seed(self._job.parameters.seed)
         return self._stages.latents(self._posterior, rng), rng
 
     def region(self) -> Region | None:
-        """What of it is to change, if not all."""
+        """The region to change; None for the whole clip."""
         parameters = self._job.parameters
         if not parameters.has_region:
             return None
         return edit.region(self._stages.model, self.latents()[0], parameters)
 
     def inversion(self) -> tuple[Solve, Windows]:
-        """The solve that inverts it."""
+        """The solve that inverts the source."""
         latents, rng = self.latents()
         parameters = self._job.parameters
         text = self._stages.text(self._job, parameters.source_prompt)

@@ -1,4 +1,4 @@
-"""One call of a client: from its request to the final response."""
+"""One client call, from its request to the final response."""
 
 import dataclasses
 import json
@@ -27,30 +27,30 @@ from melodyflow.serving.sound import Result, Sound
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 0.1  # between two progress responses of an edit, at least
+PROGRESS_SECONDS = 0.1  # minimum between two progress responses of an edit
 
 
 class Responder(Protocol):
-    """The way back to one client; called on the outbox's thread alone."""
+    """The way back to one client; called only on the outbox's thread."""
 
     request_id: str
 
     def is_cancelled(self) -> bool:
-        """Whether the client went away."""
+        """Whether the client has gone away."""
 
     def send(self, outputs: dict[str, Any], *, final: bool) -> None:
-        """One response. Where one that is not the last raises, an error still can be sent."""
+        """Sends one response. If a non-final one raises, an error can still be sent."""
 
     def finish(self) -> None:
-        """Says that the response before was the last one."""
+        """Marks the previous response as the last one."""
 
     def send_error(self, error: EditError) -> None:
-        """The last response of a call that failed."""
+        """Sends the last response of a failed call."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """What all calls of a server share."""
+    """Shared by all calls of a server."""
 
     model: MelodyFlow
     checkpoint: Checkpoint
@@ -62,13 +62,12 @@ class Server:
 
     @property
     def max_seconds(self) -> float:
-        """Of the longest clip."""
+        """The duration of the longest clip."""
         return self.max_model_samples / self.model.codec.config.sample_rate
 
 
 class Call:
-    """A call from the moment the model first sees it. Watches for the client's leaving and for the
-    deadline."""
+    """A call from the moment the model first sees it. Watches for cancellation and the deadline."""
 
     def __init__(self, server: Server, responder: Responder) -> None:
         self._server = server
@@ -83,7 +82,7 @@ class Call:
         self._evaluations = "0"  # done/total, once it has ended
 
     def accept(self, request: EditRequest) -> Job:
-        """Makes the job of a valid request; from now on the client and the clock are watched."""
+        """Makes the job for a valid request and starts watching the client and the deadline."""
         self._session_id = request.session_id
         if request.timeout_s is not None:
             self._timeout_s = request.timeout_s
@@ -98,17 +97,17 @@ class Call:
 
     @property
     def stopped(self) -> EditError | None:
-        """Why the call should end now, if it should."""
+        """The reason to end the call now, if any."""
         return self._stop
 
     def look(self) -> None:
-        """On the outbox's thread: is the time up, has the client left?"""
+        """Checks the deadline and whether the client has left. On the outbox's thread."""
         if self._stop is None and time.monotonic() > self._started + self._timeout_s:
             self._stop = EditError(
                 Code.DEADLINE,
                 f"timeout_s: the edit took longer than {self._timeout_s:g} s and was stopped",
             )
-        # After the clock: where Triton cannot be asked, the deadline still holds.
+        # After the deadline, which must hold even if Triton can't be asked.
         if self._stop is None and self._responder.is_cancelled():
             self._stop = EditError(Code.CANCELLED, "the client cancelled the request")
         job = self._job
@@ -123,9 +122,9 @@ class Call:
         """Ends the call with its result, whose `audio` is so long."""
         if not self._end():
             return
-        # With the flag of the last response Triton's sender closes before it copies the response
-        # into shared memory, and leaves no way to say that it did not fit. Apart the two are sent
-        # only where that can happen: Triton 2.51 may crash when a client leaves between them.
+        # With the flag of the last response, Triton's sender closes before it copies the response
+        # into shared memory, and leaves no way to report that it didn't fit. The flag is sent
+        # separately only if that can happen: Triton 2.51 may crash when a client leaves in between.
         if is_ample(len(outputs["audio"])):
             self._count("done", audio_seconds)
             self._server.outbox.post(lambda: self._responder.send(outputs, final=True))
@@ -133,11 +132,11 @@ class Call:
             self._server.outbox.post(lambda: self._try_to_send(outputs, audio_seconds))
 
     def failed(self, error: EditError) -> None:
-        """The one way in which a call ends without a result, from whatever place."""
+        """Ends the call without a result. All failures come here."""
         if self._end():
             self._answer_with(error)
-        # It is not raised again. Its frames hold the request, and where the call keeps the error,
-        # as the reason to stop, they would make a cycle with it; see _end.
+        # The error isn't raised again. Its frames hold the request, and if the call keeps the error
+        # as the reason to stop, they would form a cycle with it; see _end.
         error.__traceback__ = None
 
     def _check(self) -> None:
@@ -146,7 +145,7 @@ class Call:
             raise self._stop
 
     def _try_to_send(self, outputs: dict[str, Any], audio_seconds: float) -> None:
-        """On the outbox's thread: the result, or an error where it finds no room."""
+        """Sends the result, or an error if there is no room for it. On the outbox's thread."""
         try:
             self._responder.send(outputs, final=False)
         except Exception as error:
@@ -162,13 +161,13 @@ class Call:
         self._server.outbox.post(lambda: self._responder.send_error(error))
 
     def _end(self) -> bool:
-        """Whether the call ends with this; False when it has ended before."""
+        """Ends the call; False if it had already ended."""
         with self._ending:
             if self._ended:
                 return False
             self._ended = True
-        # The job holds this call: without its way back both are gone once the engine is done with
-        # them, clip and all. A cycle would wait for the garbage collector, which seldom comes.
+        # The job holds this call. Dropping the reference back frees both, clip and all, as soon as
+        # the engine is done with them; a cycle would wait for the garbage collector.
         job, self._job = self._job, None
         if job:
             self._evaluations = f"{job.done}/{job.parameters.evaluations}"
@@ -176,7 +175,7 @@ class Call:
         return True
 
     def _count(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> None:
-        """Counts and logs how the call ended; once."""
+        """Counts and logs how the call ended. Called once."""
         self._server.metrics.ended(outcome, audio_seconds)
         log.info(
             "edit id=%r session=%r %s after %.2f s, evaluations %s%s",
@@ -190,10 +189,10 @@ class Call:
 
 
 class Answer:
-    """What becomes of an accepted call: the engine's listener, which makes the responses."""
+    """The engine's listener for an accepted call; it makes the responses."""
 
     def __init__(self, call: Call, server: Server, request: EditRequest, sound: Sound) -> None:
-        """`request` without its audio, which the sound has until it is read."""
+        """`request`: without its audio, which `sound` holds until it is read."""
         self._call = call
         self._server = server
         self._request = request
@@ -206,7 +205,7 @@ class Answer:
         if not self._request.stream or (stage == self._stage and now < self._progress_due):
             return
         self._stage, self._progress_due = stage, now + PROGRESS_SECONDS
-        # One more than the evaluations: only the result itself is 1.
+        # total + 1, so that only the result itself is 1.
         self._call.report({"progress": done / (total + 1), "stage": stage, "step": (done, total)})
 
     def finished(self, waveform: Tensor, job: Job) -> None:
@@ -229,7 +228,7 @@ class Answer:
         self._call.failed(error)
 
     def _comments(self) -> dict[str, str]:
-        """What the file says of itself: nothing that differs when the same edit is made again."""
+        """The file's comments. They contain nothing that would differ if the edit were repeated."""
         if not self._request.metadata:
             return {}
         parameters, checkpoint = self._request.parameters, self._server.checkpoint

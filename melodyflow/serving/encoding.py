@@ -1,4 +1,4 @@
-"""How the tensor `audio` carries a file: its bytes as they are, or base64."""
+"""How the tensor `audio` carries a file: raw bytes or base64."""
 
 import binascii
 import io
@@ -9,22 +9,22 @@ from melodyflow.audio.containers import is_known
 from melodyflow.errors import AudioError, quoted
 
 ENCODINGS = ("raw", "base64")
-BASE64_PIECE = 2**20  # characters that are looked at or decoded at a time; a multiple of 4
+BASE64_PIECE = 2**20  # characters checked or decoded at a time; a multiple of 4
 PLACEHOLDER = b"base64_encoded_audio_data"  # in the examples of the Flask service's README
 
 
 def check_encoding(encoding: str) -> str:
-    """The encoding itself; raises AudioError where it is none."""
+    """Returns the encoding; raises AudioError if it is unknown."""
     if encoding not in ENCODINGS:
-        raise AudioError(f"encoding: {encoding!r}; 'raw' or 'base64' are allowed")
+        raise AudioError(f"encoding: {encoding!r}; must be 'raw' or 'base64'")
     return encoding
 
 
 def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes, str]:
-    """Take an audio file out of the tensor `audio`: (the file's bytes, 'raw' or 'base64').
+    """Takes an audio file out of the tensor `audio`: (the file's bytes, 'raw' or 'base64').
 
-    `encoding` None: what begins like WAV or FLAC is raw, anything else must be base64 in one
-    line. Raises AudioError; `limits.max_bytes` is checked before base64 is decoded.
+    Without an `encoding`, a payload that starts like WAV or FLAC is raw; anything else must be
+    base64 on one line. Raises AudioError; `limits.max_bytes` is checked before base64 is decoded.
     """
     if encoding is not None:
         check_encoding(encoding)
@@ -38,21 +38,21 @@ def unwrap(payload: bytes, encoding: str | None, limits: Limits) -> tuple[bytes,
     if encoding == "base64":
         file = _from_base64(payload)
     if not file:
-        raise AudioError("audio: 0 bytes; a WAV or FLAC file is needed")
+        raise AudioError("audio: 0 bytes; expected a WAV or FLAC file")
     return file, encoding
 
 
 def _from_base64(text: bytes) -> bytes:
-    """In pieces: other threads wait while one is looked at or decoded."""
+    """Decodes in pieces: other threads must wait while a piece is checked or decoded."""
     if text == PLACEHOLDER:
         raise AudioError(
-            f"audio: the placeholder '{PLACEHOLDER.decode()}' of an example; "
-            "put the base64 of a WAV or FLAC file in its place"
+            f"audio: the placeholder '{PLACEHOLDER.decode()}' from an example; "
+            "replace it with the base64 of a WAV or FLAC file"
         )
     if text[:5].lower() == b"data:":
         prefix = text[:100].partition(b",")[0]
         raise AudioError(
-            f"audio: begins with {quoted(prefix)}; base64 alone is allowed: "
+            f"audio: starts with {quoted(prefix)}; only the base64 itself is allowed: "
             "remove everything up to and including the first comma"
         )
     pieces = range(0, len(text), BASE64_PIECE)
@@ -63,14 +63,14 @@ def _from_base64(text: bytes) -> bytes:
             what = "a line break" if stray[0] in b"\r\n" else quoted(stray[0])
             hint = " without line breaks" if stray[0] in b"\r\n" else ""
             raise AudioError(
-                f"encoding: {what} at byte {stray.start()} of audio; raw WAV or FLAC, or strict "
-                f"base64 (A-Z a-z 0-9 + / and = at the end{hint}) are allowed"
+                f"encoding: {what} at byte {stray.start()} of audio; must be raw WAV or FLAC, or "
+                f"strict base64 (A-Z a-z 0-9 + / and = at the end{hint})"
             )
     file = io.BytesIO()
     try:
         if len(text) % 4:
             raise binascii.Error("its length is not a multiple of 4")
-        if text.endswith(b"==="):  # which binascii lets pass after a whole group
+        if text.endswith(b"==="):  # binascii accepts it after a complete group
             raise binascii.Error("excess padding")
         for begin in pieces:
             if text[begin - 1 : begin] == b"=":
@@ -81,10 +81,10 @@ def _from_base64(text: bytes) -> bytes:
     except binascii.Error as error:
         raise AudioError(
             f"encoding: audio of {len(text)} bytes is broken base64 ({error}); "
-            "groups of four characters, padded with = at the end, are allowed"
+            "must be groups of four characters, padded with = at the end"
         ) from error
 
 
 def wrap(file: bytes, encoding: str) -> bytes:
-    """The reverse of unwrap(): a file's bytes as the tensor `audio` carries them back."""
+    """The reverse of unwrap(): a file's bytes as the tensor `audio` returns them."""
     return file if encoding == "raw" else binascii.b2a_base64(file, newline=False)

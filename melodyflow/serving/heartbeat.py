@@ -1,4 +1,4 @@
-"""The model's sign of life, for whoever watches its process (melodyflow.embedded.watch)."""
+"""The model's heartbeat, for the watcher of its process (melodyflow.embedded.watch)."""
 
 import logging
 import os
@@ -6,20 +6,19 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-# Names the folder where each model's process has a file, named by its pid, whose time of change it
-# keeps moving.
+# The folder in which each model's process touches a file named by its pid.
 HEARTBEAT_VARIABLE = "MELODYFLOW_HEARTBEAT"
-RESTARTS_VARIABLE = "MELODYFLOW_RESTARTS"  # how often the server was started again before
+RESTARTS_VARIABLE = "MELODYFLOW_RESTARTS"  # how often the server has been restarted
 BEAT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Touches this process's file in a folder every second, from a thread of its own.
+    """Touches this process's file in a folder every second, from its own thread.
 
-    The thread waits for nothing that an edit holds, so that it says one thing only: this process
-    still runs Python. The file is empty until the first request.
+    The thread takes no lock that an edit holds, so a beat means only that this process still runs
+    Python. The file is empty until the first request.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +29,7 @@ class Heartbeat:
         self._thread.start()
 
     def took_a_request(self) -> None:
-        """Says that there was one; once."""
+        """Marks the file at the first request."""
         if not self._took:
             self._took = True
             with suppress(OSError):
@@ -47,7 +46,7 @@ class Heartbeat:
             try:
                 self._file.touch()
                 beating = True
-            except OSError as error:  # said once, and tried on
+            except OSError as error:  # logged once; keep trying
                 if beating:
                     log.warning("can't write the heartbeat: %s", error)
                 beating = False

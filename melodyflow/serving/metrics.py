@@ -1,4 +1,4 @@
-"""The model's metrics on Triton's endpoint, named by Prometheus' conventions."""
+"""The model's metrics on Triton's endpoint, named by Prometheus's conventions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +10,19 @@ OUTCOMES = ("done", *Code)
 
 
 class Metrics:
-    """Counts what happens. Every change is posted to the outbox, since each is a message to the
+    """The model's metrics. Every change is posted to the outbox, because it is a message to the
     server process."""
 
     def __init__(
         self, pb_utils: Any, instance: str, post: Callable[[Callable[[], None]], None]
     ) -> None:
-        """instance: the model's, as a label of every series. Triton has one series for all
-        processes that use the same labels: their gauges would overwrite each other. Prometheus has
-        a label `instance` of its own."""
+        """`instance`: the model instance's name, a label of every series. Without it, all processes
+        would share one series and overwrite each other's gauges. It isn't called `instance`,
+        because Prometheus sets that label itself."""
         self._pb_utils = pb_utils
         self._instance = {"model_instance": instance}
         self._post = post
-        self._families: list[Any] = []  # a metric dies with its family
+        self._families: list[Any] = []  # a metric is freed with its family
         self._edits = self._counter("edits_total", "Edits ended, by outcome", "outcome", OUTCOMES)
         self._restarts = self._counter("restarts_total", "Restarts of the server after a fault")[""]
         self._audio_seconds = self._counter("audio_seconds_total", "Seconds of audio edited")[""]
@@ -57,13 +57,13 @@ class Metrics:
         }
 
     def checkpoint(self, name: str, sha256: str, licence: str, precision: str) -> None:
-        """What the server runs, as labels of a gauge that is 1."""
+        """The checkpoint and precision, as labels of a gauge that is 1."""
         labels = {"name": name, "sha256": sha256, "licence": licence, "precision": precision}
         self._checkpoint_info = self._metric(self._checkpoint, labels)
         self._post(lambda: self._checkpoint_info.set(1))
 
     def restarts(self, restarts: int) -> None:
-        """So many times was the server started again before this process."""
+        """The number of restarts before this process started."""
         self._post(lambda: self._restarts.increment(restarts))
 
     def slots(self, slots: int) -> None:
@@ -77,11 +77,11 @@ class Metrics:
         self._post(set_both)
 
     def inversion(self, found: str) -> None:
-        """An inversion was asked for: "hit", "miss" or "shared"."""
+        """An edit needed an inversion: "hit", "miss" or "shared"."""
         self._post(lambda: self._inversions[found].increment(1))
 
     def cached(self, cache_bytes: int) -> None:
-        """So many bytes are held for edits to share."""
+        """The size of the cache, in bytes."""
         self._post(lambda: self._cache_bytes.set(cache_bytes))
 
     def evaluated(self, rows: int, tokens: int, seconds: float) -> None:

@@ -1,8 +1,7 @@
-"""The one thread that speaks with Triton: responses, metrics, and the look-out for clients that
+"""The one thread that talks to Triton: it sends responses and metrics, and checks for clients that
 went away.
 
-Each of these is a message to the server process; the step loop and the workers only leave them
-here.
+Each of these is a message to the server process. The step loop and the workers only post them here.
 """
 
 import logging
@@ -20,14 +19,14 @@ Action = Callable[[], None]
 
 
 class Watched(Protocol):
-    """What is asked regularly whether it should go on."""
+    """Something that is checked regularly until it ends."""
 
     def look(self) -> None:
-        """Asks Triton and the clock; called on the outbox's thread."""
+        """Checks for cancellation and the deadline; called on the outbox's thread."""
 
 
 class Outbox:
-    """Runs actions in the order they were posted, and looks after what is watched every 50 ms."""
+    """Runs actions in the order they were posted, and checks what is watched every 50 ms."""
 
     def __init__(self) -> None:
         self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
@@ -37,11 +36,11 @@ class Outbox:
         self._thread.start()
 
     def post(self, action: Action) -> None:
-        """Leaves an action to be run soon. Any thread; never waits."""
+        """Queues an action. Thread-safe; never blocks."""
         self._actions.put(action)
 
     def watch(self, watched: Watched) -> None:
-        """Looks after `watched` until `unwatch`."""
+        """Checks `watched` regularly until `unwatch`."""
         with self._lock:
             self._watched.add(watched)
 
@@ -50,7 +49,7 @@ class Outbox:
             self._watched.discard(watched)
 
     def close(self) -> None:
-        """Runs what was posted, and what that posts, and ends the thread."""
+        """Runs everything posted, including what that posts, and ends the thread."""
         self._actions.put(None)
         self._thread.join()
 
@@ -68,7 +67,7 @@ class Outbox:
                 continue
             self._attempt(action)
             if time.monotonic() >= next_look:
-                # Also when the queue is never empty.
+                # Needed when the queue is never empty.
                 self._attempt(self._look)
                 next_look = time.monotonic() + POLL_SECONDS
 
@@ -82,5 +81,5 @@ class Outbox:
     def _attempt(action: Action) -> None:
         try:
             action()
-        except Exception:  # one response that cannot be sent must not silence the others
+        except Exception:  # one response that can't be sent must not block the others
             log.exception("a message to Triton failed")

@@ -1,4 +1,4 @@
-"""Request tensors and parameters -> an edit's request (the tensor contract, docs/contract.md)."""
+"""Reads a request's tensors and parameters (the tensor contract, docs/contract.md)."""
 
 import dataclasses
 import difflib
@@ -31,21 +31,21 @@ from melodyflow.serving.settings import Settings
 Tensors = Mapping[str, np.ndarray[Any, Any]]  # of one element each, by the input's name
 Limits = Mapping[str, float]
 
-SHOWN = 80  # characters of a client's text that an error quotes or compares, at most
-KNOWN = (*INPUTS, *REQUEST)  # names that a request may have
-# Inputs that say what an edit does, named as its parameters.
+SHOWN = 80  # the most characters of a client's text that an error quotes or compares
+KNOWN = (*INPUTS, *REQUEST)  # the names a request may contain
+# Inputs with the same names as an edit's parameters.
 EDIT = [INPUTS[field.name] for field in dataclasses.fields(Parameters) if field.name in INPUTS]
 
 
 def invalid(name: str, value: object, allowed: str) -> EditError:
-    """The error of a bad input: its name, its value and what is allowed."""
+    """The error for a bad input: its name, its value and what is allowed."""
     shown = value[: SHOWN + 1] if isinstance(value, str | bytes) else value
     return EditError(Code.INVALID_ARG, f"{_cut(name)}: {_cut(repr(shown))}; {allowed}")
 
 
 def _cut(text: str) -> str:
-    """The beginning of a client's text, in one line. It is cut before anything is made of it: it
-    can be as large as a request."""
+    """The start of a client's text, on one line. It is cut first, because it can be as large as a
+    request."""
     beginning = text[: SHOWN + 1]
     shown = beginning if beginning.isprintable() else repr(beginning)
     return shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 3]}..."
@@ -53,13 +53,13 @@ def _cut(text: str) -> str:
 
 @dataclass(frozen=True)
 class EditRequest:
-    """A valid request. The audio has been unwrapped but not decoded yet."""
+    """A valid request. The audio is unwrapped but not yet decoded."""
 
     audio: bytes | None  # WAV or FLAC; None: text-to-music
-    encoding: str  # of `audio`, both ways: raw or base64
+    encoding: str  # of `audio` in request and response: raw or base64
     parameters: Parameters
     format: str
-    loudness: str | None  # "source", a number of LUFS, or None: as it comes
+    loudness: str | None  # "source", a number of LUFS, or None: unchanged
     sample_rate: int | None  # Hz of the result; None: the input's own, or the checkpoint's
     stream: bool
     timeout_s: float | None
@@ -77,8 +77,8 @@ def read_request(
     max_seconds: float,
     guidance: float,
 ) -> EditRequest:
-    """Checks a request. `tensors` holds the inputs that were sent; `max_seconds`: of the longest
-    result; `guidance` is the checkpoint's. Raises EditError."""
+    """Checks a request. `tensors`: the inputs that were sent; `max_seconds`: the longest result;
+    `guidance`: the checkpoint's default. Raises EditError."""
     timeout_s, session_id, metadata, owner = _read_parameters(parameters)
     bounds = {name: getattr(settings, name) for name in DEFAULT_LIMITS}
     read = _Reader(tensors, bounds | {"max_seconds": max_seconds})
@@ -106,30 +106,32 @@ def read_request(
 
 
 def _check_together(sent: Mapping[str, Any], *, music: bool) -> None:
-    """Whether what was sent can be sent together, each value being good for itself."""
+    """Checks that values which are valid on their own can be combined."""
     refused = exclusion(sent)
     if refused is not None:
-        word = "false" if refused.kind == "switch" else "not"
-        raise invalid(refused.name, sent[refused.name], f"{word} with {refused.not_with}")
+        rule = "must be false" if refused.kind == "switch" else "not allowed"
+        raise invalid(refused.name, sent[refused.name], f"{rule} with {refused.not_with}")
     if not music:
         return
     for row in EDIT:
         value = sent[row.name]
         if row.scope == "edit" and value is not None and value is not False:
-            raise invalid(row.name, value, "not with duration: text-to-music has no source")
+            raise invalid(row.name, value, "not allowed with duration: text-to-music has no source")
     if sent["loudness"] == "source":
-        raise invalid("loudness", "source", "not with duration: text-to-music has no source")
+        raise invalid(
+            "loudness", "source", "not allowed with duration: text-to-music has no source"
+        )
 
 
 def _edit(values: Mapping[str, Any], guidance: float, *, music: bool) -> Parameters:
-    """What the edit does, from the inputs and their defaults."""
+    """The edit's parameters, from the inputs and their defaults."""
     edit = {row.name: values[row.name] for row in EDIT if row.name in values}
     if edit["guidance"] is None:
         edit["guidance"] = guidance
     if edit["seed"] in (None, -1):
         edit["seed"] = draw_seed()
     if edit["solver"] == "midpoint" and edit["steps"] % 2:
-        raise invalid("steps", edit["steps"], "must be even with the solver midpoint")
+        raise invalid("steps", edit["steps"], "must be even with solver midpoint")
     if music:
         return Parameters(**edit, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0)
     _check_inversion(edit["solver"], edit["regularize_iters"], edit["keep_last_k_iters"])
@@ -141,28 +143,28 @@ def _edit(values: Mapping[str, Any], guidance: float, *, music: bool) -> Paramet
 
 def _check_inversion(solver: str, regularize: int, keep: int) -> None:
     if regularize and solver != "euler":
-        raise invalid("regularize_iters", regularize, "0 with the solver midpoint")
+        raise invalid("regularize_iters", regularize, "must be 0 with solver midpoint")
     if regularize and not 1 <= keep <= regularize:
         raise invalid(
-            "keep_last_k_iters", keep, f"1 to regularize_iters ({regularize}) are allowed"
+            "keep_last_k_iters", keep, f"must be from 1 to regularize_iters ({regularize})"
         )
     if keep and not regularize:
-        raise invalid("keep_last_k_iters", keep, "0 where regularize_iters is 0")
+        raise invalid("keep_last_k_iters", keep, "must be 0 if regularize_iters is 0")
 
 
 class _Reader:
-    """Single values out of tensors of one element, each held to its range."""
+    """Reads values from tensors of one element and checks their ranges."""
 
     def __init__(self, tensors: Tensors, limits: Limits) -> None:
         self._tensors, self._limits = tensors, limits
 
     def value(self, name: str) -> Any:
-        """The one element of an input, None where it was not sent."""
+        """The one element of an input; None if it was not sent."""
         tensor = self._tensors.get(name)
         if tensor is None:
             return None
         if tensor.size != 1:
-            raise invalid(name, list(tensor.shape), "one element is allowed")
+            raise invalid(name, list(tensor.shape), "must have one element")
         return tensor.reshape(-1)[0]
 
     def bytes(self, name: str) -> bytes | None:
@@ -170,7 +172,7 @@ class _Reader:
         return value.encode() if isinstance(value, str) else value
 
     def get(self, name: str) -> Any:
-        """The value of an input, in its range; None where it was not sent."""
+        """The value of an input, within its range; None if it was not sent."""
         row, value = INPUTS[name], self.value(name)
         if value is None:
             return None
@@ -180,7 +182,7 @@ class _Reader:
             return self._text(row)
         if row.kind in ("text", "choice"):
             return self._word(row)
-        # The number that was meant: 0.12 sent as FP32 is 0.11999999731779099 here.
+        # The number the client meant: 0.12 sent as FP32 is 0.11999999731779099 here.
         meant = int(value) if row.kind == "whole" else float(str(value))
         if meant == row.without:
             raise invalid(name, meant, f"{row.range(self._limits)} are allowed")
@@ -189,7 +191,7 @@ class _Reader:
         return meant
 
     def _word(self, row: Parameter) -> str:
-        """One of its choices; a number as text, where it may be one too."""
+        """One of its choices, or a number as text if that is allowed too."""
         text = (self.bytes(row.name) or b"").decode(errors="replace")
         if text in row.choices:
             return text
@@ -210,18 +212,18 @@ class _Reader:
         if not row.holds(len(text), self._limits):
             raise EditError(Code.INVALID_ARG, f"{row.name}: {len(text)} characters; {allowed}")
         if row.lowest and not text.strip():
-            raise invalid(row.name, text, "must contain more than white space")
+            raise invalid(row.name, text, "must contain more than whitespace")
         return text
 
 
 def _read_audio(read: _Reader, limits: audio.Limits, *, needed: bool) -> tuple[bytes | None, str]:
-    """The file and its encoding; that of the result where no file is needed."""
+    """The file and its encoding. Without a file, the encoding is the result's."""
     payload, given = read.bytes("audio"), read.bytes("encoding")
     encoding = None if given is None else given.decode(errors="replace")[:80]
     if payload is None and needed:
         raise EditError(
             Code.INVALID_ARG,
-            "audio: missing; a WAV or FLAC file, or a duration for text-to-music, is needed",
+            "audio: missing; send a WAV or FLAC file, or a duration for text-to-music",
         )
     try:
         if payload is None:
@@ -272,6 +274,6 @@ def _owner(value: Any) -> str:
 
 
 def request_parameters(text: str) -> dict[str, Any]:
-    """Triton's JSON of a request's parameters as a dict."""
+    """A request's parameters, parsed from Triton's JSON."""
     parameters: dict[str, Any] = json.loads(text) if text else {}
     return parameters

@@ -1,4 +1,4 @@
-"""The service behind the Triton model: loads the checkpoint, takes requests, ends tidily."""
+"""The service behind the Triton model: loads the checkpoint, takes requests, shuts down cleanly."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ from melodyflow.serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
-KILL_SECONDS = 30.0  # between asking tritonserver to end and killing it
+KILL_SECONDS = 30.0  # between asking tritonserver to stop and killing it
 
 
 class Service:
@@ -97,7 +97,7 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether edits can be done."""
+        """Whether the service can run edits."""
         return self._engine.alive
 
     def take(
@@ -105,12 +105,14 @@ class Service:
         read: Callable[[], tuple[Tensors, Mapping[str, Any]]],
         responder: Responder,
     ) -> None:
-        """Takes one request: checks it, waits for a slot and hands it to the engine. Never raises.
+        """Takes one request: checks it, waits for a slot and submits it to the engine. Never
+        raises.
 
-        `read` gives the input tensors and the parameters. Blocks while all slots are taken, which
-        keeps Triton's own queue, its priorities, timeouts and rejections true. Beside other
-        instances it does so afterwards: Triton gives a request to any instance that does not block,
-        and it would wait there while another has a free slot.
+        `read` returns the input tensors and the parameters. Blocks while all slots are taken, so
+        that requests wait in Triton's queue, where its priorities, timeouts and rejections apply.
+        With several instances it also blocks afterwards until a slot is free: Triton gives a
+        request to any instance that isn't blocked, and the request would wait there while another
+        instance has a free slot.
         """
         if self._heartbeat:
             self._heartbeat.took_a_request()
@@ -138,7 +140,7 @@ class Service:
             self._engine.wait_for_a_slot()
 
     def close(self) -> None:
-        """Ends what is in flight within the drain time and joins all threads."""
+        """Drains the edits in flight, ends the rest after the drain time and joins all threads."""
         self._engine.close(self._settings.drain_seconds)
         self._outbox.close()
         if self._heartbeat:
@@ -146,8 +148,8 @@ class Service:
 
 
 def end_server(server: int) -> None:
-    """Ends the tritonserver that started this process (its pid), so that whoever watches it starts
-    it again: a model whose step loop died cannot do another edit."""
+    """Stops the tritonserver (a pid) that started this process, so that its watcher restarts it. A
+    model whose step loop died can't run another edit."""
     log.critical("stopping tritonserver (process %d)", server)
     _signal_parent(server, signal.SIGTERM)
     timer = threading.Timer(KILL_SECONDS, _signal_parent, (server, signal.SIGKILL))
@@ -156,6 +158,7 @@ def end_server(server: int) -> None:
 
 
 def _signal_parent(parent: int, number: signal.Signals) -> None:
-    """Once the parent has ended its pid may be another process's, and so is this one's parent."""
+    """Signals the parent if it still is this process's parent: after it has ended, its pid may
+    belong to another process."""
     if os.getppid() == parent:
         os.kill(parent, number)

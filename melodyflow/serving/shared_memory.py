@@ -1,17 +1,17 @@
-"""Whether a result will find room in the shared memory between Triton and the model."""
+"""Whether a result will fit into the shared memory between Triton and the model."""
 
 import os
 
 FOLDER = "/dev/shm"
-# Requests that come in meanwhile take room from the same pool.
+# Other requests take room from the same pool in the meantime.
 RESERVE = 64 * 2**20
 
 
 def is_ample(size: int) -> bool:
-    """Whether there is far more room than `size` bytes need.
+    """Whether there is far more room than `size` bytes need; False if unknown.
 
-    Triton's pool grows by what a response needs, unless it has a free piece; it never shrinks. So
-    False says only that the pool may be unable to grow. Where the room cannot be told: False.
+    Triton's pool grows by what a response needs, unless it has a free block; it never shrinks. So
+    False only means that the pool may be unable to grow.
     """
     try:
         found = os.statvfs(FOLDER)

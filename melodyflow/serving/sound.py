@@ -1,4 +1,4 @@
-"""The audio of one request: from its file to the model, and from the model to the result's file."""
+"""The audio of one request: from its file to the model, and back to the result's file."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -16,36 +16,37 @@ from melodyflow.errors import AudioError, Code, EditError
 from melodyflow.model.codec import CodecConfig
 from melodyflow.serving.request import EditRequest
 
-# Of region and source, inside of the region's ends.
+# Between region and source, inside the region's ends.
 CROSSFADE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a request is answered with."""
+    """The result of a request."""
 
     file: bytes
     sample_rate: int
-    gain_db: float  # of what was edited, in all
-    matched: LoudnessMatch | None  # where a loudness was asked for
-    # Of the whole clip and of the whole result; None: no clip, silent or under 0.4 s.
+    gain_db: float  # total gain of the edited part
+    matched: LoudnessMatch | None  # if a loudness was requested
+    # Of the whole clip and the whole result; None: no clip, silent or shorter than 0.4 s.
     clip_lufs: float | None
     result_lufs: float | None
 
 
 class Sound:
-    """The audio of one request. What is wrong with it is an EditError that names the input."""
+    """The audio of one request. Raises EditErrors that name the input."""
 
     def __init__(self, request: EditRequest, codec: CodecConfig, limits: Limits, most: int) -> None:
-        """Checks what can be told without decoding. `most`: samples at the model's rate."""
+        """Checks what it can without decoding. `most`: the longest clip, in samples at the model's
+        rate."""
         self._file = request.audio  # until it is read
         self._request = dataclasses.replace(request, audio=None)
         self._codec = codec
         self._limits = limits
         self._most = most
-        self._source: Audio | None = None  # where the result keeps a part of it
+        self._source: Audio | None = None  # if the result keeps a part of it
         self._clip_lufs: float | None = None
-        self._source_lufs: float | None = None  # of what is edited
+        self._source_lufs: float | None = None  # of the part that is edited
         duration = request.parameters.duration
         if duration is not None:
             rate = codec.sample_rate
@@ -55,7 +56,7 @@ class Sound:
 
     @property
     def seconds(self) -> float:
-        """How long it is, once it was read."""
+        """The clip's duration, once it has been read."""
         return self._extent.seconds
 
     def read(self, check: Callable[[], None] = lambda: None) -> Tensor:
@@ -85,8 +86,8 @@ class Sound:
         return torch.from_numpy(waveform)
 
     def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
-        """The result's file from the decoder's output [channels, frames*hop] on the CPU, whose
-        memory is made use of."""
+        """Makes the result's file from the decoder's output [channels, frames*hop] on the CPU. May
+        modify `decoded`."""
         request, extent = self._request, self._extent
         rate = request.sample_rate or extent.sample_rate
         result = audio.from_model(
@@ -112,13 +113,13 @@ class Sound:
         return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
 
     def _take_file(self) -> bytes:
-        """The source's file, which nobody needs once it is read."""
+        """The source's file, which is freed once it has been read."""
         file, self._file = self._file, None
         return file or b""
 
     def _measure(self, source: Audio) -> None:
-        """The loudness of the clip, and of the part that is edited where that matters."""
-        # A mono source as it sounds from all of the result's channels.
+        """Measures the loudness of the clip, and of the edited part if it is needed."""
+        # A mono source plays from all of the result's channels.
         heard = max(source.extent.channels, self._codec.channels) // source.extent.channels
         rate = source.sample_rate
         self._clip_lufs = self._source_lufs = loudness.integrated(source.samples, rate, heard)
@@ -130,8 +131,8 @@ class Sound:
     def _level(
         self, result: Waveform, rate: int, first: int, last: int
     ) -> tuple[float, LoudnessMatch | None]:
-        """Brings what was edited, samples first <= i < last, to its final level, in place: the gain
-        in dB, and what loudness had to do with it."""
+        """Brings the edited part, samples first <= i < last, to its final level, in place. Returns
+        the total gain in dB and the loudness match, if one was requested."""
         matched, gain_db = None, 0.0
         edited = result[:, first:last]
         if self._request.loudness is not None:
@@ -143,8 +144,8 @@ class Sound:
         return gain_db + audio.prevent_clipping(edited, self._request.format), matched
 
     def _expected_frames(self) -> int:
-        """Latent frames to solve for: of a source by its header, which is checked here, or the
-        most there can be where it does not say."""
+        """The number of latent frames to solve for: from the source's header, which is checked
+        here, or the maximum if the header doesn't say."""
         if self._file is None:
             self._check(self._extent)
             return self._codec.frames(self._extent.samples)
@@ -162,30 +163,30 @@ class Sound:
         return self._codec.frames(length)
 
     def _check(self, extent: Extent) -> None:
-        """Holds what is asked for against a clip of that extent."""
+        """Checks the request against a clip of that extent."""
         request = self._request
         asked = request.sample_rate or extent.sample_rate
         audio.check_format(request.format, asked)
         if request.parameters.has_region:
             if asked != extent.sample_rate:
                 raise AudioError(
-                    f"sample_rate: {asked} Hz; with a region (start, end) the input's own, "
-                    f"{extent.sample_rate} Hz, alone is allowed"
+                    f"sample_rate: {asked} Hz; with a region (start, end) it must be the input's "
+                    f"own, {extent.sample_rate} Hz"
                 )
             self._region(extent)
 
     def _region(self, extent: Extent) -> tuple[int, int]:
-        """What of a clip of that extent is edited: first <= sample < last."""
+        """The samples of a clip of that extent to edit: first <= sample < last."""
         parameters = self._request.parameters
         return audio.region_samples(parameters.start, parameters.end, extent, self._limits)
 
     def _check_format_holds(self, source: Audio) -> None:
-        """What is outside of the region stays as it is, so that it cannot be turned down."""
+        """The audio outside the region stays unchanged, so it can't be turned down."""
         peak = audio.peak(source.samples)
         if self._request.format != "wav32f" and peak > 1:
             raise AudioError(
-                f"format: {self._request.format!r}; the clip's peak is {peak:.6g}, which with a "
-                "region (start, end) wav32f alone can hold"
+                f"format: {self._request.format!r}; the clip's peak is {peak:.6g}: with a region "
+                "(start, end), only wav32f can hold it"
             )
 
 

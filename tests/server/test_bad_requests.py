@@ -132,7 +132,7 @@ EVERYWHERE = [
     # the texts
     Bad("prompt missing", "prompt", "missing", {"prompt": MISSING}),
     Bad("prompt empty", "prompt", "1 to 1000 characters", {"prompt": ""}),
-    Bad("prompt blank", "prompt", "white space", {"prompt": " \n\t"}),
+    Bad("prompt blank", "prompt", "whitespace", {"prompt": " \n\t"}),
     Bad("prompt too long", "prompt", "1001 characters", {"prompt": "ä" * 1001}),
     Bad("source too long", "source_prompt", "1001 characters", {"source_prompt": "x" * 1001}),
     # the result
@@ -165,18 +165,18 @@ EVERYWHERE = [
     # text-to-music
     Bad("loudness of no source", "loudness", "no source", {"audio": MISSING}
         | {"duration": 4, "loudness": "source"}),
-    Bad("duration with region", "start", "not with duration", {"audio": MISSING}
+    Bad("duration with region", "start", "not allowed with duration", {"audio": MISSING}
         | {"duration": 4, "start": 1}),
-    Bad("duration with loop", "loop", "not with duration", {"audio": MISSING}
+    Bad("duration with loop", "loop", "not allowed with duration", {"audio": MISSING}
         | {"duration": 4, "loop": True}),
-    Bad("duration with audio", "duration", "not with audio", {"duration": 4}),
+    Bad("duration with audio", "duration", "not allowed with audio", {"duration": 4}),
     Bad("duration too long", "duration", "0.1 to 200 s", {"audio": MISSING, "duration": 200.1}),
     Bad("duration too short", "duration", "0.1 to 200 s", {"audio": MISSING, "duration": 0}),
-    Bad("duration with flowstep", "flowstep", "not with duration", {"audio": MISSING}
+    Bad("duration with flowstep", "flowstep", "not allowed with duration", {"audio": MISSING}
         | {"duration": 4, "flowstep": 0.12}),
-    Bad("duration with source", "source_prompt", "not with duration", {"audio": MISSING}
+    Bad("duration with source", "source_prompt", "not allowed with duration", {"audio": MISSING}
         | {"duration": 4, "source_prompt": ""}),
-    Bad("duration with R", "regularize_iters", "not with duration", {"audio": MISSING}
+    Bad("duration with R", "regularize_iters", "not allowed with duration", {"audio": MISSING}
         | {"duration": 4, "regularize_iters": 0}),
     Bad("an endless name", "xxx", "...", parameters={"x" * 100_000: 1}),
     Bad("a name of two lines", "'flow\\nstep'", "no such", parameters={"flow\nstep": 1}),

@@ -489,7 +489,7 @@ def test_only_the_last_code_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "status"),
     [
-        ("audio: missing; a WAV or FLAC file is needed", InvalidRequest, "INVALID_ARGUMENT"),
+        ("audio: missing; send a WAV or FLAC file", InvalidRequest, "INVALID_ARGUMENT"),
         ("steps: 0; 1 to 128 are allowed", InvalidRequest, "INVALID_ARGUMENT"),
         ("prompt: 'Exceeds maximum queue size'; no", InvalidRequest, "INVALID_ARGUMENT"),
         (

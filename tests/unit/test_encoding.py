@@ -31,7 +31,7 @@ def test_unwrap_tells_raw_from_base64():
     [
         (b"", None, "audio: 0 bytes"),
         (b"", "raw", "audio: 0 bytes"),
-        (b"UklG", "hex", "encoding: 'hex'; 'raw' or 'base64'"),
+        (b"UklG", "hex", "encoding: 'hex'; must be 'raw' or 'base64'"),
         (b"UklG\nUklG", None, "encoding: a line break at byte 4 .* without line breaks"),
         (b"UklG UklG", "base64", "encoding: ' ' at byte 4"),
         (b"UklG-_==", None, "encoding: '-' at byte 4"),
@@ -43,7 +43,7 @@ def test_unwrap_tells_raw_from_base64():
         (b"====", None, "broken base64"),
         (b"UklG=", None, "broken base64"),
         (b"UklG====", None, "broken base64"),
-        (b"data:audio/wav;base64,UklG", None, "audio: begins with 'data:audio/wav;base64'.*remove"),
+        (b"data:audio/wav;base64,UklG", None, "audio: starts with 'data:audio/wav;base64'.*remove"),
         (b"base64_encoded_audio_data", None, "audio: the placeholder"),
         (b"base64_encoded_audio_data", "base64", "audio: the placeholder"),
     ],

@@ -44,11 +44,11 @@ def test_triton_says_which_gpu(monkeypatch: pytest.MonkeyPatch, setting: str) ->
 @pytest.mark.parametrize("setting", ["cpu", "cuda:1"])
 def test_a_device_beside_tritons_is_refused(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     on_machine(monkeypatch, 2)
-    with pytest.raises(SettingsError, match=f"^device: '{setting}'; auto or cuda"):
+    with pytest.raises(SettingsError, match=f"^device: '{setting}'; must be auto or cuda"):
         ON_GPU_1.device(setting)
 
 
-@pytest.mark.parametrize(("gpus", "seen"), [(0, "no GPU"), (1, "GPU 0 alone")])
+@pytest.mark.parametrize(("gpus", "seen"), [(0, "no GPU"), (1, "only GPU 0")])
 def test_a_gpu_that_torch_does_not_see_is_named(
     monkeypatch: pytest.MonkeyPatch, gpus: int, seen: str
 ) -> None:

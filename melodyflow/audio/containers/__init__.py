@@ -1,7 +1,7 @@
-"""The kinds of files that are taken, told by their content; each has a file of its own here.
+"""The supported file formats, recognised by their content; one module for each.
 
-A kind reads its header without decoding a sample, and the header decodes the rest. Bytes in memory
-only.
+A module reads the header without decoding any samples; the header decodes the rest. All files are
+bytes in memory.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from melodyflow.audio.containers import flac, wav
 from melodyflow.audio.containers.header import Header
 from melodyflow.errors import AudioError, quoted
 
-# What a file begins with -> what reads its header.
+# A file's first bytes -> what reads its header.
 READERS: dict[bytes, Callable[[bytes], Header]] = {
     b"RIFF": wav.read_header,
     b"RF64": wav.read_header,
@@ -19,13 +19,13 @@ READERS: dict[bytes, Callable[[bytes], Header]] = {
 
 
 def is_known(data: bytes) -> bool:
-    """Whether it begins like a file of these kinds."""
+    """Whether it starts like a file of a supported format."""
     return data[:4] in READERS
 
 
 def read_header(data: bytes) -> Header:
-    """The header of a file of these kinds. Raises AudioError."""
+    """Reads a file's header. Raises AudioError."""
     if is_known(data):
         return READERS[data[:4]](data)
-    begins = f"{len(data)} bytes that begin with {quoted(data[:8])}" if data else "0 bytes"
-    raise AudioError(f"audio: {begins}; a WAV or FLAC file is needed")
+    start = f"{len(data)} bytes starting with {quoted(data[:8])}" if data else "0 bytes"
+    raise AudioError(f"audio: {start}; expected a WAV or FLAC file")

@@ -1,4 +1,4 @@
-"""What a file says of itself, and how its samples are got."""
+"""A file's header, and how its samples are decoded."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from melodyflow.audio.waveform import Waveform
 
 @dataclass(frozen=True)
 class Header(ABC):
-    """What a file says of itself before a sample is decoded; none of it is to be trusted."""
+    """What a file claims before any sample is decoded. Don't trust it."""
 
     channels: int
     sample_rate: int
     bits: int
-    samples: int | None  # None: the file does not say
+    samples: int | None  # None if the file doesn't say
 
     @abstractmethod
     def decode(self, data: bytes, most: int, check: Callable[[], None]) -> tuple[Waveform, str]:
-        """All samples `[channels, samples]` of the file whose header this is, and how they were
-        stored, as soundfile names it.
+        """Decodes the file with this header: all samples `[channels, samples]`, and how they were
+        stored, in soundfile's terms.
 
-        What the header announced must be there. A file that is decoded block by block is given up
-        one block after `most` samples; the caller refuses what is longer. Values may be NaN or
-        infinite. Raises AudioError, and what `check`, which is called before each block, raises.
+        All samples the header claims must be there. Formats decoded in blocks stop one block after
+        `most` samples; the caller refuses longer files. `check` is called before each block. Values
+        may be NaN or infinite. Raises AudioError, and whatever `check` raises.
         """

@@ -1,4 +1,4 @@
-"""Samples as integers, a block at a time: what WAV and FLAC have in common."""
+"""Integer samples, one block at a time: shared by WAV and FLAC."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from melodyflow.audio.waveform import Waveform
 
-BLOCK = 1 << 16  # sample frames at once
+BLOCK = 1 << 16  # sample frames at a time
 
 
 def blocks(waveform: Waveform) -> Iterator[Waveform]:
-    """The samples `[channels, <= BLOCK]`, one block after the other: what is made of all at once
-    would take several times their memory."""
+    """The samples `[channels, <= BLOCK]`, one block at a time: converting all at once would take
+    several times their memory."""
     for begin in range(0, waveform.shape[1], BLOCK):
         yield waveform[:, begin : begin + BLOCK]
 
@@ -26,5 +26,5 @@ def integers(waveform: Waveform, bits: int) -> npt.NDArray[np.int32]:
 
 
 def octets(values: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """`[values, 4]`, the lowest first."""
+    """`[values, 4]`, least significant byte first."""
     return np.ascontiguousarray(values, "<i4").view(np.uint8).reshape(-1, 4)

@@ -1,5 +1,5 @@
-"""WAV and RF64 (EBU 3306), read and written here: a header can be judged before anything is
-decoded, and the same samples always give the same bytes."""
+"""WAV and RF64 (EBU 3306), read and written by hand, so that a header can be checked before
+anything is decoded and the same samples always give the same bytes."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ from melodyflow.audio.containers.pcm import BLOCK, blocks, integers, octets
 from melodyflow.audio.waveform import Waveform
 from melodyflow.errors import AudioError, quoted
 
-MAX_CHUNKS = 1000  # WAV chunks before the samples; a file of empty ones must not keep us busy
+MAX_CHUNKS = 1000  # WAV chunks before the samples; a file full of empty ones must not tie us up
 
 # (format tag, bits) -> (name as in soundfile, numpy type of a stored sample, 1/full scale)
 SUBTYPES = {
@@ -27,10 +27,10 @@ SUBTYPES = {
 }
 EXTENSIBLE = 0xFFFE
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
-# What programs that write to a pipe put where a size cannot be known: all ones, and SoX's own.
+# Written by programs that stream to a pipe and can't know the size: all ones, and SoX's own value.
 UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000, 0xFFFFFFFFFFFFFFFF)
 
-# RIFF INFO has no tag for a licence; it goes where copyright notices go.
+# RIFF INFO has no tag for a licence; it goes with the copyright notice.
 INFO_TAGS = {
     "title": b"INAM",
     "artist": b"IART",
@@ -47,22 +47,22 @@ INFO_TAGS = {
 
 @dataclass(frozen=True)
 class WavHeader(Header):
-    """Of WAV and RF64."""
+    """The header of a WAV or RF64 file."""
 
-    tag: int  # 1 integers, 3 floating point
-    align: int  # bytes of a sample frame
-    offset: int  # where the samples begin, in bytes
+    tag: int  # 1: integers, 3: floating point
+    align: int  # bytes per sample frame
+    offset: int  # where the samples start, in bytes
 
     def decode(self, data: bytes, most: int, check: Callable[[], None]) -> tuple[Waveform, str]:
         subtype, stored, scale = SUBTYPES[self.tag, self.bits]
         channels, count, width = self.channels, self.samples or 0, self.bits // 8
         if self.align != channels * width:
             raise AudioError(
-                f"audio: WAV block align {self.align}; "
-                f"{channels} channels of {self.bits} bits make {channels * width}"
+                f"audio: WAV block align {self.align}; must be {channels * width} for "
+                f"{channels} channels of {self.bits} bits"
             )
         samples = np.empty((channels, count), np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses non-finite samples
             for begin in range(0, count, BLOCK):
                 check()
                 end = min(begin + BLOCK, count)
@@ -80,9 +80,9 @@ class WavHeader(Header):
 
 
 def read_header(data: bytes) -> WavHeader:
-    """Walk the chunks up to the samples. RF64 (EBU 3306) keeps its 64-bit sizes in `ds64`."""
+    """Walks the chunks up to the samples. RF64 (EBU 3306) keeps its 64-bit sizes in `ds64`."""
     if data[8:12] != b"WAVE":
-        raise AudioError(f"audio: RIFF of type {quoted(data[8:12])}; a WAV or FLAC file is needed")
+        raise AudioError(f"audio: RIFF of type {quoted(data[8:12])}; expected a WAV or FLAC file")
     riff_size = int.from_bytes(data[4:8], "little")
     long_sizes = None
     layout = None
@@ -97,15 +97,15 @@ def read_header(data: bytes) -> WavHeader:
             break
         if position + size > len(data):
             raise AudioError(
-                f"audio: truncated: WAV chunk {quoted(name)} announces {size} bytes, "
-                f"{len(data) - position} are there"
+                f"audio: truncated: WAV chunk {quoted(name)} claims {size} bytes, but the file has "
+                f"only {len(data) - position} more"
             )
         body = data[position : position + min(size, 40)]
         if name == b"fmt " and layout is None:
             layout = _layout(body)
         elif name == b"ds64" and size >= 16:
             long_sizes = struct.unpack_from("<QQ", body)
-        position += size + size % 2  # chunks begin at even positions
+        position += size + size % 2  # chunks start at even positions
     else:
         raise AudioError(f"audio: more than {MAX_CHUNKS} WAV chunks before the samples")
     if layout is None:
@@ -120,10 +120,11 @@ def read_header(data: bytes) -> WavHeader:
         size = there
     if size > there:
         raise AudioError(
-            f"audio: truncated: the WAV header announces {size} bytes of samples, {there} are there"
+            f"audio: truncated: the WAV header says {size} bytes of samples, but the file has "
+            f"{there}"
         )
     tag, channels, rate, align, bits = layout
-    # channels may still be 0 here; that is refused, by name, with the limits
+    # channels may still be 0 here; the limits check refuses that
     samples = size // (channels * bits // 8 or 1)
     return WavHeader(channels, rate, bits, samples, tag, align, position)
 
@@ -131,14 +132,14 @@ def read_header(data: bytes) -> WavHeader:
 def _layout(body: bytes) -> tuple[int, int, int, int, int]:
     """The fmt chunk: (format tag, channels, sample rate, block align, bits)."""
     if len(body) < 16:
-        raise AudioError(f"audio: WAV fmt chunk of {len(body)} bytes; at least 16 are needed")
+        raise AudioError(f"audio: WAV fmt chunk of {len(body)} bytes; needs at least 16")
     tag, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", body)
     if tag == EXTENSIBLE and body[26:40] == GUID_TAIL:
         tag = int.from_bytes(body[24:26], "little")
     if (tag, bits) not in SUBTYPES:
         raise AudioError(
-            f"audio: WAV of format {tag:#06x} with {bits} bits; "
-            "PCM of 16, 24 or 32 bits and float of 32 or 64 bits are allowed"
+            f"audio: WAV format {tag:#06x} with {bits} bits; "
+            "16, 24 and 32-bit PCM and 32 and 64-bit float are allowed"
         )
     return tag, channels, rate, align, bits
 
@@ -153,12 +154,12 @@ def _pcm24(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
 def encode(
     waveform: Waveform, sample_rate: int, tag: int, bits: int, comments: Mapping[str, str]
 ) -> bytes:
-    """A WAV of a `tag` and `bits` of SUBTYPES (16 or 24 bit integers, 32 bit float), with
+    """Encodes WAV with a `tag` and `bits` of SUBTYPES (16 or 24-bit integers, 32-bit float) and
     `comments` (keys of INFO_TAGS) as LIST/INFO in UTF-8. Integers are clipped at full scale."""
     channels, align = waveform.shape[0], waveform.shape[0] * bits // 8
     length = waveform.shape[1] * align
     layout = struct.pack("<HHIIHH", tag, channels, sample_rate, sample_rate * align, align, bits)
-    layout += b"" if tag == 1 else b"\0\0"  # the size of an extension: none
+    layout += b"" if tag == 1 else b"\0\0"  # the extension's size: none
     info: dict[bytes, str] = {}
     for name, text in comments.items():
         key = INFO_TAGS[name]
@@ -166,9 +167,9 @@ def encode(
     tags = b"".join(_chunk(key, text.encode() + b"\0") for key, text in info.items())
     before = _chunk(b"fmt ", layout)
     if tag == 3:
-        before += _chunk(b"fact", struct.pack("<I", waveform.shape[1]))  # asked for when not PCM
+        before += _chunk(b"fact", struct.pack("<I", waveform.shape[1]))  # required if not PCM
     before += b"data" + struct.pack("<I", length)
-    # at the end, so that PCM begins at byte 44, where simple readers expect it
+    # at the end, so that PCM starts at byte 44, where simple readers expect it
     after = b"\0" * (length % 2) + (_chunk(b"LIST", b"INFO" + tags) if tags else b"")
     size = 4 + len(before) + length + len(after)
     if size >= UNKNOWN_SIZES[1]:  # above, readers take sizes for negative or unknown
@@ -182,7 +183,7 @@ def encode(
 
 
 def _stored(waveform: Waveform, tag: int, bits: int) -> bytes:
-    """The samples as a WAV of that tag and bits holds them."""
+    """The samples as a WAV with that tag and bits stores them."""
     if tag == 3:
         return waveform.T.astype("<f4").tobytes()
     if bits == 16:

@@ -103,7 +103,7 @@ def test_channels():
 
 def test_from_model_refuses_to_invent_what_the_codec_did_not_give():
     source = Audio(noise(2, 9600), 48000, "PCM_16")
-    with pytest.raises(ValueError, match="decoded: 9599 samples; at least 9600 are needed"):
+    with pytest.raises(ValueError, match="decoded: 9599 samples; needs at least 9600"):
         audio.from_model(noise(2, 9599), model_rate=48000, extent=source.extent, sample_rate=48000)
 
 

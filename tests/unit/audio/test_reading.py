@@ -108,17 +108,20 @@ def test_reading_can_be_ended_between_two_blocks(format):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "0 bytes; a WAV or FLAC file is needed"),
-        (b"R", "1 bytes that begin with 'R'"),
-        (b"OggS" + bytes(60), "begin with 'OggS"),
+        (b"", "0 bytes; expected a WAV or FLAC file"),
+        (b"R", "1 bytes starting with 'R'"),
+        (b"OggS" + bytes(60), "starting with 'OggS"),
         (b"RIFF", "RIFF of type ''"),
         (b"RIFF\0\0\0\0AVI " + bytes(60), "RIFF of type 'AVI '"),
         (b"RIFF\0\0\0\0WAVE", "without a data chunk"),
         (riff(fmt()), "without a data chunk"),
         (riff(chunk(b"data", PCM), fmt()), "without a fmt chunk"),
         (riff(chunk(b"fmt ", bytes(10)), chunk(b"data", PCM)), "fmt chunk of 10 bytes"),
-        (riff(chunk(b"junk", b"", 2**31), fmt()), "truncated: WAV chunk 'junk' announces"),
-        (wav(2**30), "truncated: the WAV header announces 1073741824 bytes of samples, 38400"),
+        (riff(chunk(b"junk", b"", 2**31), fmt()), "truncated: WAV chunk 'junk' claims"),
+        (
+            wav(2**30),
+            "truncated: the WAV header says 1073741824 bytes of samples, but the file has 38400",
+        ),
         (wav(body=PCM[:-1], data_size=len(PCM)), "truncated"),
         (wav(body=b""), "0 samples"),
         (wav(channels=0), "0 channels; 1 to 2 are allowed"),
@@ -128,9 +131,9 @@ def test_reading_can_be_ended_between_two_blocks(format):
         (wav(rate=7999), "7999 Hz; 8000"),
         (wav(rate=192001), "192001 Hz; 8000"),
         (wav(rate=2**32 - 1, align=1), "4294967295 Hz"),
-        (wav(align=0), "block align 0; 2 channels of 16 bits make 4"),
+        (wav(align=0), "block align 0; must be 4 for 2 channels of 16 bits"),
         (wav(align=1000), "block align 1000"),
-        (wav(bits=8), "format 0x0001 with 8 bits; PCM of 16, 24 or 32"),
+        (wav(bits=8), "format 0x0001 with 8 bits; 16, 24 and 32-bit PCM"),
         (wav(bits=0), "with 0 bits"),
         (wav(tag=3), "format 0x0003 with 16 bits"),
         (wav(tag=0x55), "format 0x0055"),
@@ -170,11 +173,11 @@ def test_read_judges_the_header_before_the_samples(monkeypatch):
 def test_read_flac_that_lies_about_its_length():
     flac = encoded(noise(), format="FLAC")
     refused(with_total(flac, 9599), "MD5 checksum")
-    refused(with_total(flac, 9601), "announces 9601 samples, 9600 are there")
+    refused(with_total(flac, 9601), "says 9601 samples, but the file has 9600")
     long = encoded(np.zeros((1, 2_000_000)), format="FLAC")
     for total in (0, 2_000_000, 1_500_000):
         refused(with_total(long, total), "at most 1440000")
-    # one within the limits: what is behind the announced end is never decoded
+    # one within the limits: nothing after the claimed end is ever decoded
     refused(with_total(long, 10_000), "MD5 checksum")
 
 
@@ -192,7 +195,7 @@ def test_read_refuses_flac_of_other_bits():
     flac = bytearray(encoded(noise(), format="FLAC"))
     packed = int.from_bytes(flac[18:26], "big") & ~(0x1F << 36) | (19 << 36)
     flac[18:26] = packed.to_bytes(8, "big")
-    refused(bytes(flac), "FLAC of 20 bits; 8, 16 and 24 are allowed")
+    refused(bytes(flac), "FLAC with 20 bits; 8, 16 and 24 are allowed")
 
 
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
