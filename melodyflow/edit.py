@@ -1,5 +1,5 @@
-"""One edit, or one piece of text-to-music, start to end: the definition of correct. The engine does
-the same for many at once."""
+"""One edit, or one piece of text-to-music, from start to end: the reference that defines correct
+results. The engine does the same for many at once."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,31 +23,31 @@ Solver = Literal["euler", "midpoint"]
 
 @dataclass(frozen=True)
 class Parameters:
-    """What an edit does, named as in the tensor contract. The values are taken as they are:
-    `serving.request` holds requests to their ranges."""
+    """An edit's parameters, named as in the tensor contract. Values aren't checked here:
+    `serving.request` checks their ranges."""
 
     prompt: str
-    seed: int  # of the CPU generator that all noise is drawn from
+    seed: int  # of the CPU generator from which all noise is drawn
     source_prompt: str = default_of("source_prompt")
-    flowstep: float = default_of("flowstep")  # where the inversion stops: 0 changes most
+    flowstep: float = default_of("flowstep")  # where the inversion stops: 0 = most change
     steps: int = default_of("steps")  # of each of the two solves
     solver: Solver = default_of("solver")
-    guidance: float = 4.0  # the checkpoint's, where a request says nothing
+    guidance: float = 4.0  # requests without one use the checkpoint's
     regularize_iters: int = default_of("regularize_iters")  # R; 0: plain inversion
     keep_last_k_iters: int = default_of("keep_last_k_iters")  # K
     lambda_kl: float = default_of("lambda_kl")
-    start: float | None = None  # seconds; the second solve changes what is between start and end
+    start: float | None = None  # seconds; only the part between start and end is changed
     end: float | None = None
-    loop: bool = default_of("loop")  # the clip is a ring: what follows its end is its start
-    duration: float | None = None  # seconds; given: text-to-music, which inverts nothing
+    loop: bool = default_of("loop")  # the clip is a ring: its end is followed by its start
+    duration: float | None = None  # seconds; if given: text-to-music, without an inversion
 
     @property
     def has_region(self) -> bool:
-        """Whether only a part of the clip is to change."""
+        """Whether only a part of the clip is changed."""
         return self.start is not None or self.end is not None
 
     def in_effect(self) -> dict[str, Any]:
-        """Those that matter to the result, by name."""
+        """The parameters that affect the result, by name."""
         what: Literal["edit", "music"] = "edit" if self.duration is None else "music"
         return {
             name: value
@@ -57,19 +57,20 @@ class Parameters:
 
     @property
     def inversion_evaluations(self) -> int:
-        """Network evaluations of the inversion, which come first."""
+        """Network evaluations of the inversion, which comes first."""
         if self.duration is not None:
             return 0
         return inversion_evaluations(self.steps, self.regularize_iters)
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations in all."""
+        """The total number of network evaluations."""
         return evaluations(self.steps, self.regularize_iters, music=self.duration is not None)
 
 
 def source_latents(model: MelodyFlow, mean_and_scale: Tensor, rng: torch.Generator) -> Tensor:
-    """Normalised latents [1, latent, frames] of a source's posterior: the edit's first draw."""
+    """Samples normalised latents [1, latent, frames] from a source's posterior: the edit's first
+    draw."""
     mean, _ = mean_and_scale.chunk(2, dim=1)
     return model.flow.normalise(posterior_sample(mean_and_scale, flow.noise_like(mean, rng)))
 
@@ -77,8 +78,8 @@ def source_latents(model: MelodyFlow, mean_and_scale: Tensor, rng: torch.Generat
 def inversion(
     source: Tensor, parameters: Parameters, text: Text | None, rng: torch.Generator
 ) -> Solve:
-    """From the normalised source latents [1, latent, frames] down to the flowstep, without the
-    prompt."""
+    """Solves from the normalised source latents [1, latent, frames] down to the flowstep, without
+    the prompt."""
     grid = flow.time_grid(1.0, parameters.flowstep, parameters.steps)
     if not parameters.regularize_iters:
         return flow.solve(parameters.solver, source, grid, text, 0.0)
@@ -94,21 +95,21 @@ def inversion(
 
 
 def starting_noise(model: MelodyFlow, frames: int, rng: torch.Generator) -> Tensor:
-    """Where text-to-music starts, [1, latent, frames]: its only draw."""
+    """The starting noise of text-to-music, [1, latent, frames]: its only draw."""
     noise = torch.randn((1, model.flow.config.latent_dim, frames), generator=rng)
     return noise.to(model.device)
 
 
 def generation(inverted: Tensor, parameters: Parameters, text: Text | None) -> Solve:
-    """From the inverted latents [1, latent, frames] up to music, with the prompt and guidance.
-    Draws no noise."""
+    """Solves from the inverted latents [1, latent, frames] up to music, with the prompt and
+    guidance. Draws no noise."""
     grid = flow.time_grid(parameters.flowstep, 1.0, parameters.steps)
     return flow.solve(parameters.solver, inverted, grid, text, parameters.guidance)
 
 
 def region(model: MelodyFlow, source: Tensor, parameters: Parameters) -> Region | None:
-    """The frames that a start and an end touch in a source's normalised latents [1, latent,
-    frames]; None without them."""
+    """The frames of a source's normalised latents [1, latent, frames] between start and end; None
+    if the edit has no region."""
     if not parameters.has_region:
         return None
     frames, rate = source.shape[-1], model.codec.config.frame_rate
@@ -118,14 +119,14 @@ def region(model: MelodyFlow, source: Tensor, parameters: Parameters) -> Region 
 
 
 def flowsteps(parameters: Parameters) -> list[float]:
-    """Every flowstep at which an edit's solves ask for a velocity."""
+    """Every flowstep at which an edit's solves need a velocity."""
     down = flow.time_grid(1.0, parameters.flowstep, parameters.steps)
     return down + flow.time_grid(parameters.flowstep, 1.0, parameters.steps)
 
 
 def rows(point: Point, times: dict[float, Tensor], windows: Windows) -> list[list[Row]]:
-    """The network rows that answer a point, window by window: its rows, then, under guidance, the
-    same without the text."""
+    """The network rows for a point, window by window: its rows, followed by the same rows without
+    text if guidance is used."""
     texts = [point.text, None] if point.text is not None and point.guidance else [point.text]
     time = times[point.flowstep]
     return [
@@ -152,7 +153,8 @@ def drive(
     windows: Windows,
     on_evaluation: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Runs one solve to its end, one network call a window of a point; returns its latents."""
+    """Runs one solve to its end, with one network call per window of a point. Returns its
+    latents."""
     try:
         point = next(solve)
         while True:
@@ -204,8 +206,8 @@ def edit(
     parameters: Parameters,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
-    """The edited waveform [channels, frames*hop], untrimmed, of a waveform [channels, samples] at
-    the model's rate; a loop has whole frames."""
+    """Edits a waveform [channels, samples] at the model's rate. Returns [channels, frames*hop],
+    untrimmed. A loop must be a whole number of frames long."""
     mean_and_scale = model.encode(waveform[None].to(model.device), ring=parameters.loop)
     latents = edit_latents(model, mean_and_scale, parameters, on_progress)
     return model.decode(latents, ring=parameters.loop)[0]
@@ -213,7 +215,7 @@ def edit(
 
 @torch.inference_mode()
 def generate_latents(model: MelodyFlow, frames: int, parameters: Parameters) -> Tensor:
-    """Latents [1, latent, frames], normalised, of music made from noise and the prompt alone
+    """Normalised latents [1, latent, frames] of music generated from noise and the prompt
     (flowstep 0)."""
     rng = torch.Generator().manual_seed(parameters.seed)
     noise = starting_noise(model, frames, rng)
@@ -225,15 +227,15 @@ def generate_latents(model: MelodyFlow, frames: int, parameters: Parameters) -> 
 
 @torch.inference_mode()
 def generate(model: MelodyFlow, samples: int, parameters: Parameters) -> Tensor:
-    """The waveform [channels, frames*hop], untrimmed, of text-to-music that covers `samples` at the
+    """Text-to-music: a waveform [channels, frames*hop], untrimmed, of at least `samples` at the
     model's rate."""
     frames = model.codec.config.frames(samples)
     return model.decode(generate_latents(model, frames, parameters))[0]
 
 
 def warm_up(model: MelodyFlow, max_tokens: int = 0) -> None:
-    """Runs one edit, of a second on a CPU and of the whole window on a GPU: the first call of a
-    kernel and of a shape costs far more than the next ones. `max_tokens`: of a network call."""
+    """Runs one edit, of a second on a CPU and of the whole window on a GPU, because the first call
+    of a kernel or shape takes far longer than the next. `max_tokens`: per network call."""
     seconds = 1.0 if model.device.type == "cpu" else model.flow.config.segment_duration
     config = model.codec.config
     silence = torch.zeros(config.channels, round(seconds * config.sample_rate))

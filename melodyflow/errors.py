@@ -1,36 +1,37 @@
-"""The errors that several parts of the package raise or catch. Importing them needs no PyTorch."""
+"""Errors shared by several parts of the package. Importing this needs no PyTorch."""
 
 from enum import StrEnum
 
 
 class AudioError(ValueError):
-    """Audio or a parameter of it is refused: the input's name, the value, what is allowed."""
+    """Invalid audio, or an invalid audio parameter. The message gives the input's name, the value
+    and what is allowed."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file and the remedy."""
+    """An unusable checkpoint. The message names the file and the remedy."""
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; the message names it, its value and what is allowed."""
+    """An invalid setting. The message gives its name, its value and what is allowed."""
 
 
 class EmbeddedError(RuntimeError):
-    """The embedded server cannot be started or has ended; the message carries the remedy."""
+    """The embedded server can't start or has ended. The message includes the remedy."""
 
 
 class Code(StrEnum):
     """Why an edit ended without a result."""
 
-    INVALID_ARG = "invalid"  # the request cannot be done
+    INVALID_ARG = "invalid"  # the request is invalid
     CANCELLED = "cancelled"  # the client went away
-    DEADLINE = "deadline"  # its time was up
-    UNAVAILABLE = "unavailable"  # not now
-    INTERNAL = "failed"  # our fault
+    DEADLINE = "deadline"  # its timeout passed
+    UNAVAILABLE = "unavailable"  # try again later
+    INTERNAL = "failed"  # the server's fault
 
 
 class EditError(Exception):
-    """An edit that ends without a result; the message is the client's."""
+    """Ends an edit without a result. The message goes to the client."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -38,5 +39,5 @@ class EditError(Exception):
 
 
 def quoted(data: bytes) -> str:
-    """Bytes from a client in quotes, safe to put into a message."""
+    """Bytes from a client, quoted and safe to put into a message."""
     return repr(data.decode("latin-1"))

@@ -1,9 +1,8 @@
 """Solving the flow: time grid, Euler, midpoint and regularised inversion (docs/model.md, from "Flow
 matching" on; MelodyFlow, arXiv 2407.03648; the regularisation follows ReNoise, arXiv 2403.14602).
 
-A solve is a generator: it yields the `Point` at which it needs a velocity and is sent that velocity
-back. Whoever drives it, one edit at a time or many in one network call, the method is written down
-here once.
+A solve is a generator: it yields the `Point` at which it needs a velocity, and that velocity is
+sent back. So the same code serves one edit at a time and many in one network call.
 """
 
 import math
@@ -22,13 +21,13 @@ from melodyflow.model.fused import can_compile
 from melodyflow.model.transformer import Text
 
 EPSILON = 1e-6  # added to variances
-AHEAD = 4  # noises that a GPU's solve has drawn before it needs them
+AHEAD = 4  # noises drawn ahead for a solve on a GPU
 SWAY = -0.8  # the reference's fixed coefficient (F5-TTS's sway sampling, arXiv 2410.06885)
 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Where a solver needs a velocity."""
+    """A point at which a solver needs a velocity."""
 
     latents: Tensor  # [rows, latent, frames]
     flowstep: float
@@ -42,8 +41,8 @@ Solve = Generator[
 
 
 def time_grid(source: float, target: float, steps: int) -> list[float]:
-    """The steps + 1 flowsteps (float32 values) from source to target, denser at the noise end, ends
-    included."""
+    """The steps + 1 flowsteps (float32 values) from source to target, inclusive, denser at the
+    noise end."""
     down = target <= source
     nodes = torch.arange(1, -1e-5, -1 / steps) if down else torch.arange(0, 1 + 1e-5, 1 / steps)
     nodes = nodes + SWAY * (torch.cos(math.pi / 2 * nodes) - 1 + nodes)
@@ -53,7 +52,7 @@ def time_grid(source: float, target: float, steps: int) -> list[float]:
 
 
 def euler(x: Tensor, grid: list[float], text: Text | None, guidance: float) -> Solve:
-    """One velocity a step, at the step's start."""
+    """Euler's method: one velocity per step, at the step's start."""
     for here, there in pairwise(grid):
         velocity = yield Point(x, here, text, guidance)
         x = x + velocity * (there - here)
@@ -61,10 +60,11 @@ def euler(x: Tensor, grid: list[float], text: Text | None, guidance: float) -> S
 
 
 def midpoint(x: Tensor, grid: list[float], text: Text | None, guidance: float) -> Solve:
-    """Pairs of grid nodes: a half step to the middle one, then the whole step with the velocity
-    found there.
+    """The midpoint method on pairs of grid intervals: a half step to the middle node, then the
+    whole step with the velocity there.
 
-    The grid is swayed, so the middle node is not the arithmetic mean. The number of steps is even.
+    The grid is swayed, so the middle node isn't the arithmetic mean. The number of steps must be
+    even.
     """
     for start, middle, end in zip(grid[::2], grid[1::2], grid[2::2], strict=False):
         velocity = yield Point(x, start, text, guidance)
@@ -95,17 +95,17 @@ def regularised_inversion(
     lambda_kl: float,
     rng: torch.Generator,
 ) -> Solve:
-    """Euler down the grid, each step solved by `iterations` (R) fixed-point iterations at the
-    flowstep it goes to.
+    """Euler down the grid, each step solved by `iterations` (R) fixed-point iterations at its
+    target flowstep.
 
-    The last `keep` (K) of them are drawn towards the statistics that a noised source has there, and
-    averaged with growing weights. `x`: the normalised source latents [1, latent, frames]; 1 <= K <=
-    R, not both 1. Draws 2*K noises a step from `rng`, on the CPU.
+    The last `keep` (K) iterations are pulled towards the statistics of the noised source at that
+    flowstep and averaged with growing weights. `x`: the normalised source latents [1, latent,
+    frames]; 1 <= K <= R, not both 1. Draws 2*K noises per step from `rng`, on the CPU.
     """
     source, first_kept = x, iterations - keep
     weights = keep * first_kept + keep * (keep - 1) / 2
     noises = noises_like(x, rng)
-    strength = torch.tensor(lambda_kl, device=x.device)  # a number would be compiled in
+    strength = torch.tensor(lambda_kl, device=x.device)  # a float would be compiled as a constant
     for here, there in pairwise(grid):
         dt = there - here
         y, average = x, torch.zeros_like(x)
@@ -124,12 +124,12 @@ def regularised_inversion(
 
 
 def kl_step(velocity: Tensor, reference: Tensor, lambda_kl: Tensor | float) -> Tensor:
-    """Four gradient steps of `lambda_kl` that bring the patches of a velocity closer to a
-    reference's, seen as Gaussians.
+    """Takes four gradient steps of size `lambda_kl` that bring the patches of a velocity closer to
+    a reference's, treating both as Gaussians.
 
-    Patches are 4 channels x 4 frames; a remainder of frames or channels is left alone. The gradient
-    of the absolute divergence is written in closed form (pix2pix-zero's regularisation, arXiv
-    2302.03027, without autograd).
+    Patches are 4 channels x 4 frames; leftover channels and frames are unchanged. The gradient of
+    the absolute divergence is in closed form (pix2pix-zero's regularisation, arXiv 2302.03027,
+    without autograd).
     """
     channels, frames = (size - size % 4 for size in velocity.shape[-2:])
     if not channels or not frames:
@@ -156,7 +156,7 @@ def _descend(v: Tensor, mean_r: Tensor, var_r: Tensor, lambda_kl: Tensor | float
 
 @cache
 def _fused_descent(device: torch.device) -> Callable[..., Tensor]:
-    """`_descend`, on a GPU one launch instead of twenty where there is a compiler."""
+    """`_descend`, compiled if possible: one launch on a GPU instead of twenty."""
     if device.type != "cuda" or not can_compile(device):
         return _descend
     return cast(Callable[..., Tensor], torch.compile(_descend, dynamic=True))
@@ -175,15 +175,14 @@ def _unpatched(x: Tensor, channels: int, frames: int) -> Tensor:
 
 
 def noise_like(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Unit noise of x's shape: always drawn on the CPU, so that a seed means the same on every
-    device."""
+    """Standard normal noise of x's shape, always drawn on the CPU, so that a seed gives the same
+    noise on every device."""
     return torch.randn(x.shape, generator=rng).to(x.device)
 
 
 def noises_like(x: Tensor, rng: torch.Generator) -> Iterator[Tensor]:
-    """What `noise_like` gives, time after time. For a GPU they are drawn ahead in a thread of their
-    own, since its solver shall never wait for the CPU; more of them than are taken, so `rng` serves
-    nothing else afterwards."""
+    """Endless `noise_like`. For a GPU, noises are drawn ahead in a separate thread, so that the
+    solver never waits for the CPU. It draws more than it yields: don't use `rng` afterwards."""
     if x.device.type != "cuda":
         while True:
             yield noise_like(x, rng)

@@ -1,5 +1,5 @@
-"""What a converted checkpoint says about itself. Reading it needs no PyTorch, so whether a folder
-can be served is known in a fraction of the second that importing PyTorch takes.
+"""A converted checkpoint's manifest. Reading it needs no PyTorch, whose import takes seconds, so an
+unusable folder is reported at once.
 
 config.json          sizes, name, licence, sha256 of the sources and of the files below
 codec.safetensors    the codec, weight norm folded
@@ -27,13 +27,13 @@ CONFIG, CODEC, FLOW, T5 = "config.json", "codec.safetensors", "flow.safetensors"
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Sizes of a codec, as its checkpoint states them."""
+    """A codec's sizes, from its checkpoint."""
 
     sample_rate: int
     channels: int
     latent_dim: int
     n_filters: int
-    ratios: tuple[int, ...]  # of the decoder; the encoder goes through them backwards
+    ratios: tuple[int, ...]  # of the decoder; the encoder uses them in reverse
     n_residual_layers: int = 1
     kernel_size: int = 7
     residual_kernel_size: int = 3
@@ -44,22 +44,22 @@ class CodecConfig:
 
     @property
     def hop(self) -> int:
-        """Samples a frame."""
+        """Samples per frame."""
         return math.prod(self.ratios)
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sample_rate / self.hop
 
     def frames(self, samples: int) -> int:
-        """Frames that hold `samples` samples: the last one may be partly filled."""
+        """The number of frames for `samples` samples; the last one may be partly filled."""
         return -(-samples // self.hop)
 
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """Sizes of a velocity network, as its checkpoint states them."""
+    """A velocity network's sizes, from its checkpoint."""
 
     dim: int
     latent_dim: int
@@ -69,7 +69,7 @@ class FlowConfig:
     time_features: int  # sines and cosines of the time embedding
     text_features: int  # width of the text encoder's output
     segment_duration: float  # seconds of the window the network was trained on
-    guidance: float  # classifier-free guidance where a request names none
+    guidance: float  # default classifier-free guidance
 
     @property
     def head_dim(self) -> int:
@@ -94,9 +94,9 @@ class Checkpoint:
 
 
 def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Checkpoint:
-    """Reads a converted checkpoint's configuration and checks its files: that all are there, have
-    the recorded size and, if they hold tensors, a readable header; with `verify` also the sha256 of
-    every file. Raises CheckpointError."""
+    """Reads a converted checkpoint's configuration and checks its files: they must exist, have the
+    recorded size and, if they hold tensors, a readable header. With `verify`, it also checks every
+    file's sha256. Raises CheckpointError."""
     folder = Path(folder)
     config = _read_config(folder)
     try:
@@ -113,7 +113,7 @@ def read_manifest(folder: str | os.PathLike[str], *, verify: bool = False) -> Ch
             _check_file(folder / name, facts, verify)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{folder / CONFIG}: not a converted checkpoint's ({error!r})"
+            f"{folder / CONFIG}: not from a converted checkpoint ({error!r})"
         ) from None
     for name in (CODEC, FLOW):
         stored_shapes(folder / name)
@@ -127,9 +127,9 @@ def file_sha256(path: Path) -> str:
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a safetensors file, read from its header."""
+    """The names and shapes of the tensors in a safetensors file, from its header."""
     try:
-        # "pt" would import PyTorch; the framework makes no difference to the header.
+        # "pt" would import PyTorch; the framework doesn't matter for the header.
         with safe_open(path, framework="np") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
@@ -154,7 +154,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise CheckpointError(
-            f"{path}: format {found!r}; this version reads format {FORMAT}: "
+            f"{path}: format {found!r}; this version needs format {FORMAT}: "
             "convert the weights again"
         )
     return cast(dict[str, Any], config)
@@ -170,8 +170,10 @@ def _check_file(path: Path, facts: dict[str, Any], verify: bool) -> None:
     size = path.stat().st_size
     if size != facts["bytes"]:
         raise CheckpointError(
-            f"{path}: {size} bytes instead of {facts['bytes']}; the copy is damaged: "
+            f"{path}: {size} bytes, expected {facts['bytes']}; the file is damaged: "
             "convert the weights again"
         )
     if verify and file_sha256(path) != facts["sha256"]:
-        raise CheckpointError(f"{path}: its sha256 is not the recorded {facts['sha256']}")
+        raise CheckpointError(
+            f"{path}: sha256 mismatch, expected {facts['sha256']}; convert the weights again"
+        )

@@ -1,9 +1,9 @@
-"""How the network sees a clip that is longer than its window (after MultiDiffusion, arXiv
-2302.08113), and how a part of a clip is solved while the rest stays.
+"""Windows: how the network sees clips longer than it was trained on (after MultiDiffusion, arXiv
+2302.08113). Regions: how a part of a clip is solved while the rest stays unchanged.
 
-Solvers work on one sequence of latents, whatever its length: one noise, one guidance, one step for
-all of it. Only the network, which was trained on a window of frames, is asked in overlapping
-windows, and its velocities are blended into one.
+Solvers work on one sequence of latents of any length, with one noise, one guidance and one step for
+all of it. Only the network, which was trained on a fixed window, is called on overlapping windows;
+their velocities are blended into one.
 """
 
 import math
@@ -14,20 +14,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-HANDOVERS = 4  # neighbours hand over within a 1/HANDOVERS of the window
-SHORTEST_WAY = 1e-7  # of a flowstep to 1: float32 has none between them
+HANDOVERS = 4  # neighbours crossfade over 1/HANDOVERS of the window
+SHORTEST_WAY = 1e-7  # least distance of a flowstep to 1: below float32's resolution
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """What the network is asked of at once."""
+    """A stretch of frames that one network row covers."""
 
     start: int  # its first frame
-    weights: Tensor  # [frames of the window], on the CPU: its share in the velocity of each
+    weights: Tensor  # [frames of the window], on the CPU: its share in each frame's velocity
 
     def laps(self, frames: int) -> Iterator[tuple[slice, slice]]:
-        """Where it lies in a sequence of so many frames, and which of its own frames lie there: in
-        several places where it goes on past a ring's end."""
+        """Its places in a sequence of `frames`, each with its own frames that lie there. It has
+        several places if it wraps around a ring's end."""
         here, end = self.start, self.start + len(self.weights)
         while here < end:
             there = min(end, (here // frames + 1) * frames)
@@ -38,31 +38,31 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The frames of a sequence that are solved for. The others arrive at the source, and the
-    network sees them on their way."""
+    """The frames of a sequence to solve for. The others are led back to the source, and the network
+    sees them on the way."""
 
     source: Tensor  # [1, latent, frames], normalised
     first: int
     last: int  # exclusive
 
     def hold(self, velocity: Tensor, latents: Tensor, flowstep: float) -> Tensor:
-        """The velocity [rows, latent, frames] at these latents, outside replaced by the straight
-        way that is at the source when the flowstep is 1."""
+        """The velocity [rows, latent, frames] at these latents. Outside the region it is replaced
+        by the straight path that reaches the source at flowstep 1."""
         held = (self.source - latents) / max(1 - flowstep, SHORTEST_WAY)
         held[..., self.first : self.last] = velocity[..., self.first : self.last]
         return held
 
 
 class Windows:
-    """The windows of one sequence: evenly spaced, the first begins with it, the last ends with it.
-    Where all of it fits into one, that one is the sequence itself. On a ring they wrap around, and
-    a short one is seen twice over by one window."""
+    """The windows of one sequence, evenly spaced from its start to its end. If the sequence fits
+    into one window, the window is the whole sequence. On a ring they wrap around; a window of a
+    short ring covers it twice."""
 
     def __init__(
         self, frames: int, window: int, region: Region | None = None, *, ring: bool = False
     ) -> None:
-        """`frames`: of the sequence; `window`: the most the network takes at once. Windows without
-        a share in the `region` are left out; there is none on a ring."""
+        """`frames`: of the sequence; `window`: the most frames the network takes. Windows without a
+        share in the `region` are left out. A ring has no region."""
         self.frames = frames
         self.region = region
         self._windows = _around(frames, window) if ring else _along(frames, window)
@@ -82,8 +82,8 @@ class Windows:
         return seen
 
     def blend(self, velocities: Sequence[Tensor]) -> Tensor:
-        """One velocity [..., frames] of those that each window gave for its part; true within the
-        region, if there is one."""
+        """Blends the windows' velocities into one [..., frames]. Valid only inside the region, if
+        there is one."""
         first = velocities[0]
         if len(self) == 1 and first.shape[-1] == self.frames:
             return first
@@ -110,18 +110,18 @@ def _along(frames: int, window: int) -> list[Window]:
     handover = max(1, window // HANDOVERS)
     count = 1 + math.ceil((frames - window) / (window - handover))
     starts = [(frames - window) * k // (count - 1) for k in range(count)]
-    # Neighbours hand over in the middle of what they share: there both have seen the most.
+    # Neighbours crossfade in the middle of their overlap, where both see the most context.
     middles = [(a + window + b) / 2 for a, b in pairwise(starts)]
     ends = zip([None, *middles], starts, [*middles, None], strict=True)
     return [_window(start, window, rise, fall, handover) for rise, start, fall in ends]
 
 
 def _around(frames: int, window: int) -> list[Window]:
-    """The windows of a ring: each as long as the network takes, or two laps."""
+    """The windows of a ring: each as long as the network allows, at most two laps."""
     handover = max(1, window // HANDOVERS)
     count = math.ceil(frames / (window - handover))
     length, handover = min(window, 2 * frames), min(handover, frames)
-    starts = [frames * k // count for k in range(count + 1)]  # the last is the first, a lap later
+    starts = [frames * k // count for k in range(count + 1)]  # the last is the first plus a lap
     middles = [(a + length + b) / 2 for a, b in pairwise(starts)]
     ends = zip([middles[-1] - frames, *middles], starts, middles, strict=False)
     return [_window(start, length, rise, fall, handover) for rise, start, fall in ends]
@@ -130,8 +130,8 @@ def _around(frames: int, window: int) -> list[Window]:
 def _window(
     start: int, frames: int, rise: float | None, fall: float | None, handover: int
 ) -> Window:
-    """A window that takes over around `rise` and hands over around `fall`, within so many
-    frames."""
+    """A window that fades in around `rise` and fades out around `fall`, over `handover` frames
+    each."""
     weights = torch.ones(frames)
     if rise is not None:
         weights *= _rise(start, frames, rise, handover)
@@ -141,7 +141,7 @@ def _window(
 
 
 def _rise(start: int, frames: int, middle: float, length: int) -> Tensor:
-    """From 0 to 1 around `middle` within `length` frames, as a raised cosine; its largest slope
-    is pi / (2 * length) a frame."""
+    """A raised cosine from 0 to 1 around `middle`, `length` frames long; its steepest slope is
+    pi / (2 * length) per frame."""
     position = (torch.arange(start, start + frames) + 0.5 - middle) / length + 0.5
     return torch.sin(math.pi / 2 * position.clamp(0, 1)).square()

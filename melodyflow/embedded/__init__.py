@@ -1,4 +1,4 @@
-"""A real tritonserver without Docker: found in a wheel, run on loopback, watched and replaced."""
+"""A real tritonserver without Docker: from a wheel, on loopback, watched and restarted."""
 
 from melodyflow.embedded.server import DEMO_CHECKPOINT, MODEL_REPOSITORY, EmbeddedServer
 

@@ -1,9 +1,9 @@
-"""The entry point of a container: one tritonserver, watched.
+"""The container's entry point: runs one tritonserver and watches it.
 
     python3 -m melodyflow.embedded.container tritonserver [OPTION...]
 
-It restarts nothing: at the first death it ends everything and exits with 1, so that Docker or
-Kubernetes restarts the container. Only the standard library is needed.
+It restarts nothing: when tritonserver dies or hangs it kills everything and exits with 1, so that
+Docker or Kubernetes restarts the container. It needs only the standard library.
 """
 
 import os
@@ -22,11 +22,11 @@ from melodyflow.embedded.watch import LOOK_SECONDS, PROBE_TIMEOUT, Lasting, Stop
 from melodyflow.serving.heartbeat import HEARTBEAT_VARIABLE
 
 LOAD_SECONDS = 600.0
-GONE_SECONDS = 10.0  # between the end of the model's process and tritonserver's, when it drains
+GONE_SECONDS = 10.0  # how long tritonserver may outlive the model's process while draining
 
 
 def number_of(flag: str, command: list[str], default: int) -> int:
-    """What a tritonserver's command line says for a flag such as "http-port"."""
+    """The value of a flag such as "http-port" in a tritonserver's command line."""
     number = default
     for word, after in zip(command, [*command[1:], ""], strict=True):
         if word.startswith(f"--{flag}="):
@@ -37,8 +37,8 @@ def number_of(flag: str, command: list[str], default: int) -> int:
 
 
 def with_settings(command: list[str], folder: Path) -> list[str]:
-    """A tritonserver's command line whose model repositories are copies in `folder` that have the
-    settings in force in them."""
+    """Replaces the model repositories in a tritonserver's command line by copies in `folder` whose
+    configuration contains the settings in force."""
     words = iter(command)
     made: list[str] = []
     for word in words:
@@ -54,7 +54,8 @@ def with_settings(command: list[str], folder: Path) -> list[str]:
 
 
 def main(command: list[str]) -> int:
-    """Runs a tritonserver until it ends, is told to, or must be replaced: its exit code, or 1."""
+    """Runs a tritonserver until it ends, is signalled, or must be replaced. Returns its exit code,
+    or 1."""
     if not command:
         print(
             "usage: python3 -m melodyflow.embedded.container tritonserver [OPTION...]",
@@ -72,7 +73,7 @@ def main(command: list[str]) -> int:
         told.append(number)
         for server in servers:
             if server.poll() is None:
-                server.terminate()  # it drains; a second signal changes nothing
+                server.terminate()  # it drains; further signals have no effect
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -86,25 +87,25 @@ def main(command: list[str]) -> int:
             start_new_session=True,
         )
         servers.append(server)
-        if told:  # before it was known
+        if told:  # the signal came before `servers` had it
             server.terminate()
         reason = _load(server, http_port, told)
         if server.poll() == 0:
-            return 0  # it had only something to say, such as --help
+            return 0  # it only printed something, such as --help
         if reason is None and not told:
             reason = Watch(server, http_port, grpc_port, heartbeats).wait(lambda: bool(told))
         code = 1
         if told:
             code = _drain(server, number_of("exit-timeout-secs", command, 30) + KILL_AFTER)
         else:
-            print(f"watch: {reason}; ending, to be restarted", file=sys.stderr, flush=True)
+            print(f"watch: {reason}; exiting for a restart", file=sys.stderr, flush=True)
         end_group(server.pid)
         server.wait()
     return code
 
 
 def _load(server: subprocess.Popen[bytes], port: int, told: list[int]) -> str | None:
-    """Waits until the server is ready, or told to end; why it must be replaced, if it must."""
+    """Waits until the server is ready or signalled. Returns why it must be replaced, if it must."""
     until = time.monotonic() + LOAD_SECONDS
     stops = Stops(server.pid)
     while not told:
@@ -123,8 +124,8 @@ def _load(server: subprocess.Popen[bytes], port: int, told: list[int]) -> str | 
 
 
 def _drain(server: subprocess.Popen[bytes], seconds: float) -> int:
-    """Waits while the server ends the edits in flight; its exit code, or 1 where it hangs: beyond
-    its own timeout, or because its model's process, which ends first, has died."""
+    """Waits while the server drains. Returns its exit code, or 1 if it hangs: past its own timeout,
+    or after its model's process, which ends first."""
     until = time.monotonic() + seconds
     models, stops, gone = models_of(server.pid), Stops(server.pid), Lasting()
     while True:
@@ -134,7 +135,7 @@ def _drain(server: subprocess.Popen[bytes], seconds: float) -> int:
         reason = stops.look(models)
         ended = bool(models) and not any(runs(*model) for model in models.items())
         if gone.see(ended) >= GONE_SECONDS:
-            reason = f"its model has ended, and it has not, for {GONE_SECONDS:g} s"
+            reason = f"still running {GONE_SECONDS:g} s after its model ended"
         elif time.monotonic() > until:
             reason = "the exit timeout has passed"
         if reason is not None:

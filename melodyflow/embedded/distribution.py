@@ -1,4 +1,4 @@
-"""What the nvidia-pytriton wheel brings: a whole tritonserver, used as it is."""
+"""Finds the tritonserver in the nvidia-pytriton wheel."""
 
 import ctypes
 import importlib.metadata
@@ -15,24 +15,24 @@ PYTHONS = ((3, 11), (3, 12))
 
 @dataclass(frozen=True)
 class Distribution:
-    """What the wheel brings: binary, libraries, Python backend and the stub of this Python."""
+    """The wheel's binary, libraries, Python backend, and the stub for this Python."""
 
     binary: Path
     libraries: Path
     backend: Path
     stub: Path
-    python_library: Path | None  # folder of libpython; None: the loader finds it by itself
+    python_library: Path | None  # folder of libpython; None: the loader finds it
 
 
 def find_distribution() -> Distribution:
-    """Raises EmbeddedError where the wheel, a fitting Python, libpython or numpy 1 is missing."""
+    """Raises EmbeddedError if the wheel, a suitable Python, libpython or numpy 1 is missing."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if sys.version_info[:2] not in PYTHONS:
         raise EmbeddedError(
-            f"Python {version}: the embedded Triton runs with 3.11 or 3.12; set PYTHON to one of "
+            f"Python {version}: the embedded Triton needs 3.11 or 3.12; set PYTHON to one of "
             "them and run the script again, or use the Docker image"
         )
-    # Located only: importing the wheel's Python package would need dependencies of its own.
+    # Only located: importing the wheel's Python package would need its dependencies.
     package = importlib.util.find_spec("pytriton")
     folders = package.submodule_search_locations if package else None
     if not folders:
@@ -74,6 +74,7 @@ def _python_library(version: str) -> Path | None:
     except OSError:
         raise EmbeddedError(
             f"{name} not found; the embedded Triton needs Python as a shared library: apt-get "
-            f"install libpython{version} (Debian, Ubuntu), or a Python built with --enable-shared"
+            f"install libpython{version} (Debian, Ubuntu), or use a Python built with "
+            "--enable-shared"
         ) from None
     return None

@@ -1,4 +1,4 @@
-"""Keeps a server up: one that dies or hangs is started again."""
+"""Keeps a server up: restarts it when it dies or hangs."""
 
 import os
 import sys
@@ -11,15 +11,15 @@ from pathlib import Path
 from melodyflow.embedded.server import EmbeddedServer
 from melodyflow.errors import EmbeddedError
 
-# Seconds before each restart in a row; who dies once more after the last is given up. A server that
-# was ready for a minute begins a new row, and so does one that has taken a request: what kills it
-# may be a client's doing, and is no reason to leave the others alone.
+# Seconds before each restart in a row; after one more death the keeper gives up. A new row starts
+# if the server was ready for a minute or had taken a request: what killed it may have been that
+# client's request, and the other clients still need a server.
 DELAYS = (0.0, 1.0, 2.0, 4.0)
 ROW_SECONDS = 60.0
 
 
 class Keeper:
-    """Keeps a server up: what must be replaced is ended, and started again on the same ports."""
+    """Stops and restarts a server that must be replaced, on the same ports."""
 
     def __init__(self, server: EmbeddedServer, start_timeout: float) -> None:
         self._server, self._start_timeout = server, start_timeout
@@ -27,14 +27,14 @@ class Keeper:
 
     @cached_property
     def _kept(self) -> Path:
-        """For the logs of those that died, if there is no --log. Nobody can have put a link under
-        its name."""
+        """Collects the logs of dead servers if there is no --log. The name is unpredictable, so
+        nobody can place a link there."""
         handle, name = tempfile.mkstemp(prefix=f"melodyflow-crashes-{os.getpid()}-", suffix=".log")
         os.close(handle)
         return Path(name)
 
     def run(self, ended: Callable[[], bool] = lambda: False) -> None:
-        """Returns when `ended` says so. Raises EmbeddedError after too many deaths in a row."""
+        """Returns when `ended()` is true. Raises EmbeddedError after too many deaths in a row."""
         while True:
             ready, watch = time.monotonic(), self._server.watch()
             reason = watch.wait(ended)
@@ -52,13 +52,13 @@ class Keeper:
             if self._row == len(DELAYS):
                 raise EmbeddedError(
                     f"{reason}; gave up after {self._row + 1} deaths in a row. "
-                    f"Its log ends:\n{tail}\n(the whole log: {log})"
+                    f"The end of its log:\n{tail}\n(full log: {log})"
                 )
             delay = DELAYS[self._row]
             self._row += 1
             say(
                 f"serve: {reason}; restarting{f' in {delay:g} s' if delay else ''}. "
-                f"Its log ({log}) ends:\n{tail}"
+                f"The end of its log ({log}):\n{tail}"
             )
             time.sleep(delay)
             self._restarts += 1

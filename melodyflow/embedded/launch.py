@@ -1,4 +1,4 @@
-"""How the wheel's tritonserver is started: its files, its command line and its environment."""
+"""The files, command line and environment with which the wheel's tritonserver is started."""
 
 import os
 import secrets
@@ -12,27 +12,28 @@ from melodyflow.embedded.distribution import Distribution
 from melodyflow.embedded.probe import HOST
 from melodyflow.serving.settings import PREFIX
 
-# Nobody holds the key, so nobody can use these: tritonserver's own way to switch an API off.
+# Nobody has the key, so nobody can use these APIs. Tritonserver has no other way to disable them.
 CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 
-# States that this Triton's gRPC front end keeps for reuse. With its default, 8, it died of refused
-# and cancelled streams, 3 times in 13,000; never in 34,000 with a pool that does not fill up.
-# Newer Tritons have the fix (triton-inference-server/server, issues 7368 and 8034).
+# States that this Triton's gRPC front end keeps for reuse. With the default of 8, refused and
+# cancelled streams crashed it 3 times in 13,000; with a pool that never fills up, never in 34,000.
+# Fixed in newer Tritons (triton-inference-server/server, issues 7368 and 8034).
 GRPC_STATES = 4096
 
-# This Triton's HTTP front end recurses on large JSON bodies (CVE-2025-23310); its threads get their
-# stack from this limit. 512 MiB of address space carries bodies of 50 MB and more.
+# This Triton's HTTP front end recurses on large JSON bodies (CVE-2025-23310), and this limit sets
+# its threads' stack size. 512 MiB of address space is enough for bodies of more than 50 MB.
 LAUNCHER = """ulimit -S -s 524288 2>/dev/null || ulimit -S -s "$(ulimit -H -s)"; exec "$@" """
 
-# glibc's malloc in tritonserver. It would keep what its many threads have freed, in pieces, and
-# grow with every new mix of sizes: few arenas, and what is large goes back to the system at once.
+# For glibc's malloc in tritonserver. By default it keeps what its many threads have freed, in
+# fragments, and grows with every new mix of sizes. So: few arenas, and large blocks go back to the
+# system at once.
 MALLOC = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(2**17),
     "MALLOC_TRIM_THRESHOLD_": str(2**17),
 }
 
-# Triton starts the stub with its own environment. The model must not get these: it takes and frees
+# Triton passes its environment on to the stub. The model must not get these settings: it allocates
 # large tensors at every layer, and fresh pages for each would cost a third of its time.
 STUB = """#!/bin/sh
 unset {unset}
@@ -41,8 +42,8 @@ exec {stub} "$@"
 
 
 def backends_in(folder: Path, distribution: Distribution) -> Path:
-    """Makes the folder of backends that Triton wants: the Python backend with its stub beside it;
-    in the wheel they lie apart."""
+    """Makes the backend folder Triton expects, with the stub next to the Python backend; in the
+    wheel they are separate."""
     backend = folder / "backends" / "python"
     shutil.copytree(distribution.backend, backend, ignore=shutil.ignore_patterns("__pycache__"))
     stub = backend / distribution.stub.name
@@ -61,8 +62,8 @@ def command(
     ports: Mapping[str, int],
     exit_timeout: int,
 ) -> list[str]:
-    """The command line of a tritonserver. shared_memory: what the names of its regions begin with.
-    ports: of "http", "grpc" and "metrics"."""
+    """The command line of a tritonserver. `shared_memory`: prefix of its regions' names. `ports`:
+    of "http", "grpc" and "metrics"."""
     key = f"melodyflow={secrets.token_hex(16)}"
     return [
         str(binary),
@@ -84,8 +85,8 @@ def command(
 def environment(
     distribution: Distribution, checkpoint: Path | None, settings: Mapping[str, str]
 ) -> dict[str, str]:
-    """The environment of a tritonserver, in which settings are MELODYFLOW_<NAME>. The stub finds
-    its packages as `python3` does: by PATH, so this interpreter leads."""
+    """The environment of a tritonserver, with settings as MELODYFLOW_<NAME>. The stub finds its
+    packages through `python3` on PATH, so this interpreter comes first."""
     inherited = dict(os.environ)
     inherited.pop("PYTHONHOME", None)
     libraries = [
@@ -102,7 +103,7 @@ def environment(
                 (str(Path(sys.executable).parent), inherited.get("PATH", os.defpath))
             ),
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-            "HF_HUB_OFFLINE": "1",  # the service fetches nothing
+            "HF_HUB_OFFLINE": "1",  # the service downloads nothing
         }
     )
     if checkpoint is not None:

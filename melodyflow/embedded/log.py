@@ -1,13 +1,13 @@
-"""What a tritonserver has written into its log."""
+"""Reads a tritonserver's log."""
 
 import re
 from pathlib import Path
 
 
 class ServerLog:
-    """The part of a log file that one tritonserver has written; it may be gone.
+    """The part of a log file that one tritonserver wrote. The file may be gone.
 
-    path: the file, which is appended to. begin: where this server's part begins.
+    `path`: the file, which is appended to. `begin`: where this server's part starts.
     """
 
     def __init__(self, path: Path, begin: int) -> None:
@@ -15,7 +15,7 @@ class ServerLog:
         self._begin = begin
 
     def text(self) -> str:
-        """All that it has written; "" where the file cannot be read."""
+        """Everything the server wrote; "" if the file can't be read."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._begin)
@@ -24,14 +24,14 @@ class ServerLog:
             return ""
 
     def tail(self) -> str:
-        """Its last lines, without Triton's tables."""
+        """The last lines, without Triton's tables."""
         lines = [line for line in self.text().splitlines() if line and line[0] not in "+|"]
         return "\n".join(lines[-20:])
 
 
 def failure_reason(log: str) -> str:
-    """Why Triton did not start: the model's own error where there is one, else the log's end."""
-    # Triton logs a message as one line in quotes, with \n for its line ends and \" for its quotes.
+    """Why Triton didn't start: the model's own error if there is one, otherwise the log's end."""
+    # Triton logs a message as one quoted line, with \n for line breaks and \" for quotes.
     for pattern in (
         r"failed to load '[^']+' version \d+: (?:\w+: )?(.+)",
         r"(Poll failed for model directory .+)",

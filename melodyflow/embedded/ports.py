@@ -1,4 +1,4 @@
-"""The ports of a server on loopback."""
+"""Chooses a server's ports on loopback."""
 
 import random
 import socket
@@ -8,22 +8,22 @@ from contextlib import suppress
 from melodyflow.embedded.probe import HOST
 from melodyflow.errors import EmbeddedError
 
-# Port 0 is one of these. They lie below those that Linux gives to outgoing connections: between the
-# choice and Triton's use of it, minutes later with a large model, such a connection could take it.
+# Port 0 means one of these. They are below the range Linux uses for outgoing connections: otherwise
+# such a connection could take the port before Triton opens it, minutes later with a large model.
 FREE_PORTS = range(20000, 32768)
 
 
 def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
-    """Name -> port on loopback, with 0 replaced by a free one.
+    """Returns name -> port, with 0 replaced by a free port.
 
-    Raises EmbeddedError naming the port and its flag when it is taken, given twice, or no port.
+    Raises EmbeddedError, naming the port and its flag, if a port is taken, given twice or invalid.
     """
     given = [port for port in wanted.values() if port != 0]
     chosen: dict[str, int] = {}
     for name, port in wanted.items():
         flag = f"--{name}-port"
         if not 0 <= port <= 65535:
-            raise EmbeddedError(f"{flag} {port}: not a port; use 0 (any free port) to 65535")
+            raise EmbeddedError(f"{flag} {port}: must be from 0 (any free port) to 65535")
         if given.count(port) > 1:
             raise EmbeddedError(f"{flag} {port}: given twice; each port needs its own number")
         if port == 0:
@@ -33,10 +33,10 @@ def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
             _listen(port)
         except PermissionError:
             raise EmbeddedError(
-                f"port {port} needs root: choose one from 1024 with {flag}"
+                f"port {port} needs root; choose 1024 or higher with {flag}"
             ) from None
         except OSError:
-            raise EmbeddedError(f"port {port} is taken: choose another with {flag}") from None
+            raise EmbeddedError(f"port {port} is in use; choose another with {flag}") from None
         chosen[name] = port
     return chosen
 

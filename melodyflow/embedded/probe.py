@@ -1,4 +1,4 @@
-"""Whether a tritonserver's front ends answer, asked with the standard library alone."""
+"""Checks whether a tritonserver's front ends answer, using only the standard library."""
 
 import http.client
 import socket
@@ -11,12 +11,12 @@ HOST = "127.0.0.1"
 DATA, HEADERS, SETTINGS = 0, 1, 4
 END_STREAM, END_HEADERS = 1, 4
 
-# No model has this name: Triton answers by itself, at once, without any model's queue.
+# No model has this name, so Triton answers at once, without any model's queue.
 NO_MODEL = b"no-model"
 
 
 def answers_http(port: int, path: str, timeout: float) -> bool:
-    """Whether a GET is answered with 200 within some seconds."""
+    """Whether a GET is answered with 200 within `timeout` seconds."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
     try:
         connection.request("GET", path)
@@ -28,10 +28,10 @@ def answers_http(port: int, path: str, timeout: float) -> bool:
 
 
 def answers_stream(port: int, timeout: float) -> bool:
-    """Whether a stream of gRPC's ModelStreamInfer is answered and ended within some seconds.
+    """Whether a ModelStreamInfer call is answered and ended within `timeout` seconds.
 
-    It asks for a model that does not exist. Triton 2.51's streams can hang while its HTTP and its
-    other calls go on. Only an answer on an unencrypted port counts.
+    It asks for a model that doesn't exist. Triton 2.51's streams can hang while HTTP and other gRPC
+    calls still work. Needs an unencrypted port.
     """
     until = time.monotonic() + timeout
     message = b"\x0a" + bytes([len(NO_MODEL)]) + NO_MODEL  # ModelInferRequest { model_name }
@@ -43,7 +43,7 @@ def answers_stream(port: int, timeout: float) -> bool:
         b"te": b"trailers",
         b"content-type": b"application/grpc",
     }
-    # HPACK (RFC 7541, 6.2.2): literals without indexing, which no table is needed for.
+    # HPACK (RFC 7541, 6.2.2): literals without indexing, which need no table.
     block = b"".join(
         b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
         for name, value in fields.items()
@@ -73,7 +73,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _read(connection: socket.socket, size: int, until: float) -> bytes:
-    """Raises OSError when the peer or the time ends first."""
+    """Raises OSError if the connection closes or the time runs out first."""
     found = b""
     while len(found) < size:
         left = until - time.monotonic()

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-STUB = "triton_python_backend_stub"[:15]  # as the kernel keeps it
+STUB = "triton_python_backend_stub"[:15]  # the kernel keeps 15 characters
 
-# Seconds beyond the exit timeout after which Triton is killed: it may hang then while some client
-# keeps a stream open.
+# Seconds past the exit timeout until Triton is killed: it can hang while a client keeps a stream
+# open.
 KILL_AFTER = 5
 
 
@@ -20,11 +20,11 @@ class Process(NamedTuple):
     name: str
     state: str  # a letter of proc(5): T stopped, Z zombie
     parent: int
-    started: str  # tells a process from a later one with its number
+    started: str  # distinguishes a process from a later one with the same pid
 
 
 def read_process(pid: int) -> Process | None:
-    """None: there is no such process."""
+    """Returns None if there is no such process."""
     try:
         name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     except OSError:
@@ -34,21 +34,21 @@ def read_process(pid: int) -> Process | None:
 
 
 def runs(pid: int, started: str) -> bool:
-    """Whether the process that started then still does; a zombie does not."""
+    """Whether the process that started then is still running. A zombie isn't."""
     process = read_process(pid)
     return process is not None and process.started == started and process.state not in "ZX"
 
 
 def models_of(server: int) -> dict[int, str]:
-    """The processes of the models that a tritonserver has loaded: pid -> when it started. One
-    that has died since is among them, a zombie as long as tritonserver does not ask after it."""
+    """The processes of a tritonserver's models: pid -> start time. Includes one that has died,
+    which stays a zombie until tritonserver reaps it."""
     everything = {
         pid: process
         for entry in Path("/proc").glob("[0-9]*")
         if (process := read_process(pid := int(entry.name)))
     }
 
-    def descends(pid: int) -> bool:  # a script may stand between the two
+    def descends(pid: int) -> bool:  # there may be a script in between
         while pid in everything and pid != server:
             pid = everything[pid].parent
         return pid == server
@@ -61,12 +61,12 @@ def models_of(server: int) -> dict[int, str]:
 
 
 def ending(code: int) -> str:
-    """What a return code of `subprocess` says in words."""
+    """Describes a return code of `subprocess`."""
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
 
 def end_group(leader: int, seconds: float = 5.0) -> None:
-    """Kills a process group, and waits some seconds until nothing of it holds a port any more."""
+    """Kills a process group, and waits until none of its processes hold a port any more."""
     until = time.monotonic() + seconds
     with suppress(ProcessLookupError):
         while time.monotonic() < until:
@@ -77,7 +77,7 @@ def end_group(leader: int, seconds: float = 5.0) -> None:
 
 
 def _group_runs(leader: int) -> bool:
-    """Whether the group has a process that is not a zombie: those hold nothing any more."""
+    """Whether the group has a process that isn't a zombie. Zombies hold no ports."""
     for entry in Path("/proc").glob("[0-9]*"):
         process = read_process(int(entry.name))
         if process and process.state not in "ZX":

@@ -1,9 +1,9 @@
-"""The model repository that Triton loads: the one given, with the settings in force in its
-configuration, so that Triton tells clients the truth about the limits.
+"""Makes the model repository that Triton loads: a copy with the settings in force in its
+configuration, so that clients can read the actual limits from Triton.
 
 Triton shows a model's configuration, but not the environment variables that override it. The
-repository itself stays as it is, and may be read-only. The checkpoint's path is not written, for
-whoever reaches Triton's ports can read the configuration.
+original repository isn't modified and may be read-only. The checkpoint's path isn't written,
+because anyone who can reach Triton's ports can read the configuration.
 """
 
 import re
@@ -21,7 +21,7 @@ parameters {{ key: "{IN_FORCE}" value {{ string_value: "true" }} }}
 
 
 def write_repository(repository: Path, folder: Path, environment: Mapping[str, str]) -> Path:
-    """Makes `folder` a copy of `repository`: links, but for the configurations."""
+    """Makes `folder` a copy of `repository`, with links for everything but the configurations."""
     folder.mkdir(parents=True)
     for model in repository.iterdir():
         if not model.is_dir():
@@ -37,8 +37,8 @@ def write_repository(repository: Path, folder: Path, environment: Mapping[str, s
 
 
 def in_force(config: str, environment: Mapping[str, str]) -> str:
-    """The text of a config.pbtxt with the values that the environment overrides, and the mark that
-    tells so. An empty value is none, as `read_settings` has it."""
+    """Puts the environment's overrides into the text of a config.pbtxt, with a mark that says so.
+    An empty value counts as not set, as in `read_settings`."""
 
     def setting(found: re.Match[str]) -> str:
         value = environment.get(PREFIX + found[2].upper())
@@ -51,5 +51,5 @@ def in_force(config: str, environment: Mapping[str, str]) -> str:
 
 
 def escaped(value: str) -> str:
-    """As protobuf's text format has it between quotes."""
+    """Escapes a value for protobuf's text format."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,6 +1,6 @@
-"""scripts/serve: a checkpoint served on loopback, until Ctrl-C or while a command runs.
+"""scripts/serve: serves a checkpoint on loopback, until Ctrl-C or while a command runs.
 
-A tritonserver that dies or hangs (melodyflow.embedded.watch) is replaced on the same ports.
+If tritonserver dies or hangs (melodyflow.embedded.watch), it is restarted on the same ports.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(command: list[str], server: EmbeddedServer, keeper: Keeper) -> int:
-    """Runs a command against the server and gives its exit code."""
+    """Runs a command against the server and returns its exit code."""
     environment = os.environ | {"MELODYFLOW_SERVER": server.grpc_url}
     try:
         process = subprocess.Popen(command, env=environment)
@@ -108,14 +108,15 @@ def _run(command: list[str], server: EmbeddedServer, keeper: Keeper) -> int:
             keeper.run(lambda: process.poll() is not None)
         except BaseException:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(2)  # a terminal's Ctrl-C has reached it, too
+                process.wait(2)  # a terminal's Ctrl-C has reached it too
             process.terminate()
             raise
     return process.returncode
 
 
 def main() -> int:
-    """Serves until Ctrl-C or SIGTERM: exit code 0; 1 with the reason on stderr for all else."""
+    """Serves until Ctrl-C or SIGTERM (exit code 0). Any failure gives exit code 1, with the reason
+    on stderr."""
     arguments = _arguments()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
@@ -139,7 +140,7 @@ def main() -> int:
         if arguments.command:
             say(ready)  # stdout is the command's
             code = _run(arguments.command, server, keeper)
-            server.stop(at_once=True)  # whom it was for has ended; Triton takes 3 s to end itself
+            server.stop(at_once=True)  # the command has ended; a clean stop would take 3 s
             return code
         print(
             f"{ready}\n"

@@ -1,7 +1,6 @@
-"""One tritonserver from the nvidia-pytriton wheel, started and ended: no Docker needed.
+"""Starts and stops one tritonserver from the nvidia-pytriton wheel, without Docker.
 
-For one machine, on loopback; the Docker image is for everything else.
-`scripts/serve --help` says how to use it.
+For one machine, on loopback; use the Docker image for everything else. See `scripts/serve --help`.
 """
 
 import os
@@ -33,11 +32,11 @@ SHARED_MEMORY = Path("/dev/shm")
 PACKAGES = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
 DEMO_CHECKPOINT = PACKAGES / "checkpoints" / "demo"
-EXIT_TIMEOUT = 60  # seconds that edits in flight have to end
+EXIT_TIMEOUT = 60  # seconds that edits in flight have to finish
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
-# Does stop()'s work when this process is killed too hard to do it: its end closes the pipe that
-# `read` waits on. (`kill -KILL -- -PID` is no group to dash.)
+# Does stop()'s work if this process is killed before it can: then the pipe that `read` waits on
+# closes. (dash doesn't accept `kill -KILL -- -PID` for a group.)
 SWEEPER = """
 read -r word; [ "$word" = ended ] && exit
 server=$1 wait=$2 folder=$3 prefix=$4
@@ -49,7 +48,7 @@ rm -rf "$folder" "$prefix"*
 
 
 def check_checkpoint(folder: Path) -> None:
-    """Raises EmbeddedError when `folder` is no converted checkpoint."""
+    """Raises EmbeddedError if `folder` isn't a converted checkpoint."""
     try:
         read_manifest(folder)
     except CheckpointError as error:
@@ -57,13 +56,14 @@ def check_checkpoint(folder: Path) -> None:
 
 
 class EmbeddedServer:
-    """One tritonserver on loopback. A context manager: ready inside, gone outside.
+    """One tritonserver on loopback. A context manager: the server is ready inside and gone
+    afterwards.
 
-    Ports: 0 is a free one, which stays the server's when it is started again. `settings` reach the
-    model as MELODYFLOW_<NAME> (DEVICE, PRECISION, SLOTS, ...), over the same names in this
-    process's environment and over config.pbtxt. `log` is appended to; without it Triton's log lives
-    as long as the server. `exit_timeout`: seconds that edits in flight have to end when it is
-    stopped. Not thread-safe. Raises EmbeddedError for bad arguments.
+    Port 0 picks a free port, which the server keeps when it is restarted. `settings` reach the
+    model as MELODYFLOW_<NAME> (DEVICE, PRECISION, SLOTS, ...) and override this process's
+    environment and config.pbtxt. `log` is appended to; without it, Triton's log is deleted with the
+    server. `exit_timeout`: seconds that edits in flight have to finish when the server is stopped.
+    Not thread-safe. Raises EmbeddedError for invalid arguments.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class EmbeddedServer:
         exit_timeout: int = EXIT_TIMEOUT,
     ) -> None:
         if exit_timeout < 0:
-            raise EmbeddedError(f"--exit-timeout {exit_timeout}: 0 seconds or more")
+            raise EmbeddedError(f"--exit-timeout {exit_timeout}: must be 0 or more seconds")
         self._checkpoint = checkpoint
         self._wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._settings = {name.upper(): value for name, value in settings.items()}
@@ -94,18 +94,18 @@ class EmbeddedServer:
         self._written: ServerLog | None = None  # by the last tritonserver
 
     def start(self, timeout: float = 600.0, *, restarts: int = 0) -> None:
-        """Returns when the server and its model are ready, after at most `timeout` seconds.
+        """Starts the server and waits until its model is ready, at most `timeout` seconds.
 
-        restarts: how often it was started before, for its metrics. Raises EmbeddedError with the
-        reason; nothing of the server is left then.
+        `restarts`: how often it has been restarted, for its metrics. On failure it cleans up and
+        raises EmbeddedError with the reason.
         """
         if self._process is not None:
             raise EmbeddedError("already started")
         distribution = find_distribution()
         if not self._repository.is_dir():
             raise EmbeddedError(
-                f"{self._repository}: no such model repository; run from a checkout, or give one "
-                "with --model-repository"
+                f"{self._repository}: no such model repository; run from a checkout or use "
+                "--model-repository"
             )
         if self._checkpoint is not None:
             check_checkpoint(self._checkpoint)
@@ -119,9 +119,8 @@ class EmbeddedServer:
             raise
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Ends the server: edits in flight have the exit timeout to end, unless `at_once`.
-
-        May be called twice.
+        """Stops the server. Edits in flight have the exit timeout to finish, unless `at_once`. Does
+        nothing if it isn't running.
         """
         process = self._process
         if process is not None:
@@ -130,12 +129,12 @@ class EmbeddedServer:
                     process.terminate()
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(self._exit_timeout + KILL_AFTER)
-            finally:  # a second Ctrl-C ends the wait, not the tidying
+            finally:  # a second Ctrl-C ends the wait, not the cleanup
                 with undisturbed():
                     self._tidy(process)
 
     def _tidy(self, process: subprocess.Popen[bytes]) -> None:
-        # Ends the server if it is left, and the stub if that has outlived it.
+        # Kills the server if it is still there, and a stub that outlived it.
         end_group(process.pid)
         process.wait()
         for leftover in SHARED_MEMORY.glob(f"{self._prefix}*"):
@@ -161,7 +160,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """The tritonserver's process id. Raises EmbeddedError when none runs."""
+        """The tritonserver's process id. Raises EmbeddedError if it isn't running."""
         return self._running().pid
 
     @property
@@ -181,23 +180,24 @@ class EmbeddedServer:
 
     @property
     def log(self) -> Path | None:
-        """Triton's log and the model's; None when none runs and no file was asked for."""
+        """The log of Triton and the model; None if the server isn't running and has no --log."""
         if self._log is not None:
             return self._log
         return self._folder / "triton.log" if self._folder else None
 
     def watch(self) -> Watch:
-        """Whoever asks it learns when the server must be replaced: stop() it and start() it."""
+        """A watch on the running server. When it reports that the server must be replaced, call
+        stop() and start()."""
         ports = self._ports
         return Watch(self._running(), ports["http"], ports["grpc"], self._heartbeats)
 
     def log_tail(self) -> str:
-        """The last lines of what this tritonserver, or the one before, has written; no tables."""
+        """The last log lines of this tritonserver, or of the previous one, without tables."""
         return self._written.tail() if self._written else ""
 
     def keep_log(self, file: Callable[[], Path]) -> Path:
-        """Appends what this tritonserver has written to a file that outlives it, unless there is a
-        log that does; returns the one."""
+        """Appends this tritonserver's log to `file()`, unless --log keeps it anyway. Returns the
+        path of the log."""
         if self._log is not None:
             return self._log
         kept = file()
@@ -226,7 +226,7 @@ class EmbeddedServer:
             output = log.open("ab")
         except OSError as error:
             raise EmbeddedError(
-                f"--log {log}: {error.strerror}; name a file in a folder that is there"
+                f"--log {log}: {error.strerror}; the folder must exist and be writable"
             ) from None
         variables = environment(distribution, self._checkpoint, self._settings)
         words = command(
@@ -243,13 +243,13 @@ class EmbeddedServer:
                 ["sh", "-c", LAUNCHER, "sh", *words],
                 env=variables
                 | {HEARTBEAT_VARIABLE: str(self._heartbeats), RESTARTS_VARIABLE: str(restarts)},
-                # The stub's Python ignores PYTHONPATH and looks into its current folder first: it
-                # finds this melodyflow there, and nothing that lies where the user happens to be.
+                # The stub's Python ignores PYTHONPATH and searches its current folder first. This
+                # makes it find this melodyflow, and nothing from the user's current folder.
                 cwd=PACKAGES,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches this process alone; it ends the server
+                start_new_session=True,  # Ctrl-C reaches only this process, which stops the server
             )
         arguments = (
             self._process.pid,
@@ -273,21 +273,21 @@ class EmbeddedServer:
             code = process.poll()
             if code is not None:
                 raise EmbeddedError(
-                    f"Triton did not start ({ending(code)}): {self._failure_reason()}"
+                    f"Triton didn't start ({ending(code)}): {self._failure_reason()}"
                     f"{self._log_hint()}"
                 )
             stopped = stops.look(models_of(process.pid))
             if stopped is not None:
-                raise EmbeddedError(f"Triton did not start: {stopped}")
+                raise EmbeddedError(f"Triton didn't start: {stopped}")
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"Triton was not ready after {timeout:.0f} s; its log ends:\n{self.log_tail()}"
-                    f"{self._log_hint()}"
+                    f"Triton wasn't ready after {timeout:.0f} s; the end of its log:\n"
+                    f"{self.log_tail()}{self._log_hint()}"
                 )
             time.sleep(0.1)
 
     def _is_ready(self) -> bool:
-        # Triton opens the port of the metrics last.
+        # Triton opens the metrics port last.
         return answers_http(self._ports["http"], "/v2/health/ready", 5.0) and answers_http(
             self._ports["metrics"], "/metrics", 5.0
         )
@@ -297,5 +297,5 @@ class EmbeddedServer:
 
     def _log_hint(self) -> str:
         return (
-            f"\n(the whole log: {self._log})" if self._log else "\n(--log FILE keeps the whole log)"
+            f"\n(full log: {self._log})" if self._log else "\n(use --log FILE to keep the full log)"
         )

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Signals that would raise in this block (Ctrl-C) do so at its end: a process that is started
-    or ended in it is known afterwards, and nothing of it is left behind."""
+    """Delays signals that would raise in this block (Ctrl-C) to its end, so that a process started
+    or stopped inside is always recorded and cleaned up."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # which no signal interrupts
+        yield  # signals only interrupt the main thread
         return
     came: list[int] = []
     handlers = {

@@ -1,11 +1,12 @@
-"""Tells when a tritonserver must be replaced: it has ended, hangs, or its model's process is gone.
+"""Detects when a tritonserver must be replaced: it has ended, it hangs, or its model's process is
+gone.
 
-Triton 2.51 stays live and ready after its model's process has died, or when its gRPC streams hang,
-and every edit then waits for ever. Readiness does not tell; the process table, a sign of life from
-the model and a stream of one's own do. A server that is merely busy is left alone: a full queue, a
-long network call and a loaded machine are no deaths.
+Triton 2.51 stays live and ready when its model's process has died or its gRPC streams hang, and
+every edit then waits forever. Readiness doesn't reveal this, so the watch checks the process table,
+the model's heartbeat, and a stream of its own. A busy server is left alone: a full queue, a long
+network call or a loaded machine don't count as death.
 
-`serve` restarts what has died, `container` ends with it.
+`serve` then restarts the server; `container` exits.
 """
 
 import os
@@ -20,18 +21,18 @@ from melodyflow.embedded.probe import answers_http, answers_stream
 from melodyflow.embedded.processes import ending, models_of, read_process, runs
 
 LOOK_SECONDS = 0.25
-STOPPED_SECONDS = 1.0  # shorter stops are somebody's pause, and are left alone
-MUTE_SECONDS = 10.0  # without a beat
+STOPPED_SECONDS = 1.0  # shorter stops are taken for a deliberate pause
+MUTE_SECONDS = 10.0  # without a heartbeat
 SILENT_SECONDS = 20.0  # without an answer
 PROBE_EVERY, PROBE_TIMEOUT = 2.0, 3.0  # seconds
-MOST_BETWEEN = PROBE_EVERY + 2 * PROBE_TIMEOUT + 1.0  # two looks, where this process runs
+MOST_BETWEEN = PROBE_EVERY + 2 * PROBE_TIMEOUT + 1.0  # between two looks, unless we were paused
 
 
 class Lasting:
-    """For how many seconds in a row something has been so, as far as this process could see.
+    """Measures for how many seconds in a row a condition has held.
 
-    A pause of the whole machine or container lets the clock jump while nothing could change: no
-    more than a few seconds of it count.
+    When the whole machine or container is paused, the clock jumps although nothing could change, so
+    at most a few seconds of a gap count.
     """
 
     def __init__(self) -> None:
@@ -47,14 +48,14 @@ class Lasting:
 
 
 class Stops:
-    """Looks for what somebody has stopped (SIGSTOP) and not let go on, in whatever phase it is."""
+    """Detects processes that were stopped (SIGSTOP) and not continued, in any phase."""
 
     def __init__(self, server: int) -> None:
         self._server = server
         self._stopped: dict[int, Lasting] = {}
 
     def look(self, models: Iterable[int]) -> str | None:
-        """Why the server must be replaced, if it must; `models` are its models' processes."""
+        """Returns why the server must be replaced, if it must. `models`: its models' processes."""
         for pid, who in {
             self._server: "tritonserver",
             **dict.fromkeys(models, "the model"),
@@ -67,10 +68,10 @@ class Stops:
 
 
 class Watch:
-    """Looks after a tritonserver that is ready, and the processes of its models.
+    """Watches a tritonserver that is ready, and its models' processes.
 
-    server: the tritonserver. http_port, grpc_port: on loopback. heartbeats: the folder of its
-    models'. What has never answered, or beaten, is not missed: it may be switched off.
+    `http_port`, `grpc_port`: on loopback. `heartbeats`: the models' folder. A front end or
+    heartbeat that never answered isn't expected to: it may be switched off.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class Watch:
         self._unanswered: str | None = None
 
     def wait(self, ended: Callable[[], bool] = lambda: False) -> str | None:
-        """Blocks until the server must be replaced, and says why; None: `ended` says so first."""
+        """Blocks until the server must be replaced, and returns why; None if `ended()` is true
+        first."""
         while not ended():
             reason = self.look()
             if reason is not None:
@@ -99,7 +101,7 @@ class Watch:
         return None
 
     def look(self) -> str | None:
-        """Why the server must be replaced; None: it serves, or is busy."""
+        """Returns why the server must be replaced; None if it is serving or busy."""
         code = self._server.poll()
         if code is not None:
             return f"tritonserver has ended ({ending(code)})"
@@ -112,7 +114,7 @@ class Watch:
 
     @property
     def took_a_request(self) -> bool:
-        """Whether a model has seen a request; known beyond its death."""
+        """Whether a model has seen a request. Also works after the model has died."""
         return any(beat.st_size > 0 for beat in self._last_beats().values())
 
     def _look_at_the_models(self) -> str | None:
@@ -137,7 +139,7 @@ class Watch:
         return found
 
     def _ask(self) -> str | None:
-        # Beside the looks: an answer that does not come must not delay them.
+        # In its own thread: a missing answer must not delay the other checks.
         if time.monotonic() >= self._probe_due and not (self._asking and self._asking.is_alive()):
             self._probe_due = time.monotonic() + PROBE_EVERY
             self._asking = threading.Thread(target=self._probe, daemon=True)
@@ -150,7 +152,7 @@ class Watch:
 
 
 class Probe:
-    """Asks one front end of a server, again and again."""
+    """Checks one of a server's front ends repeatedly."""
 
     def __init__(self, name: str, answers: Callable[[], bool]) -> None:
         self._name, self._answers = name, answers
@@ -158,7 +160,8 @@ class Probe:
         self._silent = Lasting()
 
     def ask(self) -> str | None:
-        """Why the server must be replaced, once this front end has been silent for too long."""
+        """Returns why the server must be replaced, if this front end has been silent for too
+        long."""
         answered = self._answers()
         self._known |= answered
         if self._silent.see(self._known and not answered) >= SILENT_SECONDS:

@@ -122,7 +122,7 @@ EVERYWHERE = [
     Bad("K > default R", "keep_last_k_iters", "1 to", {"keep_last_k_iters": 3}),
     Bad("K = 0, R > 0", "keep_last_k_iters", "1 to", {"keep_last_k_iters": 0}),
     Bad("K negative", "keep_last_k_iters", "0 to 8", {"keep_last_k_iters": -1}),
-    Bad("K without R", "keep_last_k_iters", "0 where", {"regularize_iters": 0}
+    Bad("K without R", "keep_last_k_iters", "must be 0 if", {"regularize_iters": 0}
         | {"keep_last_k_iters": 1}),
     Bad("lambda negative", "lambda_kl", "0 to 1", {"lambda_kl": -0.1}),
     Bad("lambda above 1", "lambda_kl", "0 to 1", {"lambda_kl": 1.1}),

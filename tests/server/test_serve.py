@@ -224,7 +224,7 @@ def test_what_dies_or_stops_is_replaced_on_the_same_ports(
             reason = fault(process)
             told = said_until(process, "ready again")
             assert reason in told
-            assert f"Its log ({log}) ends:\n" in told
+            assert f"The end of its log ({log}):\n" in told
             assert "Started HTTPService" in told  # the log's end
             assert status(port, "GET", "/v2/models/bare/ready") == 200
         assert log.read_text().count("Started HTTPService") == 1 + len(FAULTS), "nothing is lost"
@@ -254,10 +254,10 @@ def test_five_quick_deaths_in_a_row_end_it(checkpoint: Path, bare: Path) -> None
             killed_tritonserver(process)
             said_until(process, "ready again")
         killed_model(process)
-        told = said_until(process, "(the whole log: ")
-        assert "has ended; gave up after 5 deaths in a row. Its log ends:\n" in told
+        told = said_until(process, "(full log: ")
+        assert "has ended; gave up after 5 deaths in a row. The end of its log:\n" in told
         assert process.wait(30) == 1
-        kept = re.search(r"the whole log: (.*)\)", told)
+        kept = re.search(r"full log: (.*)\)", told)
         assert kept
         log = Path(kept[1])
         assert log.read_text().count("Started HTTPService") == 5, "the crashes' logs are kept"
@@ -286,7 +286,7 @@ def test_a_signal_during_a_restart_ends_everything(
     slow = command(checkpoint, "--model-repository", str(bare), "--set", "LOADING=1.5")
     with serving(slow) as (process, _):
         killed_tritonserver(process)
-        kept = re.search(r"Its log \((.*)\) ends", said_until(process, "restarting"))
+        kept = re.search(r"The end of its log \((.*)\):", said_until(process, "restarting"))
         time.sleep(after)
         process.send_signal(number)
         assert process.wait(30) == 0
@@ -391,7 +391,7 @@ def test_taken_port_is_named_with_its_flag(checkpoint: Path) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         said = refusal(command(checkpoint, "--grpc-port", str(port)))
-    assert said == f"serve: port {port} is taken: choose another with --grpc-port\n"
+    assert said == f"serve: port {port} is in use; choose another with --grpc-port\n"
 
 
 def test_a_log_that_cannot_be_written_is_named(checkpoint: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_sizes_are_checked_always_and_hashes_when_asked(copied: Path) -> None:
     with pytest.raises(CheckpointError, match="sha256"):
         open_checkpoint(copied, verify=True)
     (copied / CODEC).write_bytes(data[:-1])
-    with pytest.raises(CheckpointError, match="bytes instead of"):
+    with pytest.raises(CheckpointError, match="bytes, expected"):
         open_checkpoint(copied)
 
 
@@ -120,12 +120,12 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
     ("spoil", "named"),
     [
         (drop_file, "flow.safetensors: missing"),
-        (cut_file, "bytes instead of"),
+        (cut_file, "bytes, expected"),
         (spoil_header, "codec.safetensors: not a readable safetensors file"),
-        (drop_size, "not a converted checkpoint's"),
-        (add_size, "not a converted checkpoint's"),
-        (drop_facts, "not a converted checkpoint's"),
-        (other_format, "format 2; this version reads format 1"),
+        (drop_size, "not from a converted checkpoint"),
+        (add_size, "not from a converted checkpoint"),
+        (drop_facts, "not from a converted checkpoint"),
+        (other_format, "format 2; this version needs format 1"),
         (spoil_config, "not JSON"),
     ],
 )

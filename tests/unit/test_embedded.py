@@ -29,14 +29,14 @@ def test_free_ports_differ() -> None:
 def test_taken_port() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(EmbeddedError, match=f"port {port} is taken: .* --metrics-port"):
+        with pytest.raises(EmbeddedError, match=f"port {port} is in use; .* --metrics-port"):
             choose_ports({"http": 0, "metrics": port})
 
 
 def test_port_taken_on_all_interfaces() -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(EmbeddedError, match=f"port {port} is taken"):
+        with pytest.raises(EmbeddedError, match=f"port {port} is in use"):
             choose_ports({"http": port})
 
 
@@ -50,7 +50,7 @@ def test_a_port_just_left_is_not_taken() -> None:
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_no_port(port: int) -> None:
-    with pytest.raises(EmbeddedError, match=f"--http-port {port}: not a port"):
+    with pytest.raises(EmbeddedError, match=f"--http-port {port}: must be from 0"):
         choose_ports({"http": port})
 
 
