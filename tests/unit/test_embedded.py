@@ -97,7 +97,7 @@ def test_distribution_is_complete() -> None:
 
 def test_unsupported_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "PYTHONS", ((3, 99),))
-    with pytest.raises(EmbeddedError, match=r"runs with 3\.11 or 3\.12"):
+    with pytest.raises(EmbeddedError, match=r"needs 3\.11 or 3\.12"):
         find_distribution()
 
 
