@@ -169,7 +169,7 @@ class Connection:
     async def _attempt(self, request: Request) -> AsyncGenerator[Progress | Result, None]:
         """Sends the request once; the last event is the Result."""
         left = request.seconds_left()
-        call = self._triton.stream_infer(self._message(request, left), stream_timeout=left)
+        call = self._triton.stream_infer(self._message(request), stream_timeout=left)
         try:
             async for answer, failure in call:
                 if failure is not None:
@@ -206,22 +206,24 @@ class Connection:
             call.cancel()
         raise self._cut_off("the stream ended without a result")
 
-    async def _message(self, request: Request, left: float | None) -> AsyncIterator[dict[str, Any]]:
+    async def _message(self, request: Request) -> AsyncIterator[dict[str, Any]]:
         """The only message of a stream. gRPC asks for the next one once this one is written."""
         async with request.sending():
-            yield self._infer_arguments(request, left)
+            yield self._infer_arguments(request)
 
-    def _infer_arguments(self, request: Request, left: float | None) -> dict[str, Any]:
+    def _infer_arguments(self, request: Request) -> dict[str, Any]:
         edit, clip = request.edit, request.clip
         tensors = input_tensors(edit, clip.data if clip else None, request.seed)
-        # The server's own deadline holds even if a cancellation is lost.
-        timeout = {} if left is None else {"timeout_s": left}
+        # The server's own deadline holds even if a cancellation is lost; gRPC's has ended the call
+        # where none of it is left.
+        deadline = request.deadline
+        left = {} if deadline is None else {"timeout_s": max(deadline - time.monotonic(), 0.001)}
         return {
             "model_name": self._model,
             "request_id": request.id,
             "inputs": [_infer_input(tensor) for tensor in tensors],
             "priority": edit.priority,
-            "parameters": {**edit.parameters, **timeout},
+            "parameters": {**edit.parameters, **left},
         }
 
     def _error(self, error: grpc.RpcError, request: Request) -> MelodyFlowError:

@@ -130,6 +130,7 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         decoding,
         max_seconds=settings.max_seconds,
         edit_seconds=settings.edit_seconds,
+        owner_slots=settings.owner_slots,
     )
     jobs = Jobs(edits, sessions)
     server = BoundedServer(

@@ -98,6 +98,11 @@ class Share:
         self.release()
 
     @property
+    def owner(self) -> str:
+        """Who it counts for: a token's owner, or an address where no tokens are set."""
+        return self._owner
+
+    @property
     def most(self) -> int:
         """Bytes that it may ever hold."""
         return self._budget.most_of_one

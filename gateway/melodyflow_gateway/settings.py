@@ -112,6 +112,8 @@ class Settings(BaseSettings):
     edit_seconds: _Seconds = 600.0  # longest time for one edit, including its wait in the queue
     edits_per_minute: _Count = 120  # per token
     concurrent_edits: _Count = 32  # per token
+    # of Triton's slots, those that one owner may hold; 0: three quarters
+    owner_slots: Annotated[int, Field(ge=0)] = 0
     sessions: _Count = 1000  # sessions kept in this process
     session_bytes: _Count = 512 * 2**20  # their audio
     session_seconds: _Seconds = 3600.0  # a session is forgotten so long after its last use

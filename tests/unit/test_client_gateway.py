@@ -9,6 +9,8 @@ import pytest
 
 from melodyflow_client import AsyncMelodyFlowClient, Result, Retry
 from melodyflow_client.audio import load
+from melodyflow_gateway.budget import Budget
+from melodyflow_gateway.decoding import Decoding
 from melodyflow_gateway.edits.edit import Edits, Waiting
 from melodyflow_gateway.edits.triton import Triton
 from melodyflow_gateway.metrics import Metrics
@@ -32,16 +34,23 @@ def peer() -> Iterator[Peer]:
 
 def edits_of(client: AsyncMelodyFlowClient) -> Edits:
     sessions = InProcessSessions(10, 2**20, 60.0)
-    metrics = Metrics()
     return Edits(
-        client, Triton(client), sessions, metrics, max_seconds=60, edit_seconds=EDIT_SECONDS
+        client,
+        Triton(client),
+        sessions,
+        Metrics(),
+        Decoding(),
+        max_seconds=60,
+        edit_seconds=EDIT_SECONDS,
+        owner_slots=0,
     )
 
 
 async def events_of(edits: Edits, patient: bool, timeout_s: float | None) -> list[object]:
     """The events of one edit, and what it failed with."""
     fields = EditFields(variation="celtic", timeout_s=timeout_s)
-    prepared = await edits.prepare(None, Asked(fields, load(CLIP).data))
+    share = Budget(2**26, Metrics().budget_bytes).share("somebody")
+    prepared = await edits.prepare(None, Asked(fields, load(CLIP).data, share))
     events: list[object] = []
     try:
         async for event in edits.run(prepared, "transform", patient=patient):

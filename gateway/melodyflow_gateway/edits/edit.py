@@ -25,10 +25,12 @@ from ..wire.reading import Asked
 from .patience import with_patience
 from .ticking import ticking
 from .triton import Triton
+from .turns import Turn, Turns
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
+_NORMAL = 2  # priority
 # What gRPC takes while it sends a clip, and while it receives a result, measured: Triton's client
 # and protobuf copy what they are given.
 SENDING_COPIES, RESULT_COPIES = 4, 3
@@ -40,7 +42,8 @@ _AROUND_SAMPLES = 2**16  # headers and comments of a file, and what else is in t
 class Waiting:
     """An edit that Triton has not started. Position and seconds are approximate.
 
-    position: edits of this gateway ahead of it. total: all that wait. seconds: until the result.
+    position: edits of this gateway ahead of it, as things are. total: all that wait. seconds:
+        until the result.
     warming: Triton is down or loading its checkpoint; the edit waits for it.
     """
 
@@ -80,15 +83,20 @@ class Edits:
         *,
         max_seconds: float,
         edit_seconds: float,
+        owner_slots: int,
     ) -> None:
+        """owner_slots: Triton's slots that one owner may hold; 0: three quarters of them."""
         self._client = client
         self._triton = triton
         self._sessions = sessions
         self._metrics = metrics
         self._decoding = decoding
         self._max_seconds, self._edit_seconds = max_seconds, edit_seconds
-        self._line: list[object] = []  # edits that wait, the oldest first
-        self._working: set[object] = set()
+        self._turns = Turns(
+            lambda: triton.slots, lambda slots: min(owner_slots or max(1, slots * 3 // 4), slots)
+        )
+        self._line: list[Turn] = []  # edits that Triton has not begun, the oldest first
+        self._working: set[Turn] = set()
 
     @property
     def waiting(self) -> int:
@@ -162,19 +170,26 @@ class Edits:
         see with_patience().
         """
         started, outcome = time.monotonic(), "cancelled"
-        ticket = object()
-        self._wait(ticket)
         share, reserved = prepared.asked.share, 0
+        priority = prepared.edit.priority or _NORMAL
+        turn = self._turns.join(share.owner, priority)
+        self._wait(turn)
         warming = False
         last: Waiting | None = None
         try:
             edit = with_patience(
-                prepared.edit,
+                # A high priority counts among its owner's edits; it overtakes nobody else's.
+                replace(
+                    prepared.edit,
+                    priority=max(priority, _NORMAL),
+                    parameters={**prepared.edit.parameters, "owner": share.owner},
+                ),
                 self._client.retry.patience,
                 own_timeout=prepared.asked.fields.timeout_s is not None,
                 patient=patient,
             )
-            source = self._client.run(prepared.clip, edit, sending=partial(_room_to_send, prepared))
+            sending = partial(_room_to_send, prepared, turn)
+            source = self._client.run(prepared.clip, edit, sending=sending)
             async with aclosing(ticking(source, _TICK_SECONDS)) as events:
                 async for event in events:
                     if isinstance(event, Result):
@@ -187,19 +202,19 @@ class Edits:
                         if not reserved:  # until there is room, no further message is read
                             reserved = RESULT_COPIES * _most_result_bytes(prepared)
                             await share.wait_for(reserved)
-                        self._begin(ticket)
+                        self._begin(turn)
                         last = None
                         yield event
                         continue
                     if event is not None:  # the first try, or one more
                         warming = event.stage == "warming"
-                        self._wait(ticket)
-                    if ticket not in self._line:
+                        self._wait(turn)
+                    if turn not in self._line:
                         yield None
                         continue
                     # Once the server has answered any client, this edit waits in its queue.
                     warming = warming and self._client.away
-                    waiting = self._look(ticket, prepared, warming=warming)
+                    waiting = self._look(turn, prepared, warming=warming)
                     yield waiting if waiting != last else None
                     last = waiting
         except Exception as error:
@@ -207,30 +222,32 @@ class Edits:
             outcome = outcome_of(problem)
             raise problem from error
         finally:
-            self._end(ticket)
+            self._end(turn)
+            self._turns.leave(turn)
             self._metrics.edits.labels(api, outcome).inc()
 
-    def _look(self, ticket: object, prepared: Prepared, *, warming: bool) -> Waiting:
-        position = self._line.index(ticket)
+    def _look(self, turn: Turn, prepared: Prepared, *, warming: bool) -> Waiting:
+        sent = [waiting for waiting in self._line if waiting.granted]
+        position = (sent + self._turns.order()).index(turn)
         seconds = self._triton.estimate(prepared.edit, position + len(self._working))
         return Waiting(position, len(self._line), seconds, warming)
 
-    def _wait(self, ticket: object) -> None:
-        self._working.discard(ticket)
-        if ticket not in self._line:
-            self._line.append(ticket)
+    def _wait(self, turn: Turn) -> None:
+        self._working.discard(turn)
+        if turn not in self._line:
+            self._line.append(turn)
         self._count()
 
-    def _begin(self, ticket: object) -> None:
-        if ticket in self._line:
-            self._line.remove(ticket)
-            self._working.add(ticket)
+    def _begin(self, turn: Turn) -> None:
+        if turn in self._line:
+            self._line.remove(turn)
+            self._working.add(turn)
             self._count()
 
-    def _end(self, ticket: object) -> None:
-        self._working.discard(ticket)
-        if ticket in self._line:
-            self._line.remove(ticket)
+    def _end(self, turn: Turn) -> None:
+        self._working.discard(turn)
+        if turn in self._line:
+            self._line.remove(turn)
         self._count()
 
     def _count(self) -> None:
@@ -239,7 +256,8 @@ class Edits:
 
 
 @asynccontextmanager
-async def _room_to_send(prepared: Prepared) -> AsyncGenerator[None, None]:
+async def _room_to_send(prepared: Prepared, turn: Turn) -> AsyncGenerator[None, None]:
+    await turn.begins()
     size = 0 if prepared.clip is None else SENDING_COPIES * len(prepared.clip.data)
     await prepared.asked.share.wait_for(size)
     try:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 Samples = Mapping[str, Sequence[Sample]]  # by their names
 
+_SLOTS = 8  # of a server whose settings leave them as they are
 # How old an answer may be: when a client wants to know, and for an estimate.
 _FRESH_SECONDS, _ROUGHLY_FRESH_SECONDS = 1.0, 3.0
 
@@ -81,6 +82,11 @@ class Triton:
         return self._value("nv_gpu_memory_total_bytes") is not None
 
     @property
+    def slots(self) -> int:
+        """Edits that it works on at once; its default while that is unknown."""
+        return int(self._value("melodyflow_slots") or _SLOTS)
+
+    @property
     def resources(self) -> Resources:
         """The resources of Triton's machine, all GPUs together."""
         cpu, total = self._value("nv_cpu_utilization"), self._value("nv_cpu_memory_total_bytes")
@@ -104,7 +110,7 @@ class Triton:
         calls = self._value("melodyflow_evaluation_seconds_count")
         if not calls or seconds is None:
             return None
-        rounds = 1 + ahead // (self._value("melodyflow_slots") or 1)
+        rounds = 1 + ahead // self.slots
         return round(rounds * seconds / calls * _evaluations(edit), 1)
 
     def _value(self, name: str) -> float | None:
