@@ -11,6 +11,8 @@ from melodyflow.errors import EmbeddedError
 # Port 0 means one of these. They are below the range Linux uses for outgoing connections: otherwise
 # such a connection could take the port before Triton opens it, minutes later with a large model.
 FREE_PORTS = range(20000, 32768)
+# Held until this process ends: a server that is started again keeps its ports.
+_claims: list[socket.socket] = []
 
 
 def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
@@ -46,8 +48,21 @@ def _free_port(avoided: set[int]) -> int:
         if port not in avoided:
             with suppress(OSError):
                 _listen(port)
+                _claim(port)
                 return port
     raise EmbeddedError(f"no free port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}")
+
+
+def _claim(port: int) -> None:
+    """Keeps a free port from servers that start at the same time: Triton listens only once the
+    model has loaded. Raises OSError where another has claimed it."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0melodyflow-port-{port}")  # abstract: no file, gone with its process
+    except OSError:
+        claim.close()
+        raise
+    _claims.append(claim)
 
 
 def _listen(port: int) -> None:

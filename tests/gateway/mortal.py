@@ -2,19 +2,12 @@
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from melodyflow.embedded.ports import choose_ports
 
 
 class Mortal:
@@ -24,7 +17,8 @@ class Mortal:
         self, checkpoint: Path, repository: Path = MODEL_REPOSITORY, slots: int = 2
     ) -> None:
         self._checkpoint, self._repository, self._slots = checkpoint, repository, slots
-        self._grpc, self._metrics = free_port(), free_port()
+        ports = choose_ports({"grpc": 0, "metrics": 0})
+        self._grpc, self._metrics = ports["grpc"], ports["metrics"]
         self._server: EmbeddedServer | None = None
 
     @property

@@ -4,6 +4,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import socket
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -24,6 +25,22 @@ def test_free_ports_differ() -> None:
     assert len(set(ports.values())) == 3
     assert all(1024 < port < 32768 for port in ports.values())  # not one of a connection's
     assert choose_ports({"http": ports["http"]}) == {"http": ports["http"]}
+
+
+def test_servers_that_start_together_have_ports_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = choose_ports({"http": 0})["http"]
+    monkeypatch.setattr("melodyflow.embedded.ports.FREE_PORTS", range(first, first + 1))
+    with pytest.raises(EmbeddedError, match="no free port"):  # though nobody listens there yet
+        choose_ports({"http": 0})
+    another = f"""
+from melodyflow.embedded import ports
+ports.FREE_PORTS = range({first}, {first + 1})
+ports.choose_ports({{"http": 0}})
+"""
+    done = subprocess.run([sys.executable, "-c", another], capture_output=True, text=True)
+    assert "no free port" in done.stderr
 
 
 def test_taken_port() -> None:
