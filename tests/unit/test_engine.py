@@ -190,7 +190,7 @@ def crowd(engine: Engine, seed: int) -> list[Edit]:
             regularize_iters=r,
             keep_last_k_iters=k,
         )
-        seconds = rng.choice([0.3, 1.0, 2.0, 5.0, 12.0])
+        seconds = rng.choice([0.3, 0.5, 1.0, 2.5, 5.0])
         waveform = noise(seconds, seed=i % 4)
         if i in (3, 6, 11):
             parameters = replace(parameters, start=seconds / 4, end=rng.choice([None, seconds / 2]))
