@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,9 +75,17 @@ def no_tritonserver_dies(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Those of fixtures that outlive the tests."""
-    if deaths:
+    if hasattr(session.config, "workeroutput"):  # a worker, whose exit status nobody looks at
+        session.config.workeroutput["deaths"] = deaths
+    elif deaths:
         print("\n\n".join(deaths))
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hears from a worker that has ended."""
+    deaths.extend(getattr(node, "workeroutput", {}).get("deaths", []))
 
 
 @pytest.fixture(scope="session")
