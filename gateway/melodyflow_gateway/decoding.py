@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from melodyflow_client.audio import Clip, Limits, load
 from melodyflow_client.errors import DeadlineExceeded
@@ -25,14 +26,17 @@ class Given(Exception):
 
 
 class Decoding:
-    """Work on bodies and files, beside the event loop."""
+    """Work on bodies and files, beside the event loop. One owner has one thread at a time, so that
+    nobody waits behind another one's slow files."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def run(self, work: Callable[[], Value]) -> Value:
+    async def run(self, work: Callable[[], Value], owner: str) -> Value:
         """The value of what a thread does; it should take well below a second."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        async with self._turns.setdefault(owner, asyncio.Lock()):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def load(self, data: bytes, limits: Limits, share: Share, deadline: float) -> Clip:
         """A file as a clip, its bytes taken from `share`.
@@ -52,9 +56,11 @@ class Decoding:
 
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await self.run(work)
+                return await self.run(work, share.owner)
         except TimeoutError:
-            raise DeadlineExceeded("audio: could not be read before the edit's deadline") from None
+            raise DeadlineExceeded(
+                "timeout_s: the deadline passed while the audio was decoded"
+            ) from None
         finally:
             ended.set()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..budget import Budget
 from ..listening.connections import network
 from ..problems import Problem
-from .owners import NOBODY, Owners
+from .tokens import NOBODY, Tokens
 
 
 class BudgetedBody:
@@ -17,15 +18,14 @@ class BudgetedBody:
     give back what they no longer hold. Beyond the budget the answer is 503.
     """
 
-    def __init__(self, app: ASGIApp, budget: Budget, owners: Owners) -> None:
-        self._app, self._budget, self._owners = app, budget, owners
+    def __init__(self, app: ASGIApp, budget: Budget, tokens: Tokens) -> None:
+        self._app, self._budget, self._tokens = app, budget, tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Looking for the owner may take a while, and without a body there is nothing to hold.
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._budget.share(await holder(scope, self._owners)) as share:
+        with self._budget.share(holder(scope, self._tokens)) as share:
             scope.setdefault("state", {})["share"] = share
 
             async def count() -> Message:
@@ -36,10 +36,10 @@ class BudgetedBody:
             await self._app(scope, count, send)
 
 
-async def holder(scope: Scope, owners: Owners) -> str:
+def holder(scope: Scope, tokens: Tokens) -> str:
     """Who a request's memory counts for: its owner, or its address where it names none."""
     try:
-        owner = await owners.of(scope)
+        owner = tokens.owner(Headers(scope=scope))
     except Problem:  # its route refuses it
         owner = NOBODY
     if owner != NOBODY:

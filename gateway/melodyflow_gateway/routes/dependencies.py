@@ -13,9 +13,8 @@ from melodyflow_client.aio import AsyncMelodyFlowClient
 
 from ..budget import Budget
 from ..decoding import Decoding
-from ..door.owners import COOKIE, Owners
 from ..door.quota import Quota
-from ..door.sign_ins import SignIns
+from ..door.tokens import COOKIE, Tokens
 from ..edits.edit import Edits
 from ..edits.jobs import Jobs
 from ..edits.triton import Triton
@@ -31,10 +30,9 @@ class Gateway:
 
     settings: Settings
     client: AsyncMelodyFlowClient
-    owners: Owners
-    sign_ins: SignIns
+    tokens: Tokens
     quota: Quota
-    wrong_tokens: Quota
+    logins: Quota
     sessions: SessionStore
     metrics: Metrics
     triton: Triton
@@ -56,13 +54,15 @@ _cookie = APIKeyCookie(
 )
 
 
-async def owner_of(
+def owner_of(
     request: Request,
     _: Annotated[object, Security(_bearer)],
     __: Annotated[object, Security(_cookie)],
 ) -> str:
     """The owner of a request; the unused parameters are for the OpenAPI document."""
-    return await gateway_of(request).owners.of(request.scope)
+    owner = gateway_of(request).tokens.owner(request.headers)
+    request.state.owner = owner  # for the access log
+    return owner
 
 
 Shared = Annotated[Gateway, Depends(gateway_of)]

@@ -11,9 +11,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from ..door.owners import COOKIE
-from ..door.sign_ins import MOST_SECONDS
-from ..listening.connections import network
+from ..door.tokens import COOKIE
 from ..problems import Problem
 from .dependencies import Shared, gateway_of
 
@@ -35,6 +33,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
+_COOKIE_SECONDS = 30 * 24 * 3600
 _MAX_FORM = 4096
 
 _TOKEN_PAGE = """<!doctype html>
@@ -77,12 +76,10 @@ def mount(api: FastAPI) -> None:
         api.mount(f"/static/{folder}", _Files(directory=WEB / folder))
 
 
-async def _known(request: Request) -> bool:
+def _known(request: Request) -> bool:
     try:
-        await gateway_of(request).owners.of(request.scope)
-    except Problem as problem:
-        if problem.status != 401:
-            raise
+        gateway_of(request).tokens.owner(request.headers)
+    except Problem:
         return False
     return True
 
@@ -107,36 +104,30 @@ async def token_page(known: Known) -> Response:
 
 @router.post("/login")
 async def take_token(request: Request, gateway: Shared) -> Response:
-    value = await gateway.owners.sign_in(await _token_of(request))
-    if value is None:
-        gateway.wrong_tokens.count(network(request.client.host) if request.client else "")
+    gateway.logins.count(request.client.host if request.client else "")
+    token = await _token_of(request)
+    if gateway.tokens.owner_of(token) is None:
         gateway.metrics.count_refusal(401)
         return _ask_for_token("Invalid token.", 401)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         COOKIE,
-        value,
-        max_age=MOST_SECONDS,
+        gateway.tokens.cookie(token),
+        max_age=_COOKIE_SECONDS,
         httponly=True,
         samesite="strict",
-        secure=_over_tls(request),
+        secure=request.url.scheme == "https",
     )
     return answer
 
 
 @router.post("/logout")
-async def sign_out(request: Request, gateway: Shared) -> Response:
-    await gateway.owners.sign_out(request.scope)
+async def forget_token(request: Request) -> Response:
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_over_tls(request))
+    answer.delete_cookie(
+        COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+    )
     return answer
-
-
-def _over_tls(request: Request) -> bool:
-    """Whether the page came over TLS: a proxy in front may have ended it. Who lies here does it
-    with a cookie of their own."""
-    forwarded = request.headers.get("x-forwarded-proto", "")
-    return "https" in (request.url.scheme, forwarded.strip().lower())
 
 
 async def _token_of(request: Request) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 import socketio
 from socketio.exceptions import ConnectionRefusedError
+from starlette.datastructures import Headers
 
 from ..budget import Budget
 from ..decoding import Decoding
 from ..door.memory import holder
-from ..door.owners import Owners
 from ..door.quota import Quota
+from ..door.tokens import Tokens
 from ..edits.jobs import Jobs
 from ..metrics import Metrics
 from ..problems import Problem, problem_of
@@ -35,7 +36,7 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         rooms: Rooms,
         jobs: Jobs,
         sessions: SessionStore,
-        owners: Owners,
+        tokens: Tokens,
         quota: Quota,
         metrics: Metrics,
         budget: Budget,
@@ -43,20 +44,18 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
     ) -> None:
         super().__init__("/")
         self._rooms, self._jobs, self._sessions = rooms, jobs, sessions
-        self._known, self._quota, self._metrics = owners, quota, metrics
+        self._tokens, self._quota, self._metrics = tokens, quota, metrics
         self._budget, self._decoding = budget, decoding
         self._owners: dict[str, str] = {}
         self._holders: dict[str, str] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
-        scope = environ["asgi.scope"]
-        owner = await self._known.of(scope)
-        held_by = await holder(scope, self._known)
+        owner = self._tokens.owner(Headers(scope=environ["asgi.scope"]))
         if Counter(self._owners.values())[owner] >= _SOCKETS:
             self._metrics.count_refusal(429)
             raise ConnectionRefusedError(f"too many open connections ({_SOCKETS})")
         self._owners[sid] = owner
-        self._holders[sid] = held_by
+        self._holders[sid] = holder(environ["asgi.scope"], self._tokens)
         self._metrics.sockets.set(len(self._owners))
 
     async def on_disconnect(self, sid: str, *_: object) -> None:
@@ -66,8 +65,6 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         self._jobs.leave(sid)
 
     async def on_transform_audio_request(self, sid: str, data: object = None) -> None:
-        if sid not in self._owners:  # its client has left
-            return
         owner, name = self._owners[sid], _named(data)
         try:
             lease = self._quota.take(owner)
@@ -75,7 +72,7 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             try:
                 share.take(_size(data))
                 work = partial(parse_edit, _object(data), AudioDataRequest, AUDIO, share)
-                asked = await self._decoding.run(work)
+                asked = await self._decoding.run(work, share.owner)
                 key = SessionKey(owner, asked.fields.session_id or new_session_id())
                 name = key.name
                 await self.enter_room(sid, self._rooms.name(key))
@@ -94,8 +91,6 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             await self._complain(sid, name, problem_of(error))
 
     async def on_undo_transform_request(self, sid: str, data: object = None) -> None:
-        if sid not in self._owners:
-            return
         name = _named(data)
         try:
             key = SessionKey(self._owners[sid], parse(_object(data), SessionRequest).session_id)

@@ -54,10 +54,6 @@ class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published wi
     def _create_queue(self) -> UnreadQueue:
         return UnreadQueue(self._budget.share("socket.io"))
 
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        await super()._handle_eio_disconnect(eio_sid, reason)
-        self.eio.sockets.pop(eio_sid, None)  # the library raises where a closed one is posted to
-
     async def _send_eio_packet(self, eio_sid: str, eio_pkt: engineio.packet.Packet) -> None:
         connection = self.eio.sockets.get(eio_sid)
         if connection is None or connection.closed:

@@ -37,6 +37,7 @@ class AudioAnswer(Response):
         for piece in json_pieces(self._data, self._name, self._audio):
             # Comes back when the client has read most of what was sent before.
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)  # the network may take megabytes at once
         await send({"type": "http.response.body", "body": b""})
 
 
