@@ -1,4 +1,4 @@
-"""training/run: from nothing to an evaluated checkpoint within a budget of minutes."""
+"""training/run: from nothing to a checkpoint, within a budget of minutes."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Training by the clock: a run lasts its minutes, can be ended at any time, and goes on."""
+"""Training with a time budget: a run can be stopped at any time and resumed."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 @dataclass
 class Progress:
-    """Minutes spent of a budget, over all runs, with the figures on the way."""
+    """The minutes spent of a budget over all runs, and the figures recorded so far."""
 
     minutes: float  # the budget
     spent: float = 0.0

@@ -15,7 +15,7 @@ from melodyflow.model.transformer import FlowModel, Network, Text
 
 log = logging.getLogger(__name__)
 
-LEAST_PIECE = 32  # frames that the codec takes at once where memory is short
+LEAST_PIECE = 32  # frames per codec call when memory is short
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class MelodyFlow:
 
     @cached_property
     def network(self) -> Network:
-        """What answers the solvers: the flow, on a GPU in its fused form where it has one."""
+        """The network for the solvers: the flow, or its fused form on a GPU if it has one."""
         if not can_fuse(self.flow):
             return self.flow
         fused = FusedFlow(self.flow, self.max_frames)
@@ -42,12 +42,12 @@ class MelodyFlow:
 
     @property
     def max_frames(self) -> int:
-        """Latent frames of the window the network was trained on."""
+        """The window the network was trained on, in latent frames."""
         return round(self.flow.config.segment_duration * self.codec.config.frame_rate)
 
     @property
     def max_samples(self) -> int:
-        """Samples of that window, at the model's rate."""
+        """That window in samples at the model's rate."""
         return self.max_frames * self.codec.config.hop
 
     def read_text(self, prompt: str) -> Text | None:
@@ -55,19 +55,19 @@ class MelodyFlow:
         return self.flow.read_text(self.text(prompt)) if prompt else None
 
     def encode(self, waveform: Tensor, *, ring: bool = False) -> Tensor:
-        """The posterior's mean and scale [batch, 2*latent, frames] of a waveform [batch, channels,
-        samples], of any length; of a ring, see `Codec.encode`."""
+        """The posterior's mean and scale [batch, 2*latent, frames] for a waveform [batch, channels,
+        samples] of any length. `ring`: see `Codec.encode`."""
         return self._in_pieces(lambda piece: self.codec.encode(waveform, piece=piece, ring=ring))
 
     def decode(self, latents: Tensor, *, ring: bool = False) -> Tensor:
-        """Waveform [batch, channels, frames*hop] of the flow's normalised latents [batch, latent,
-        frames], of any length; of a ring, see `Codec.encode`."""
+        """The waveform [batch, channels, frames*hop] for the flow's normalised latents [batch,
+        latent, frames] of any length. `ring`: see `Codec.encode`."""
         whole = self.flow.denormalise(latents)
         return self._in_pieces(lambda piece: self.codec.decode(whole, piece=piece, ring=ring))
 
     def _in_pieces(self, run: Callable[[int], Tensor]) -> Tensor:
-        """The codec's work in pieces of a window, in smaller ones where memory does not suffice:
-        the result is the same."""
+        """Runs the codec in pieces of one window, or smaller ones if memory runs out. The result is
+        the same."""
         piece = self.max_frames
         while True:
             try:
@@ -76,7 +76,7 @@ class MelodyFlow:
                 if piece <= LEAST_PIECE:
                     raise
                 log.warning("out of memory at %d frames of the codec: %s", piece, error)
-            # Outside of the handler: the error's traceback holds what the call had allocated.
+            # Outside the handler: the error's traceback holds what the call had allocated.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             piece = max(piece // 2, LEAST_PIECE)

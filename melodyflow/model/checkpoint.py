@@ -1,4 +1,4 @@
-"""Loading a converted checkpoint (what it consists of: `melodyflow.manifest`)."""
+"""Loads a converted checkpoint (its files: `melodyflow.manifest`)."""
 
 import os
 from collections.abc import Mapping
@@ -55,8 +55,9 @@ Precision = Literal["fp32", "bf16"]
 
 
 def open_checkpoint(folder: str | os.PathLike[str], *, verify: bool = False) -> Checkpoint:
-    """Reads and checks a converted checkpoint without loading its weights: all that `read_manifest`
-    checks, and that the tensors' names and shapes fit the configuration. Raises CheckpointError."""
+    """Reads and checks a converted checkpoint without loading its weights: everything
+    `read_manifest` checks, and that the tensors' names and shapes match the configuration. Raises
+    CheckpointError."""
     checkpoint = read_manifest(folder, verify=verify)
     for name in (CODEC, FLOW):
         file = checkpoint.folder / name
@@ -72,9 +73,10 @@ def load(
     precision: Precision = "fp32",
     pack: bool = True,
 ) -> MelodyFlow:
-    """The checkpoint's model, ready to run. `precision` is the velocity network's; codec and text
-    stay fp32. `pack`: on a CPU, the network's weights are laid out for its kernels (`linear`)."""
-    # By default PyTorch's convolutions on a GPU round to TF32; the codec's stay fp32.
+    """Loads the checkpoint's model. `precision` applies to the velocity network; codec and text
+    encoder stay fp32. `pack`: on a CPU, lay out the network's weights for its kernels (see
+    `linear`)."""
+    # By default, PyTorch's convolutions on a GPU round to TF32; the codec needs fp32.
     torch.backends.cudnn.allow_tf32 = False
     with torch.device("meta"):
         codec, flow = Codec(checkpoint.codec), FlowModel(checkpoint.flow)
@@ -101,11 +103,11 @@ def _fill(
     prefix: str = "",
     pack: bool = False,
 ) -> None:
-    """Loads a module from a file, its parameters as `dtype`, and may pack its weights.
+    """Loads a module from a file, with its parameters as `dtype`, optionally packing its weights.
 
-    It goes part by part: what was read of a file stays in memory until the file is closed, and
-    there are never to be two copies of all of it. Statistics and rotary frequencies are buffers
-    and stay as stored.
+    Loads part by part, so that the weights are never in memory twice: data read from a file stays
+    in memory until the file is closed. Statistics and rotary frequencies are buffers and keep their
+    type.
     """
     for name, part in module.named_modules(prefix=prefix):
         packs = pack and isinstance(part, Packable)
@@ -128,7 +130,7 @@ def _fill(
 
 
 def expected_shapes(file: str, codec: CodecConfig, flow: FlowConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that a converted file of these sizes holds."""
+    """The names and shapes of the tensors in a converted file with these sizes."""
     with torch.device("meta"):
         module: nn.Module = Codec(codec) if file == CODEC else FlowModel(flow)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
@@ -141,7 +143,8 @@ def expected_shapes(file: str, codec: CodecConfig, flow: FlowConfig) -> dict[str
 def check_shapes(
     file: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raises CheckpointError that names the missing, extra and misshapen tensors of a file."""
+    """Raises CheckpointError naming the tensors that are missing, unexpected or of the wrong
+    shape."""
     faults = [f"{name} is missing" for name in expected.keys() - found.keys()]
     faults += [f"{name} is unknown" for name in found.keys() - expected.keys()]
     faults += [
@@ -152,7 +155,7 @@ def check_shapes(
     if faults:
         shown = "; ".join(sorted(faults)[:5])
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise CheckpointError(f"{file}: its tensors do not fit its configuration: {shown}{more}")
+        raise CheckpointError(f"{file}: the tensors don't match the configuration: {shown}{more}")
 
 
 def _load_fp32(path: Path) -> dict[str, Tensor]:
@@ -163,12 +166,12 @@ def _load_t5(checkpoint: Checkpoint) -> tuple[T5Encoder, Tokenize]:
     folder = checkpoint.folder / T5
     try:
         t5, tokenize = load_t5(folder)
-    except Exception as error:  # tokenizers has no class of its own for what it raises
+    except Exception as error:  # tokenizers raises plain Exceptions
         raise CheckpointError(f"{folder}: not a T5 encoder with its tokenizer ({error})") from error
     width = t5.config.d_model
     if width != checkpoint.flow.text_features:
         raise CheckpointError(
             f"{folder}: d_model {width}, "
-            f"but the text projection takes {checkpoint.flow.text_features}"
+            f"but the text projection needs {checkpoint.flow.text_features}"
         )
     return t5, tokenize

@@ -1,7 +1,7 @@
 """The codec: SEANet autoencoder with a Gaussian posterior (docs/model.md, "The codec"; EnCodec,
 arXiv 2210.13438, without its quantiser).
 
-Waveform [batch, channels, samples] <-> latents [batch, latent, frames], `hop` samples a frame.
+Waveform [batch, channels, samples] <-> latents [batch, latent, frames], `hop` samples per frame.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from melodyflow.manifest import CodecConfig as CodecConfig
 
-# Largest activation that the convolutions make at once on a CPU, in values: glibc's malloc gives
-# blocks of 32 MiB and more back at once, and fresh memory costs more than the arithmetic on it.
+# The largest activation of the convolutions on a CPU, in values: glibc's malloc returns blocks of
+# 32 MiB and more to the system at once, and fresh memory costs more than the arithmetic on it.
 CPU_VALUES = 6_000_000
 WARM_UP = 100  # frames after which the LSTM has forgotten where it began: the least before a ring
 
 
 class Snake(nn.Module):
-    """x + sin(alpha x)^2 / alpha, one alpha a channel (arXiv 2006.08195)."""
+    """x + sin(alpha x)^2 / alpha, one alpha per channel (arXiv 2006.08195)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Snake(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution with "same" reflect padding: ceil(samples / stride) frames come out."""
+    """Convolution with "same" reflect padding: outputs ceil(samples / stride) frames."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1):
         super().__init__()
@@ -46,26 +46,26 @@ class Conv(nn.Module):
         length = x.shape[-1]
         total = self.extent - self.stride
         right = total // 2
-        # The last window is filled up on the right, so that no sample is dropped.
+        # The last window is padded on the right, so that no sample is dropped.
         frames = math.ceil((length - self.extent + total) / self.stride + 1)
         extra = (frames - 1) * self.stride + (self.extent - total) - length
         return cast(Tensor, self.conv(reflect_pad(x, total - right, right + extra)))
 
 
 def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
-    """Reflect padding that also takes inputs shorter than the padding: those get zeros on the right
-    first, which are cut away again."""
+    """Reflect padding that also works for inputs shorter than the padding: they get zeros on the
+    right first, which are removed again."""
     missing = max(0, max(left, right) - x.shape[-1] + 1)
     if missing:
         x = F.pad(x, (0, missing))
     end = x.shape[-1] - 1
-    # What F.pad's "reflect" does, several times faster on a CPU.
+    # The same as F.pad's "reflect", but several times faster on a CPU.
     parts = (x[..., 1 : left + 1].flip(-1), x, x[..., end - right : end].flip(-1))
     return torch.cat(parts, dim=-1)[..., : left + end + 1 + right - missing]
 
 
 class TransposedConv(nn.Module):
-    """Upsampling by `stride`: a full transposed convolution, its overhang cut on both sides."""
+    """Upsampling by `stride`: a full transposed convolution, trimmed on both sides."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class TransposedConv(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + conv1x1(snake(conv(snake(x)))) through a narrower middle."""
+    """x + conv1x1(snake(conv(snake(x)))) with a bottleneck."""
 
     def __init__(self, channels: int, kernel: int, dilation: int, compress: int) -> None:
         super().__init__()
@@ -168,20 +168,20 @@ class Codec(nn.Module):
         self.decoder = Decoder(config)
 
     def encode(self, waveform: Tensor, *, piece: int | None = None, ring: bool = False) -> Tensor:
-        """Mean and scale [batch, 2*latent, frames] of a waveform [batch, channels, samples].
+        """The mean and scale [batch, 2*latent, frames] for a waveform [batch, channels, samples].
 
-        More than `piece` frames go through the convolutions in pieces of so many, on a CPU of
-        fewer (`CPU_VALUES`), which bounds the memory and changes nothing: each piece comes with as
-        many neighbours as it depends on.
-        `ring`: what follows the end is the start, here and in the result; the waveform has whole
-        frames.
+        More than `piece` frames go through the convolutions in pieces of `piece` frames (fewer on a
+        CPU, see `CPU_VALUES`). This bounds the memory and doesn't change the result: each piece
+        includes all neighbours it depends on.
+        `ring`: the end is followed by the start, in the waveform and in the result; the waveform
+        must be a whole number of frames.
         """
         frames = self.config.frames(waveform.shape[-1])
         return self._run(self.encoder.model, waveform, frames, piece, ring)
 
     def decode(self, latents: Tensor, *, piece: int | None = None, ring: bool = False) -> Tensor:
-        """Waveform [batch, channels, frames*hop] of latents [batch, latent, frames]. `piece` and
-        `ring`: as in `encode`."""
+        """The waveform [batch, channels, frames*hop] for latents [batch, latent, frames]. `piece`
+        and `ring`: as in `encode`."""
         return self._run(self.decoder.model, latents, latents.shape[-1], piece, ring)
 
     def _run(
@@ -202,14 +202,14 @@ class Codec(nn.Module):
                 laps = max(1, math.ceil(WARM_UP / frames))
                 x = stage(torch.cat([x] * (1 + laps), dim=-1))[..., laps * frames :]
             else:
-                # Its memory has no end, so it goes over all frames at once.
+                # The LSTM's memory is unlimited, so it must see all frames at once.
                 x = stage(x)
         return x
 
 
 def _in_pieces(stage: nn.Sequential, x: Tensor, frames: int, piece: int, ring: bool) -> Tensor:
-    """What a stage of convolutions makes of x, `piece` of its `frames` at a time; the last frame
-    of a waveform may be partly filled, but not that of a ring."""
+    """Runs a stage of convolutions on x, `piece` of its `frames` at a time. The last frame of a
+    waveform may be partly filled, unless it is a ring."""
     samples, made, halo = _scales(stage)
     whole = torch.empty(0)
     for first in range(0, frames, piece):
@@ -229,8 +229,8 @@ def _in_pieces(stage: nn.Sequential, x: Tensor, frames: int, piece: int, ring: b
 
 
 def _scales(stage: nn.Sequential) -> tuple[int, int, int]:
-    """Samples a frame of a stage's input and of its output, and how many frames on either side
-    its output depends on at most. It samples either down to frames or up from them."""
+    """Samples per frame of a stage's input and of its output, and the most frames on either side
+    that its output depends on. A stage samples either down to frames or up from them."""
     layers = list(stage.modules())
     samples = math.prod(layer.stride for layer in layers if isinstance(layer, Conv))
     reach, now = 0.0, samples
@@ -245,6 +245,7 @@ def _scales(stage: nn.Sequential) -> tuple[int, int, int]:
 
 
 def posterior_sample(mean_and_scale: Tensor, noise: Tensor) -> Tensor:
-    """Latents [batch, latent, frames] drawn from the posterior with unit `noise` of that shape."""
+    """Draws latents [batch, latent, frames] from the posterior, with standard normal `noise` of
+    that shape."""
     mean, scale = mean_and_scale.chunk(2, dim=1)
     return noise * (F.softplus(scale) + 1e-4) + mean

@@ -1,8 +1,8 @@
-"""Linear layers whose weights can be packed: laid out once, after loading, as oneDNN's kernels on a
-CPU read them.
+"""Linear layers whose weights can be packed: laid out once, after loading, for oneDNN's CPU
+kernels.
 
-A plain product on a CPU is MKL's or OpenBLAS's. MKL uses half of what CPUs other than Intel's can
-do, and both lay out the weights anew in every call.
+A plain product on a CPU uses MKL or OpenBLAS. MKL reaches only half the speed on CPUs other than
+Intel's, and both lay out the weights again in every call.
 """
 
 from functools import cache
@@ -27,10 +27,10 @@ class Linear(nn.Linear):
 
 @runtime_checkable
 class Packable(Protocol):
-    """A module with weights of its own that can be packed."""
+    """A module whose weights can be packed."""
 
     def pack(self) -> None:
-        """Replaces those weights by packed ones, which need as much memory."""
+        """Replaces the weights by packed ones, which need as much memory."""
 
 
 def linear(
@@ -48,15 +48,15 @@ def linear(
 
 
 def packed(weight: Tensor) -> nn.Parameter:
-    """A weight [outputs, inputs], packed; only where `can_pack` says so."""
+    """Packs a weight [outputs, inputs]. Call it only if `can_pack` returns true."""
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
     return nn.Parameter(laid_out, requires_grad=False)
 
 
 @cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether packed weights of a type give the right numbers here. The names behind them are
-    internal ones of PyTorch, which its compiler uses for the same purpose."""
+    """Whether packed weights of a type give correct results here. They use internal functions of
+    PyTorch, which its compiler uses for the same purpose."""
     x, weight = torch.eye(3, 64, dtype=dtype), torch.eye(64, dtype=dtype)
     try:
         return torch.equal(linear(x, packed(weight)), x)

@@ -1,8 +1,7 @@
-"""T5's encoder (arXiv 1910.10683), as t5-base has it; modules carry the names of the released
-tensors.
+"""T5's encoder (arXiv 1910.10683), as in t5-base; modules are named after the released tensors.
 
-transformers has this encoder, too, but importing it takes as long as the rest of the service's
-start.
+transformers has this encoder too, but importing it takes as long as the rest of the service's
+startup.
 """
 
 import math
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class T5Config:
-    """Sizes of an encoder, named as in its config.json; the defaults are for what older files leave
-    out."""
+    """An encoder's sizes, named as in its config.json. The defaults are for fields that older files
+    omit."""
 
     vocab_size: int
     d_model: int
@@ -31,7 +30,7 @@ class T5Config:
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
-        """From the content of a config.json. Raises ValueError for another kind of T5."""
+        """Reads the content of a config.json. Raises ValueError for unsupported kinds of T5."""
         activation = values.get("feed_forward_proj", "relu")
         if activation != "relu":
             raise ValueError(
@@ -40,12 +39,12 @@ class T5Config:
         try:
             return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
         except TypeError as error:
-            raise ValueError(f"config.json: not a T5's ({error})") from None
+            raise ValueError(f"config.json: not from a T5 ({error})") from None
 
 
 class T5Encoder(nn.Module):
-    """Token ids [batch, tokens] -> states [batch, tokens, d_model]. There is no mask, so all rows
-    must be equally long."""
+    """Token ids [batch, tokens] -> states [batch, tokens, d_model]. There is no mask: all rows must
+    have the same length."""
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
@@ -64,7 +63,7 @@ class Stack(nn.Module):
         self.final_layer_norm = nn.RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The first block's position bias serves them all.
+        # All blocks share the first one's position bias.
         bias = cast(Block, self.block[0]).position_bias(x.shape[1])
         for block in self.block:
             x = block(x, bias)
@@ -83,7 +82,7 @@ class Block(nn.Module):
         return cast(Tensor, feed_forward(attention(x, bias)))
 
     def position_bias(self, tokens: int) -> Tensor:
-        """Of the first block only, see `Attention.position_bias`."""
+        """The first block's position bias, see `Attention.position_bias`."""
         return cast(AttentionLayer, self.layer[0]).SelfAttention.position_bias(tokens)
 
 
@@ -118,7 +117,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, without the usual scale: T5's initialisation makes up for it."""
+    """Multi-head self-attention without the usual scale, which T5's initialisation makes up for."""
 
     def __init__(self, config: T5Config, *, first: bool) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class Attention(nn.Module):
         return cast(Tensor, self.o(attended.transpose(1, 2).flatten(2)))
 
     def position_bias(self, tokens: int) -> Tensor:
-        """What is added to the attention scores [1, heads, tokens, tokens]: a learned value for
+        """The bias [1, heads, tokens, tokens] added to the attention scores: a learned value for
         each head and bucket of distances."""
         positions = torch.arange(tokens, device=self.relative_attention_bias.weight.device)
         buckets = position_buckets(
@@ -153,8 +152,8 @@ class Attention(nn.Module):
 
 
 def _embedding(count: int, width: int) -> nn.Embedding:
-    """An embedding without random values: drawing them on the meta device makes PyTorch import
-    its compiler, which takes a second."""
+    """An embedding without random initialisation: on the meta device, drawing random values makes
+    PyTorch import its compiler, which takes a second."""
     return nn.Embedding(count, width, _weight=torch.empty(count, width))
 
 

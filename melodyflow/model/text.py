@@ -14,10 +14,9 @@ from melodyflow.model.tokenizer import Tokenize, load_tokenizer
 
 
 class TextEncoder(nn.Module):
-    """Prompt -> [tokens, dim]. Stays fp32 whatever the network's precision, as the reference's
-    does.
+    """Prompt -> [tokens, dim]. Always fp32, as in the reference.
 
-    The empty prompt has no embedding: it is the null condition, which the network knows without any
+    The empty prompt has no embedding: it is the null condition, for which the network needs no
     text.
     """
 
@@ -28,8 +27,8 @@ class TextEncoder(nn.Module):
         self.output_proj = Linear(t5.config.d_model, dim)
 
     def forward(self, prompt: str) -> Tensor:
-        """Embedding [tokens, dim], fp32, of a prompt that is not empty. No truncation and no
-        normalisation."""
+        """The fp32 embedding [tokens, dim] of a non-empty prompt, neither truncated nor
+        normalised."""
         if not prompt:
             raise ValueError("prompt: '' is the null condition and has no embedding")
         ids = torch.tensor([self.tokenize(prompt)], device=self.output_proj.weight.device)
@@ -37,15 +36,15 @@ class TextEncoder(nn.Module):
 
 
 def load_t5(folder: Path) -> tuple[T5Encoder, Tokenize]:
-    """T5 encoder (fp32) and tokenizer from a local folder; nothing is ever fetched and no code of
-    the folder is run.
+    """Loads a T5 encoder (fp32) and its tokenizer from a local folder. Downloads nothing and runs
+    no code from the folder.
 
-    Raises ValueError that names tensors which are missing, extra or misshapen.
+    Raises ValueError naming tensors that are missing, unexpected or of the wrong shape.
     """
     with torch.device("meta"):
         encoder = T5Encoder(T5Config.read(json.loads((folder / "config.json").read_text())))
     tensors = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
-    # Some files have the embedding under this name, or under both.
+    # Some files store the embedding under this name, or under both names.
     tied = tensors.pop("encoder.embed_tokens.weight", None)
     if tied is not None:
         tensors["shared.weight"] = tied

@@ -1,5 +1,5 @@
-"""Prompt -> token ids: the same as from transformers' T5Tokenizer and ByT5Tokenizer, which take
-seconds to import."""
+"""Prompt -> token ids, identical to transformers' T5Tokenizer and ByT5Tokenizer, which take seconds
+to import."""
 
 import base64
 import json
@@ -18,8 +18,8 @@ CONFIG, VOCABULARY = "tokenizer_config.json", "tokenizer.json"
 
 
 def load_tokenizer(folder: Path) -> Tokenize:
-    """The tokenizer of a T5 folder. Raises ValueError or OSError when there is none, or one of
-    another kind; the tokenizers library raises plain Exceptions for damaged files."""
+    """Loads the tokenizer of a T5 folder. Raises ValueError or OSError if it is missing or
+    unsupported; the tokenizers library raises plain Exceptions for damaged files."""
     config = _read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     kind = config.get("tokenizer_class") or "T5Tokenizer"
     if kind == "ByT5Tokenizer":
@@ -36,7 +36,7 @@ def load_tokenizer(folder: Path) -> Tokenize:
 END = 1
 BYTES = 3  # id of byte 0
 SENTINELS = 125  # of them, after the bytes
-# A prompt that spells these out gets the token; the first three swallow the white space around
+# A prompt that spells these out gets the token; the first three also consume the whitespace around
 # them.
 _STRIPPING = {"<pad>": 0, "</s>": END, "<unk>": 2}
 _SPECIAL = _STRIPPING | {f"<extra_id_{i}>": BYTES + 256 + i for i in range(SENTINELS)}
@@ -44,7 +44,7 @@ _SPECIAL_PATTERN = re.compile(f"({'|'.join(map(re.escape, _SPECIAL))})")
 
 
 def byte_ids(prompt: str) -> list[int]:
-    """ByT5 (arXiv 2105.13626): an id for each byte of UTF-8."""
+    """ByT5 (arXiv 2105.13626): one id per byte of UTF-8."""
     parts = _SPECIAL_PATTERN.split(prompt)  # text, token, text, token ... text
     ids: list[int] = []
     for i, part in enumerate(parts):
@@ -60,9 +60,9 @@ def byte_ids(prompt: str) -> list[int]:
 
 
 def _t5_tokenizer(described: dict[str, Any], config: dict[str, Any]) -> "Tokenizer":
-    """From the vocabulary, the character map and the added tokens of a tokenizer.json. The other
-    parts vary with the version that wrote the file, so they are built here: runs of white space
-    count as one space, as in SentencePiece."""
+    """Builds a tokenizer from a tokenizer.json's vocabulary, character map and added tokens. The
+    file's other parts depend on the version that wrote it, so they are built here: runs of
+    whitespace count as one space, as in SentencePiece."""
     from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
     from tokenizers.models import Unigram
 
@@ -91,7 +91,7 @@ def _t5_tokenizer(described: dict[str, Any], config: dict[str, Any]) -> "Tokeniz
 
 
 def _charsmap(normalizer: dict[str, Any] | None) -> bytes | None:
-    """SentencePiece's own normalisation, such as a ligature's letters for the ligature."""
+    """SentencePiece's own normalisation, such as replacing a ligature by its letters."""
     if normalizer is None:
         return None
     for part in normalizer.get("normalizers", [normalizer]):

@@ -1,8 +1,8 @@
 """The velocity network, a diffusion transformer over latent frames (docs/model.md, "The velocity
 network").
 
-Sequences of any length and time share one call: their tokens lie packed end to end and only
-attention looks at the sequences one by one, so no work is spent on padding.
+Sequences of any length and time share one call: their tokens are packed end to end, and only
+attention treats the sequences separately, so no work is wasted on padding.
 """
 
 import math
@@ -21,8 +21,8 @@ from melodyflow.model.linear import Linear, linear, packed
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """A prompt as the layers read it: cross-attention keys and values [layers, heads, 1 + tokens,
-    head_dim], the first row zero (add_zero_attn)."""
+    """A prompt's cross-attention keys and values [layers, heads, 1 + tokens, head_dim]; the first
+    row is zero (add_zero_attn)."""
 
     keys: Tensor
     values: Tensor
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Where the sequences of a packed call lie: slices of equal sequences side by side."""
+    """The positions of the sequences in a packed call; equal sequences are adjacent."""
 
     rotations: Tensor  # [tokens, 1, 1, head_dim / 2], complex
     lengths: list[tuple[int, int]]  # (sequences, frames) of neighbours that are equally long
@@ -48,25 +48,25 @@ class _Layout:
     conditioned: int  # tokens of rows with a text; those rows come first
 
 
-# What answers rows of any lengths, times and texts with their velocities [latent, frames], fp32.
+# Returns the velocities [latent, frames], fp32, of rows of any lengths, times and texts.
 Network = Callable[[Sequence[Row]], list[Tensor]]
 
 
 def _add_zero(x: Tensor) -> Tensor:
-    """A zero row before the keys or values [..., tokens, head_dim] (add_zero_attn)."""
+    """Prepends a zero row to keys or values [..., tokens, head_dim] (add_zero_attn)."""
     return F.pad(x, (0, 0, 1, 0))
 
 
 def _rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Rotary positions on interleaved pairs, in fp32 whatever the network's precision. x: [tokens,
-    ..., head_dim]; in fp32 it is rotated in place."""
+    """Applies rotary positions to interleaved pairs, always in fp32. x: [tokens, ..., head_dim]; an
+    fp32 x is rotated in place."""
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs.mul_(rotations)).flatten(-2).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head attention with fused, bias-free projections; rows of `in_proj_weight` are queries,
-    keys, values."""
+    """Multi-head attention with fused, bias-free projections; the rows of `in_proj_weight` are
+    queries, keys and values."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Of packed tokens, each within its own sequence."""
+    """Self-attention of packed tokens, each within its own sequence."""
 
     def pack(self) -> None:
         self.in_proj_weight = packed(self.in_proj_weight)
@@ -108,7 +108,7 @@ class SelfAttention(Attention):
 
 
 class CrossAttention(Attention):
-    """Of packed tokens, each with its own sequence's text."""
+    """Cross-attention of packed tokens, each with its own sequence's text."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__(dim, heads)
@@ -120,7 +120,7 @@ class CrossAttention(Attention):
 
     @property
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Those of the queries, and those of keys and values."""
+        """The weights of the queries, and those of the keys and values."""
         dim = self.out_proj.in_features
         return self._packed or (self.in_proj_weight[:dim], self.in_proj_weight[dim:])
 
@@ -147,8 +147,8 @@ class CrossAttention(Attention):
 
 
 class Layer(nn.Module):
-    """Pre-norm layer: self-attention, cross-attention, feed-forward. The time is added to the
-    attentions' inputs."""
+    """A pre-norm layer: self-attention, cross-attention, feed-forward. The time is added to the
+    inputs of both attentions."""
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, time: Tensor, layout: _Layout, index: int) -> Tensor:
-        # Sums are made in place, of what nobody else holds.
+        # In-place sums only modify tensors that nothing else refers to.
         x = self.self_attn(self.norm1(x).add_(time), layout).add_(x)
         if layout.conditioned:
             told, null = x[: layout.conditioned], x[layout.conditioned :]
@@ -173,8 +173,8 @@ class Layer(nn.Module):
 
 
 class Rope(nn.Module):
-    """Rotary frequencies as the checkpoint stores them: the released ones are bfloat16-rounded,
-    recomputing drifts."""
+    """Rotary frequencies from the checkpoint: the released ones are rounded to bfloat16, so
+    recomputing them would differ."""
 
     frequencies: Tensor
 
@@ -199,8 +199,8 @@ class Transformer(nn.Module):
         stack: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             if index > depth / 2 and skips:
-                # Which projection belongs to which layer looks odd; the released weights are
-                # trained so.
+                # The order of the projections looks odd, but the released weights were trained
+                # this way.
                 x = self.skip_projections[index % skips](torch.cat((x, stack.pop()), dim=-1))
             x = layer(x, time, layout, index)
             if index < depth / 2 - 1:
@@ -227,7 +227,7 @@ class TimeEmbedding(nn.Module):
 
 
 class FlowModel(nn.Module):
-    """Velocity of packed rows, and what an edit prepares once: its texts and its times."""
+    """The velocity of packed rows, and what an edit prepares once: text and time embeddings."""
 
     latent_mean: Tensor
     latent_std: Tensor
@@ -252,11 +252,11 @@ class FlowModel(nn.Module):
         return self.in_proj.weight.device
 
     def normalise(self, latents: Tensor) -> Tensor:
-        """The codec's latents [batch, latent, frames] in the flow's units."""
+        """Converts the codec's latents [batch, latent, frames] to the flow's units."""
         return (latents - self.latent_mean) / (self.latent_std + 1e-5)
 
     def denormalise(self, latents: Tensor) -> Tensor:
-        """The flow's latents [batch, latent, frames] in the codec's units."""
+        """Converts the flow's latents [batch, latent, frames] to the codec's units."""
         return latents * (self.latent_std + 1e-5) + self.latent_mean
 
     def embed_times(self, flowsteps: Sequence[float]) -> dict[float, Tensor]:
@@ -272,10 +272,10 @@ class FlowModel(nn.Module):
         return Text(*(torch.stack(part) for part in zip(*pairs, strict=True)))
 
     def forward(self, rows: Sequence[Row]) -> list[Tensor]:
-        """Velocities [latent, frames], fp32, of rows of any lengths, times and texts, in their
-        order."""
-        # Told rows first: null rows then skip the cross-attention as one slice. Equal lengths and
-        # equal texts become neighbours and share an attention call.
+        """The velocities [latent, frames], fp32, of rows of any lengths, times and texts, in the
+        same order."""
+        # Rows with a text first, so that the null rows skip the cross-attention as one slice. Rows
+        # of equal length and text become adjacent and share an attention call.
         order = sorted(
             range(len(rows)),
             key=lambda i: (rows[i].text is None, rows[i].latents.shape[-1], id(rows[i].text)),

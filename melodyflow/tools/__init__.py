@@ -1,1 +1,1 @@
-"""Commands beside the service: weights fetched, converted and made; the model checked and timed."""
+"""Command-line tools: fetch, convert and make weights; check and time the model."""

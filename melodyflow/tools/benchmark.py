@@ -1,5 +1,5 @@
-"""What the engine costs and saves, against the sequential driver: figures that anyone can make
-again on their own machine. Compare ratios, which come from one run, rather than seconds."""
+"""Measures the engine against running edits one after the other. Compare the ratios, which come
+from one run, rather than the seconds, which depend on the machine."""
 
 import argparse
 import json
@@ -24,13 +24,14 @@ from melodyflow.tools.edits import VARIATIONS, Calls, Timed, clip, engine_for
 from melodyflow.tools.operations import product_operations, product_seconds
 
 PARTS = ("network", "alone", "sharing", "crowd", "fairness")
-TOKENS = (100, 400, 1500)  # of the network calls that are measured by themselves
+TOKENS = (100, 400, 1500)  # of the network calls that are measured on their own
 
 
 def run(
     model: MelodyFlow, edits: Sequence[tuple[Tensor, Parameters]], max_tokens: int | None = None
 ) -> tuple[float, Calls]:
-    """Puts edits to an engine at once: seconds until the last one ended, and the calls."""
+    """Submits all edits to an engine at once. Returns the seconds until the last one ended, and the
+    network calls."""
     engine, calls = engine_for(model, max_tokens)
     started = time.perf_counter()
     for one in [Timed(engine, *each) for each in edits]:
@@ -43,7 +44,7 @@ def run(
 def run_beside(
     model: MelodyFlow, long: tuple[Tensor, Parameters], short: tuple[Tensor, Parameters]
 ) -> float:
-    """Seconds of the short edit, put in once the long one is being solved."""
+    """The duration of a short edit, submitted while a long one is being solved, in seconds."""
     engine, _ = engine_for(model)
     first = Timed(engine, *long)
     first.solving.wait()
@@ -55,7 +56,7 @@ def run_beside(
 
 
 def sequential(model: MelodyFlow, edits: Sequence[tuple[Tensor, Parameters]]) -> float:
-    """Seconds for the same edits one after the other."""
+    """The seconds that edits take one after the other."""
     started = time.perf_counter()
     for waveform, parameters in edits:
         edit(model, waveform, parameters)
@@ -63,7 +64,7 @@ def sequential(model: MelodyFlow, edits: Sequence[tuple[Tensor, Parameters]]) ->
 
 
 def network(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
-    """Network calls of two rows, one of them with a text, against their matrix products alone, in
+    """Network calls with two rows, one with a text, compared with only their matrix products, in
     turns."""
     figures = {}
     time_embedding = model.flow.embed_times([0.5])[0.5]
@@ -87,7 +88,7 @@ def network(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]
 
 
 def alone(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
-    """One edit in the engine against the sequential driver, in turns."""
+    """One edit in the engine and sequentially, in turns."""
     one = [(clip(model, 5), base)]
     pairs = [(sequential(model, one), run(model, one)[0]) for _ in range(repeats)]
     times = [statistics.median(side) for side in zip(*pairs, strict=True)]
@@ -96,12 +97,13 @@ def alone(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
 
 
 def sharing(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
-    """Ten variations of one clip against ten separate edits: sharing only, then with batching."""
+    """Ten variations of one clip, compared with ten separate edits: with sharing only, then with
+    batching too."""
     edits = [(clip(model, 5), replace(base, prompt=prompt)) for prompt in VARIATIONS]
     rounds = [
         (
             sequential(model, edits),
-            run(model, edits, max_tokens=1)[0],  # every solve is above the budget: one a call
+            run(model, edits, max_tokens=1)[0],  # every solve exceeds the budget: one per call
             run(model, edits)[0],
         )
         for _ in range(repeats)
@@ -114,8 +116,8 @@ def sharing(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]
 
 
 def crowd(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
-    """Eight different clips of 2 seconds at once against one after the other, and the share that
-    matrix products alone would take of the network's time."""
+    """Eight different clips of 2 seconds at once and one after the other, and the share of the
+    network's time that its matrix products alone would take."""
     edits = [(clip(model, 2, seed), replace(base, steps=4, seed=seed)) for seed in range(8)]
     ratios, shares = [], []
     for _ in range(repeats):
@@ -134,8 +136,8 @@ def crowd(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
 
 
 def fairness(model: MelodyFlow, base: Parameters, repeats: int) -> dict[str, Any]:
-    """A 2-second clip beside one of the whole window: its time, less one evaluation of the long
-    one, against its time alone."""
+    """A 2-second clip next to one of the whole window: its time, minus one evaluation of the long
+    one, compared with its time alone."""
     short = (clip(model, 2), base)
     long = (clip(model, model.flow.config.segment_duration, seed=1), replace(base, seed=1, steps=4))
     rounds = []
@@ -160,9 +162,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="a converted checkpoint")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--steps", type=int, default=25, help="of all but the crowd (default: 25)")
-    parser.add_argument("--repeats", type=int, default=3, help="medians are over these")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--steps", type=int, default=25, help="of all but crowd (default: 25)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs per median (default: 3)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     try:
         checkpoint = open_checkpoint(given.checkpoint)

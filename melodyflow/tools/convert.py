@@ -1,5 +1,5 @@
-"""The released files -> a converted checkpoint (docs/model.md, "The files"). The one place that
-reads a pickle, once, with an explicit allow-list of what it may contain."""
+"""Converts the released files (docs/model.md, "The files"). This is the only place that reads a
+pickle, once, with an explicit allow-list of what it may contain."""
 
 import argparse
 import collections
@@ -36,7 +36,7 @@ from melodyflow.model.transformer import FlowConfig
 FLOW_SOURCE, CODEC_SOURCE = "state_dict.bin", "compression_state_dict.bin"
 RELEASED_CODEC = "c075ee7c5b13d50937d1e4f197f3e940c3f3b74207857cb0e1e17891010fdc6d"
 RELEASED_LICENCE = "CC-BY-NC-4.0"
-DEFAULT_GUIDANCE = 4.0  # the reference's, where transformer_lm names no cfg_coef
+DEFAULT_GUIDANCE = 4.0  # the reference's default if transformer_lm has no cfg_coef
 ROPE_COPY = ".self_attn.rope.frequencies"  # one in each layer, all equal
 WEIGHT_NORM = ".parametrizations.weight.original"
 
@@ -49,18 +49,18 @@ def convert(
     name: str | None = None,
     licence: str | None = None,
 ) -> None:
-    """Converts `source`'s two .bin files and a T5 folder (`source/t5` unless given) into the folder
+    """Converts `source`'s two .bin files and a T5 folder (default: `source/t5`) into the folder
     `out`.
 
-    `licence` defaults to the released weights' for the released codec, else "unknown". `out`
-    appears whole or not at all. Raises CheckpointError.
+    `licence` defaults to the released weights' licence for the released codec, else "unknown".
+    `out` is created complete or not at all. Raises CheckpointError.
     """
     t5 = t5 or source / T5
     for path in (source / FLOW_SOURCE, source / CODEC_SOURCE, t5 / "config.json"):
         if not path.is_file():
             raise CheckpointError(f"{path}: missing")
     if out.exists():
-        raise CheckpointError(f"{out}: exists already; choose another folder or remove it")
+        raise CheckpointError(f"{out}: already exists; choose another folder or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
         made = Path(work) / out.name
@@ -90,8 +90,8 @@ def describe(
     flow: FlowConfig,
     sources: dict[str, str] | None = None,
 ) -> None:
-    """Writes the config.json of a folder that has all other files of a converted checkpoint.
-    sources: sha256 of the files it was converted from."""
+    """Writes the config.json for a folder that has all other files of a converted checkpoint.
+    `sources`: sha256 of the files it was converted from."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [path for path in files if path != folder / CONFIG]
     config = {
@@ -124,8 +124,8 @@ def census(path: Path) -> tuple[int, int]:
 
 
 def read_released(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and configuration of a released .bin file. Raises CheckpointError for anything but
-    that layout."""
+    """Reads the tensors and configuration of a released .bin file. Raises CheckpointError for any
+    other layout."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
     from omegaconf.base import ContainerMetadata, Metadata
     from omegaconf.errors import OmegaConfBaseException
@@ -137,11 +137,10 @@ def read_released(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with torch.serialization.safe_globals(allowed):
             package = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if package.get("pretrained"):
-            raise CheckpointError(f"{path}: names another model, {package['pretrained']!r}")
+            raise CheckpointError(f"{path}: refers to another model, {package['pretrained']!r}")
         tensors, xp = package["best_state"], package["xp.cfg"]
         config = {
-            # A section at a time: other sections may refer to what only the training environment
-            # knows.
+            # Section by section: other sections may refer to the training environment.
             str(key): OmegaConf.to_container(xp[key], resolve=True)
             for key in (
                 "seanet",
@@ -155,7 +154,7 @@ def read_released(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except CheckpointError:
         raise
     except (OSError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+        raise CheckpointError(f"{path}: can't be read ({error})") from error
     except Exception as error:  # whatever a broken or hostile pickle makes torch raise
         raise CheckpointError(f"{path}: not a released MelodyFlow file ({error})") from error
     return tensors, config
@@ -169,8 +168,7 @@ def _convert_codec(source: Path, out: Path) -> CodecConfig:
         plain = re.sub(r"\.(conv|convtr)\.\1\.", r".\1.", name)
         if name.endswith(WEIGHT_NORM + "0"):
             direction = tensors[name[:-1] + "1"].float()
-            # Weight norm: magnitude times direction, the norm taken over all dimensions but the
-            # first.
+            # Weight norm: magnitude times direction; the norm is over all dimensions but the first.
             length = direction.flatten(1).norm(dim=1)[:, None, None]
             converted[plain.replace(WEIGHT_NORM + "0", ".weight")] = (
                 tensor.float() * direction / length
@@ -196,7 +194,7 @@ def _convert_flow(source: Path, out: Path) -> FlowConfig:
     return config
 
 
-# `expected_shapes` looks at one of the two configurations only.
+# `expected_shapes` only reads one of the two configurations.
 _NO_CODEC: Any = None
 _NO_FLOW: Any = None
 
@@ -229,7 +227,7 @@ def _codec_config(source: Path, sections: dict[str, Any]) -> CodecConfig:
             **{key: int(seanet[key]) for key in _CODEC_SIZES if key in seanet},
         )
     except KeyError as error:
-        raise CheckpointError(f"{source}: its configuration has no {error}") from None
+        raise CheckpointError(f"{source}: the configuration has no {error}") from None
 
 
 def _flow_config(source: Path, sections: dict[str, Any], tensors: dict[str, Tensor]) -> FlowConfig:
@@ -241,7 +239,7 @@ def _flow_config(source: Path, sections: dict[str, Any], tensors: dict[str, Tens
         _require(source, "interleave_stereo_codebooks.use", stereo.get("use", False), False)
         dim, heads = int(network["dim"]), int(network["num_heads"])
         if dim % (2 * heads):
-            raise CheckpointError(f"{source}: dim {dim} does not split into {heads} even heads")
+            raise CheckpointError(f"{source}: dim {dim} can't be split into {heads} even heads")
         guidance = network.get("cfg_coef")
         return FlowConfig(
             dim=dim,
@@ -255,11 +253,10 @@ def _flow_config(source: Path, sections: dict[str, Any], tensors: dict[str, Tens
             guidance=DEFAULT_GUIDANCE if guidance is None else float(guidance),
         )
     except KeyError as error:
-        raise CheckpointError(f"{source}: it has no {error}") from None
+        raise CheckpointError(f"{source}: no {error}") from None
 
 
-# What this implementation is written for; a checkpoint that asks for something else is refused by
-# name.
+# The options that this implementation supports; checkpoints with others are refused.
 _CODEC_SIZES = (
     "n_residual_layers",
     "kernel_size",
@@ -303,7 +300,7 @@ def _require(source: Path, key: str, value: object, wanted: object) -> None:
 
 
 def _copy_t5(source: Path, out: Path) -> None:
-    """The encoder's half of a T5 folder, and whatever tokenizer files it has."""
+    """Copies a T5 folder's encoder weights and tokenizer files."""
     weights = source / "model.safetensors"
     if not weights.is_file():
         raise CheckpointError(f"{weights}: missing")

@@ -1,4 +1,4 @@
-"""Edits in an engine of one's own, and what it did for them."""
+"""Runs edits in an engine of their own and measures it."""
 
 import statistics
 import sys
@@ -24,7 +24,7 @@ VARIATIONS = [
 
 
 class Timed:
-    """One edit in an engine, which notes when it ended."""
+    """One edit in an engine, timed."""
 
     def __init__(self, engine: Engine, waveform: Tensor, parameters: Parameters) -> None:
         self.solving = threading.Event()
@@ -78,7 +78,7 @@ class Calls:
 
 
 def engine_for(model: MelodyFlow, max_tokens: int | None = None) -> tuple[Engine, Calls]:
-    """An engine without bounds on what is in flight, with empty caches, and its calls."""
+    """An engine with empty caches and no limit on edits in flight, and its network calls."""
     calls = Calls()
     engine = Engine(
         model,
@@ -92,7 +92,7 @@ def engine_for(model: MelodyFlow, max_tokens: int | None = None) -> tuple[Engine
 
 
 def clip(model: MelodyFlow, seconds: float, seed: int = 0) -> Tensor:
-    """A clip of noise [channels, samples]: what it holds makes no difference to the time."""
+    """A clip of noise [channels, samples]; the content doesn't affect the time."""
     config = model.codec.config
     generator = torch.Generator().manual_seed(seed)
     return (
@@ -123,7 +123,7 @@ class Kept(Timed):
 
 
 class Bench:
-    """One engine that edits come to, and what it did."""
+    """An engine with figures of its work."""
 
     def __init__(self, model: MelodyFlow) -> None:
         self.model = model
@@ -132,7 +132,7 @@ class Bench:
         self.engine.network = self.counted
 
     def run(self, edits: Sequence[tuple[Tensor, Parameters]]) -> tuple[list[Kept], float]:
-        """All at once: the edits, and the seconds until the last one ended."""
+        """Runs all edits at once. Returns them, and the seconds until the last one ended."""
         started = time.perf_counter()
         running = [Kept(self.engine, *each) for each in edits]
         for each in running:
@@ -140,7 +140,7 @@ class Bench:
         return running, time.perf_counter() - started
 
     def rate(self, first: int) -> dict[str, float]:
-        """Operations and their rate in the network calls since the first-th."""
+        """Operations and their rate, from network call number `first` on."""
         done = sum(self.counted.calls[first : len(self.calls.seconds)])
         seconds = sum(self.calls.seconds[first:])
         return {

@@ -1,7 +1,7 @@
-"""The released weights from the Hugging Face hub: fetched, proven, converted; offline from then on.
+"""Downloads the released weights from the Hugging Face hub, verifies and converts them.
 
-A file is downloaded as NAME.part and gets its name only when its checksum holds, so whatever has
-its name is whole. A download that broke off goes on where it stopped, also in a later run.
+A file is downloaded as NAME.part and renamed once its checksum matches, so a file with its final
+name is complete. An interrupted download resumes, also in a later run.
 """
 
 import argparse
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 LICENCE = """\
-The MelodyFlow weights (facebook/melodyflow-t24-30secs, Meta) are under CC-BY-NC 4.0: no commercial
-use, attribution required (https://creativecommons.org/licenses/by-nc/4.0/). They are not
-covered by the licence of this code. T5 (google-t5/t5-base) is under Apache-2.0."""
+The MelodyFlow weights (facebook/melodyflow-t24-30secs, Meta) are licensed under CC-BY-NC 4.0: no
+commercial use, attribution required (https://creativecommons.org/licenses/by-nc/4.0/). They are not
+covered by the licence of this code. T5 (google-t5/t5-base) is licensed under Apache-2.0."""
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
 class FetchError(Exception):
-    """What went wrong and what can be done about it."""
+    """A failed download. The message says what went wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class Repository:
-    """What is wanted of a repository on the hub, and what is known of it beforehand."""
+    """The files we need from a repository on the hub, and what we know about them."""
 
     name: str
     revision: str  # a commit
@@ -65,10 +65,10 @@ T5 = Repository(
 
 
 def fetch(out: Path, source: Path, *, model: Repository = MELODYFLOW, t5: Repository = T5) -> None:
-    """Make the converted checkpoint `out`, keeping the downloaded files in `source`.
+    """Makes the converted checkpoint `out`; the downloaded files stay in `source`.
 
-    Does nothing where `out` is there, and touches no network where `source` is whole.
-    Raises FetchError, or CheckpointError from the conversion.
+    Does nothing if `out` exists, and needs no network if `source` is complete. Raises FetchError,
+    or CheckpointError from the conversion.
     """
     if (out / "config.json").is_file():
         say(f"{out}: already there")
@@ -91,9 +91,9 @@ def fetch(out: Path, source: Path, *, model: Repository = MELODYFLOW, t5: Reposi
 
 
 def download(repository: Repository, folder: Path) -> None:
-    """Have the repository's files in `folder`, each compared with the hub's own checksum."""
+    """Downloads the repository's files to `folder` and verifies the hub's checksums."""
     if all((folder / file).is_file() for file in repository.files):
-        say(f"{folder}: {repository.name} is there")
+        say(f"{folder}: {repository.name} is already there")
         return
     listing = _listing(repository)
     missing = [file for file in repository.files if file not in listing]
@@ -107,7 +107,7 @@ def download(repository: Repository, folder: Path) -> None:
                 f"{lfs.sha256 if lfs else 'none'}; expected {known}. Nothing was downloaded."
             )
     folder.mkdir(parents=True, exist_ok=True)
-    # what may be absent comes first: the others being there means that nothing is left to do
+    # optional files first: if the others exist, nothing is left to do
     for file in [name for name in repository.if_there if name in listing] + [*repository.files]:
         if not (folder / file).is_file():
             _download_file(repository, listing[file], folder / file)
@@ -122,15 +122,16 @@ def _listing(repository: Repository) -> "dict[str, RepoSibling]":
 
     say(f"{repository.name} at {repository.revision}")
     try:
-        # no token: the files are public, nothing of the user's needs to be sent
+        # no token: the files are public
         info = HfApi(endpoint=_endpoint(), token=False).model_info(
             repository.name, revision=repository.revision, files_metadata=True, timeout=60
         )
-    except Exception as error:  # of the HTTP client, which differs between versions of the hub's
+    except Exception as error:  # the HTTP client and its errors differ between hub versions
         raise FetchError(f"{repository.name}: {_reason(error)}") from error
     if info.sha != repository.revision:
         raise FetchError(
-            f"{repository.name}: the hub gave revision {info.sha}, not {repository.revision}"
+            f"{repository.name}: the hub returned revision {info.sha}, expected "
+            f"{repository.revision}"
         )
     return {sibling.rfilename: sibling for sibling in info.siblings or []}
 
@@ -141,7 +142,7 @@ def _download_file(repository: Repository, wanted: "RepoSibling", path: Path) ->
 
     size = wanted.lfs.size if wanted.lfs else wanted.size
     if size is None:
-        raise FetchError(f"{repository.name}: the hub does not say how large {path.name} is")
+        raise FetchError(f"{repository.name}: the hub doesn't report the size of {path.name}")
     url = hf_hub_url(repository.name, path.name, revision=repository.revision, endpoint=_endpoint())
     part = path.with_name(path.name + ".part")
     there = part.stat().st_size if part.exists() else 0
@@ -149,9 +150,9 @@ def _download_file(repository: Repository, wanted: "RepoSibling", path: Path) ->
         part.unlink()
         there = 0
     if there:
-        say(f"{path.name}: going on at {there:,} of {size:,} bytes")
+        say(f"{path.name}: resuming at {there:,} of {size:,} bytes")
     try:
-        # not hf_hub_download: it throws away what came before a break
+        # not hf_hub_download: it discards interrupted downloads
         with part.open("ab") as file:
             http_get(
                 url,
@@ -164,16 +165,16 @@ def _download_file(repository: Repository, wanted: "RepoSibling", path: Path) ->
     except Exception as error:  # as above
         got = part.stat().st_size
         raise FetchError(
-            f"{path.name}: broke off at {got:,} of {size:,} bytes ({_reason(error)}); "
-            "the same command goes on from there"
+            f"{path.name}: interrupted at {got:,} of {size:,} bytes ({_reason(error)}); "
+            "run the same command again to resume"
         ) from error
     _verify(part, wanted)
     part.rename(path)
 
 
 def _verify(part: Path, wanted: "RepoSibling") -> None:
-    """Delete `part` and raise FetchError where it is not what the hub announced: large files by
-    their sha256, small ones by git's own hash of a blob."""
+    """Deletes `part` and raises FetchError if its hash isn't the hub's: sha256 for large files,
+    git's blob hash for small ones."""
     if wanted.lfs:
         expected, digest = wanted.lfs.sha256, hashlib.sha256()
     else:
@@ -185,10 +186,10 @@ def _verify(part: Path, wanted: "RepoSibling") -> None:
     if digest.hexdigest() != expected:
         part.unlink()
         raise FetchError(
-            f"{part.stem}: its {digest.name} is {digest.hexdigest()}, the hub announced "
-            f"{expected or 'none'}; deleted. The same command tries again."
+            f"{part.stem}: {digest.name} is {digest.hexdigest()}, expected "
+            f"{expected or 'none'}; deleted. Run the same command again to retry."
         )
-    say(f"{part.stem}: {digest.name} {expected} holds")
+    say(f"{part.stem}: {digest.name} {expected} verified")
 
 
 def _reason(error: Exception) -> str:
@@ -202,9 +203,9 @@ def say(message: Any) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/fetch_weights",
-        description="Fetches the released MelodyFlow weights and T5 from the Hugging Face hub "
-        "(5 GB), checks and converts them. Goes on where an earlier run stopped; "
-        "touches no network once everything is there. HF_ENDPOINT names a mirror.",
+        description="Downloads the released MelodyFlow weights and T5 from the Hugging Face hub "
+        "(5 GB), verifies and converts them. Resumes where an earlier run stopped, and "
+        "needs no network once everything is there. Set HF_ENDPOINT to use a mirror.",
         epilog=LICENCE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -228,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"fetch_weights: {error}")
         return 1
     except KeyboardInterrupt:
-        say("fetch_weights: stopped; the same command goes on from here")
+        say("fetch_weights: stopped; run the same command again to resume")
         return 130
     say(LICENCE)
     return 0

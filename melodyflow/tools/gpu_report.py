@@ -1,8 +1,8 @@
-"""What a GPU makes of the model, in one command that ends by itself: the reference's numbers, how
-far bf16 is from fp32, times, rates and memory, and where the time goes.
+"""Measures the model on a GPU, in one command with a time limit: parity with the reference, the
+error of bf16 against fp32, times, rates and memory, and where the time goes.
 
-It needs Python, torch, numpy and safetensors: no Triton, no network, no checkpoint (the weights are
-random, drawn on the device). Each part's figures are saved as soon as they are there.
+It needs Python, torch, numpy and safetensors, but no Triton, network or checkpoint (the weights are
+random, drawn on the device). Each part's figures are saved as soon as it is done.
 """
 
 import argparse
@@ -110,14 +110,14 @@ def drift(exact: MelodyFlow, fast: MelodyFlow, seconds: float, steps: int) -> di
 
 
 def through(model: MelodyFlow, network: Network) -> MelodyFlow:
-    """The model with another way to its velocities."""
+    """The model with a different network."""
     other = copy.copy(model)
     other.__dict__["network"] = network
     return other
 
 
 def warmed(model: MelodyFlow) -> dict[str, Any]:
-    """What a server does before its first edit: compiling most of all."""
+    """What a server does before its first edit: mostly compiling."""
     started = time.perf_counter()
     warm_up(model, MAX_TOKENS[model.device.type])
     wait(model.device)
@@ -125,7 +125,7 @@ def warmed(model: MelodyFlow) -> dict[str, Any]:
 
 
 def alone(model: MelodyFlow, base: Parameters, seconds: float, runs: int) -> dict[str, Any]:
-    """One edit at a time: of a clip that was never seen, and of one that was."""
+    """One edit at a time: of a new clip, and of one seen before."""
     bench = Bench(model)
     first = replace(base, prompt="warm-up")
     bench.run([(clip(model, seconds, 999), first)])
@@ -147,8 +147,7 @@ def alone(model: MelodyFlow, base: Parameters, seconds: float, runs: int) -> dic
 
 
 def crowd(model: MelodyFlow, base: Parameters, seconds: float, sizes: list[int]) -> dict[str, Any]:
-    """So many different clips at once, for the second time: a server that has been up for a
-    while."""
+    """Many different clips at once, the second time: like a server that has been up for a while."""
     figures: dict[str, Any] = {}
     for count in sizes:
         bench = Bench(model)
@@ -177,7 +176,7 @@ def crowd(model: MelodyFlow, base: Parameters, seconds: float, sizes: list[int])
 
 
 def together(model: MelodyFlow, base: Parameters, seconds: float, count: int) -> dict[str, Any]:
-    """The same edits alone and all at once: the least likeness of their audio."""
+    """The same edits alone and all at once: the largest difference of their audio."""
     edits = [(clip(model, seconds, seed), replace(base, seed=seed)) for seed in range(count)]
     bench = Bench(model)
     alone_ = [bench.run([each])[0][0].waveform for each in edits]
@@ -203,7 +202,7 @@ def variations(model: MelodyFlow, base: Parameters, seconds: float) -> dict[str,
 
 
 def rows_of(model: MelodyFlow, edits: int, frames: int) -> list[Row]:
-    """What so many edits under guidance ask for at once."""
+    """The rows that this many edits with guidance need at once."""
     flow = model.flow
     time_ = flow.embed_times([0.5])[0.5]
     text = flow.read_text(model.text("strings and a warm choir"))
@@ -217,7 +216,7 @@ def rows_of(model: MelodyFlow, edits: int, frames: int) -> list[Row]:
 
 @torch.inference_mode()
 def network(model: MelodyFlow, counts: list[int], frames: int) -> dict[str, Any]:
-    """Network calls of several sizes beside the products alone."""
+    """Network calls of several sizes, compared with their matrix products alone."""
     figures = {}
     side = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None  # type: ignore[no-untyped-call]
     with torch.cuda.stream(side):
@@ -240,7 +239,7 @@ def network(model: MelodyFlow, counts: list[int], frames: int) -> dict[str, Any]
 
 @torch.inference_mode()
 def profile(model: MelodyFlow, edits: int, frames: int, out: Path) -> dict[str, Any]:
-    """The kernels of network calls, as a table in a file; their shares here."""
+    """Profiles the kernels of network calls: a table in a file, and their shares as figures."""
     from torch.profiler import ProfilerActivity
 
     cuda = model.device.type == "cuda"
@@ -299,16 +298,16 @@ def main() -> None:
         return
     device = torch.device(given.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        sys.exit(f"gpu_report: {given.device}: torch sees no GPU; --device cpu shows that it works")
+        sys.exit(f"gpu_report: {given.device}: PyTorch sees no GPU; try --device cpu")
     size = given.size or ("full" if device.type == "cuda" else "small")
     run(given.out, device, size, given.fixtures)
 
 
 def end_after(seconds: float) -> None:
-    """Ends the process then, wherever it is: what is done is on disk."""
+    """Ends the process after this time, wherever it is; finished parts are on disk."""
 
     def end() -> None:
-        print("the time is up; the parts above are saved", flush=True)
+        print("time is up; the parts above are saved", flush=True)
         os._exit(0)
 
     timer = threading.Timer(seconds, end)
@@ -327,7 +326,7 @@ def pack(folders: list[Path], out: Path) -> None:
 
 
 def run(out: Path, device: torch.device, size: str, folders: list[Path]) -> None:
-    """All parts, the most telling first."""
+    """Runs all parts, the most informative first."""
     from melodyflow.tools.make_checkpoint import random_model
 
     report = Report(out)

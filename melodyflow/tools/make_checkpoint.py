@@ -1,5 +1,5 @@
-"""Random-weight checkpoints in the released layout: everything but the music, for tests,
-measurements and a first try."""
+"""Makes random-weight checkpoints in the released layout, for tests and measurements. They don't
+make music."""
 
 import argparse
 import json
@@ -51,8 +51,8 @@ def make_checkpoint(size: str, out: Path) -> None:
 
 @torch.inference_mode()
 def random_model(size: str, device: str = "cpu") -> MelodyFlow:
-    """A model of a size, fp32, whose weights are drawn on the device itself, in seconds. They are
-    not those of `make_checkpoint`."""
+    """An fp32 model of a size with weights drawn on the device, which takes seconds. They differ
+    from `make_checkpoint`'s."""
     codec_config, flow_config = configs(size)
     width, hidden, heads, layers = T5_SIZES[size]
     t5_config = T5Config(384, width, width // heads, hidden, layers, heads)
@@ -84,7 +84,7 @@ def _random(name: str, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
         pairs = shape[0]
         steps = torch.arange(pairs, dtype=torch.float32, device=rng.device)
         frequencies = 10000 ** (-steps / pairs)
-        return frequencies.bfloat16().float()  # the released table is rounded so
+        return frequencies.bfloat16().float()  # rounded like the released table
     noise = torch.randn(shape, generator=rng, device=rng.device)
     scales = "norm" in name and name.endswith("weight")
     if scales or name.endswith("alpha") or name == "latent_std":
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make")
     given = parser.parse_args()
     if given.out.exists():
-        sys.exit(f"make_checkpoint: {given.out} exists already; choose another folder or remove it")
+        sys.exit(f"make_checkpoint: {given.out} already exists; choose another folder or remove it")
     make_checkpoint(given.size, given.out)
     print(f"{given.out}: made")
 

@@ -1,4 +1,4 @@
-"""Times on a device, and how far two waveforms are apart."""
+"""Times work on a device, and measures how far apart two waveforms are."""
 
 import math
 import statistics
@@ -12,13 +12,13 @@ from torch import Tensor
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all it was told to."""
+    """Waits until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(device: torch.device, work: Callable[[], Any], repeats: int) -> float:
-    """Seconds of one of several runs of `work` in a row, after one to warm up."""
+    """The mean seconds of several runs of `work`, after one warm-up."""
     work()
     wait(device)
     started = time.perf_counter()
@@ -34,8 +34,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def log_spectral_distance(a: Tensor, b: Tensor) -> float:
-    """Mean over the frames of the root mean square difference of two waveforms' [..., samples] log
-    power spectra, in dB (2048-sample Hann frames, floor at -100 dB of the first one's peak)."""
+    """The RMS difference of two waveforms' [..., samples] log power spectra, averaged over frames,
+    in dB (2048-sample Hann frames, floor 100 dB below the first one's peak)."""
     spectra = []
     for x in (a, b):
         window = torch.hann_window(2048, device=x.device)

@@ -38,7 +38,7 @@ def weights(model: MelodyFlow, tokens: int) -> list[tuple[int, Tensor]]:
         if isinstance(part, SelfAttention):
             found.append((rows, part.in_proj_weight))
         elif isinstance(part, CrossAttention):
-            # Queries alone: keys and values are made once an edit.
+            # Only queries: keys and values are computed once per edit.
             found.append((rows, part.weights[0]))
         elif isinstance(part, Linear) and not name.startswith("timestep"):
             found.append((rows, part.weight))
@@ -52,8 +52,8 @@ def product_operations(model: MelodyFlow, tokens: int) -> int:
 
 @torch.inference_mode()
 def product_seconds(model: MelodyFlow, tokens: int) -> float:
-    """Seconds of all matrix products of one network call and of nothing else: with the network's
-    own weights, one after the other, or with plain ones, whichever is faster on this machine."""
+    """The seconds of only the matrix products of one network call, with the network's own weights
+    or with plain ones, whichever is faster on this machine."""
     own = weights(model, tokens)
     device = model.device
     shared = {

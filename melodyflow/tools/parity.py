@@ -1,7 +1,7 @@
-"""Fixtures in, table out: how far this implementation is from numbers that the reference computed.
+"""Compares this implementation with fixtures computed by the reference.
 
-A folder holds a checkpoint in the released layout, or one that is converted already in
-`checkpoint/`, with `cases.json` and `fixtures.npz` (tests/data/parity/README.md).
+A folder holds `cases.json`, `fixtures.npz` and a checkpoint, in the released layout or already
+converted in `checkpoint/` (tests/data/parity/README.md).
 """
 
 import argparse
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4  # of the largest absolute value expected
 
 @dataclass(frozen=True)
 class Comparison:
-    """One array held against the reference's."""
+    """One array compared with the reference's."""
 
     case: str
     largest: float  # absolute error
@@ -45,7 +45,7 @@ class Comparison:
 
 
 def compare(case: str, found: Tensor, expected: Tensor) -> Comparison:
-    """The largest absolute difference of two arrays; infinite where the shapes differ."""
+    """The largest absolute difference of two arrays; infinite if the shapes differ."""
     found = found.float().cpu()
     if found.shape != expected.shape:
         return Comparison(
@@ -135,7 +135,7 @@ def _run_case(
         if f"{name}_audio" in fixtures:
             yield compare(f"{name} audio", model.decode(latents), fixtures[f"{name}_audio"])
     else:
-        raise CheckpointError(f"cases.json: case {name!r} is of the unknown kind {kind!r}")
+        raise CheckpointError(f"cases.json: case {name!r} has the unknown kind {kind!r}")
 
 
 def _parameters(model: MelodyFlow, case: dict[str, Any]) -> Parameters:

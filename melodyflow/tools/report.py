@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Report:
-    """The figures so far, on disk after every part as report.json and as tables in report.md."""
+    """The figures so far, written to report.json and, as tables, report.md after every part."""
 
     def __init__(self, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -17,7 +17,7 @@ class Report:
         self.figures: dict[str, Any] = {}
 
     def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Runs one part; what fails is noted and the next one runs."""
+        """Runs one part. If it fails, the error is recorded and the next part still runs."""
         started = time.monotonic()
         try:
             self.figures[name] = measure()

@@ -114,7 +114,7 @@ def test_where_nothing_can_be_recorded_all_is_done_as_it_comes(
         for _ in range(4):
             assert error(fused(rows), model.flow(rows)) < 1e-5
     assert [record.getMessage() for record in caplog.records] == [
-        "calls of 128 tokens are not recorded: no graphs here"
+        "calls of 128 tokens can't be recorded: no graphs here"
     ]
 
 

@@ -60,7 +60,7 @@ def test_without_a_gpu_it_says_so(root: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "gpu_report: cuda: torch sees no GPU; --device cpu shows that it works"
+        "gpu_report: cuda: PyTorch sees no GPU; try --device cpu"
     )
 
 

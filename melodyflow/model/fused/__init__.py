@@ -1,7 +1,7 @@
-"""The velocity network as a GPU likes it: one attention call a layer for sequences of any lengths,
-fused elementwise work, and the launches of each size of call recorded once as a CUDA graph.
+"""The velocity network optimised for GPUs: one attention call per layer for sequences of any
+length, fused elementwise work, and launches recorded as a CUDA graph for each size of call.
 
-The numbers are `FlowModel`'s, which is the definition.
+`FlowModel` defines the correct results.
 """
 
 from melodyflow.model.fused.flow import FusedFlow, can_compile, can_fuse

@@ -16,13 +16,13 @@ def attend(
     starts_k: Tensor,
     extent: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Attention of packed sequences, each within its own keys.
+    """Attention of packed sequences, each to its own keys.
 
-    q, k, v: [tokens, heads, head_dim]; starts: [sequences + 1] int32, where each sequence begins
-    and the last ends; extent, on the CPU: at least the longest sequence of q and of k, and the
-    length of all of both where they are equally long and fill the tokens, else 0. Returns the
-    result, like q, and the log of each softmax's denominator, [heads, tokens] fp32; what lies
-    behind the last sequence is arbitrary.
+    q, k, v: [tokens, heads, head_dim]; starts: [sequences + 1] int32, where each sequence starts
+    and the last one ends; extent, on the CPU: upper bounds of the longest sequence of q and of k,
+    and the common length if all sequences of both are equally long and fill the tokens, else 0.
+    Returns the result, shaped like q, and the log of each softmax's denominator, [heads, tokens]
+    fp32. Values after the last sequence are arbitrary.
     """
     if q.is_cuda:
         most_q, most_k, frames = extent.tolist()
@@ -59,8 +59,8 @@ def _(
 
 @cache
 def has_dense_kernel(device: torch.device) -> bool:
-    """Whether cuDNN's kernel, which wants sequences of one length, is the faster one: from Hopper
-    on. It takes a plan for each shape, so it is for windows alone."""
+    """Whether cuDNN's kernel, which needs sequences of equal length, is faster: from Hopper on. It
+    needs a plan for each shape, so it is only used for windows."""
     return torch.cuda.get_device_capability(device) >= (9, 0)
 
 

@@ -1,4 +1,4 @@
-"""The network that answers rows in fused form."""
+"""The fused form of the velocity network."""
 
 import logging
 import math
@@ -31,7 +31,8 @@ GRAPHS = 64
 
 
 def can_fuse(flow: FlowModel) -> bool:
-    """Whether a GPU's attention kernels take this network: half precision, and heads of 8n."""
+    """Whether a GPU's attention kernels support this network: half precision, and a head size
+    divisible by 8."""
     half = flow.dtype in (torch.bfloat16, torch.float16)
     return flow.device.type == "cuda" and half and flow.config.head_dim % 8 == 0
 
@@ -45,7 +46,7 @@ def can_compile(device: torch.device) -> bool:
         compiled = torch.compile(lambda x: (x + 1).sin())
         return bool(torch.allclose(compiled(ten), (ten + 1).sin()))
     except Exception as error:
-        log.warning("torch.compile does not work here, so less is fused: %.300r", error)
+        log.warning("torch.compile doesn't work here, so less is fused: %.300r", error)
         return False
 
 
@@ -53,7 +54,7 @@ class FusedFlow:
     """Answers rows as `FlowModel` does, for one thread at a time."""
 
     def __init__(self, flow: FlowModel, window: int, record: "Record | None" = None) -> None:
-        """`window`: frames of the most frequent sequence. `record`: see `Record`; none on a CPU."""
+        """`window`: frames of the most frequent sequence. `record`: see `Record`; None on a CPU."""
         self.flow = flow
         self._window = window
         self._cuda = flow.device.type == "cuda"
@@ -78,8 +79,8 @@ class FusedFlow:
 
     @torch.inference_mode()
     def prepare(self, tokens: int) -> None:
-        """Makes cuDNN's plans for calls of windows up to so many tokens: each takes a twentieth of
-        a second, which no edit should wait for."""
+        """Makes cuDNN's plans for calls of windows up to `max_tokens`. Each takes a twentieth of a
+        second, which no edit should have to wait for."""
         if self._cuda and has_dense_kernel(self.flow.device):
             config = self.flow.config
             shape = (tokens, 3, config.num_heads, config.head_dim)
@@ -99,7 +100,8 @@ class FusedFlow:
         return velocities
 
     def _inputs(self, rows: list[Row]) -> Inputs:
-        """What a call of these rows, told ones first, reads; made without waiting for the GPU."""
+        """The inputs of a call with these rows (those with a text first), made without waiting for
+        the GPU."""
         texts = [row.text for row in rows if row.text is not None]
         frames = [row.latents.shape[-1] for row in rows]
         layout = self._layout(
@@ -113,7 +115,7 @@ class FusedFlow:
             latents[begin : begin + row.latents.shape[-1]].copy_(row.latents.T)
         known = [1 / math.hypot(row.flowstep, 1 - row.flowstep) for row in rows]
         scales = torch.tensor(known + [1.0] * (size.sequences - len(rows)))
-        if self._cuda:  # from pageable memory a copy would wait for all that the GPU has to do
+        if self._cuda:  # a copy from pageable memory would wait for everything queued on the GPU
             scales = scales.pin_memory().to(flow.device, non_blocking=True)
         times = [row.time for row in rows] + [rows[0].time] * (size.sequences - len(rows))
         return Inputs(latents, scales, torch.stack(times), layout, self._side_by_side(texts, size))
@@ -147,8 +149,8 @@ class FusedFlow:
         return here
 
     def _run(self, inputs: Inputs) -> Tensor:
-        """The velocities of all tokens [tokens, latent], the caller's to keep. A size's first call
-        sets up what it needs, its second is recorded."""
+        """The velocities of all tokens [tokens, latent]; the caller may keep them. The first call
+        of a size sets up what it needs, the second is recorded."""
         size = inputs.layout.size
         if self._record is None or size not in self._seen:
             self._seen.add(size)
@@ -162,7 +164,7 @@ class FusedFlow:
             try:
                 replay, velocities = self._record(lambda: self._evaluate(own))
             except NotRecorded as error:
-                log.warning("calls of %d tokens are not recorded: %s", size.tokens, error)
+                log.warning("calls of %d tokens can't be recorded: %s", size.tokens, error)
                 self._record = None
                 return self._evaluate(inputs)
             recording = Recording(own, replay, velocities, inputs.layout)
@@ -245,7 +247,7 @@ class FusedFlow:
         return F.linear(out, flow.out_proj.weight).float() * math.sqrt(2)
 
     def _any_length(self, *tensors: Tensor | None) -> None:
-        """So that one compilation serves all sizes."""
+        """Marks the tensors' length as dynamic, so that one compilation serves all sizes."""
         if self._compiled:
             for each in tensors:
                 if each is not None:

@@ -1,4 +1,4 @@
-"""The parts of a layer on packed sequences, each compiled once for all layers."""
+"""The parts of a layer for packed sequences, each compiled once for all layers."""
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,16 @@ from melodyflow.model.fused.attention import attend
 
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary positions on interleaved pairs of x [tokens, heads, head_dim], contiguous."""
+    """Applies rotary positions to interleaved pairs of a contiguous x [tokens, heads, head_dim]."""
     even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack((even * cosines - odd * sines, even * sines + odd * cosines), dim=-1)
     result: Tensor = turned.flatten(-2).to(x.dtype)
     return result
 
 
-# A layer's parts take their weights as arguments: compiled once, they serve all layers. `x` and
-# `delta`, [tokens, dim], are what has been added up and what a part adds to it: added by the next
-# part, which reads them anyway.
+# A layer's parts take their weights as arguments, so that one compilation serves all layers. `x`
+# and `delta`, [tokens, dim], are the residual stream and what a part adds to it; the next part adds
+# them, because it reads both anyway.
 
 
 def over_itself(
@@ -35,8 +35,8 @@ def over_itself(
     into: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Self-attention: x and what to add. time: [sequences, dim]; owner: [tokens], the sequence of
-    each."""
+    """Self-attention. Returns x and delta. time: [sequences, dim]; owner: [tokens], each token's
+    sequence."""
     if delta is not None:
         x = x + delta
     h = F.layer_norm(x, x.shape[-1:], norm, bias) + time[owner]
@@ -64,8 +64,8 @@ def over_texts(
     bias: Tensor,
     into: Tensor,
 ) -> Tensor:
-    """Cross-attention before its last product, [tokens, dim]. keys and values: [text tokens, heads,
-    head_dim]."""
+    """Cross-attention up to its output projection, [tokens, dim]. keys, values: [text tokens,
+    heads, head_dim]."""
     x = x + delta
     h = F.layer_norm(x, x.shape[-1:], norm, bias) + time[owner]
     q = F.linear(h, into).reshape(x.shape[0], heads, -1)
@@ -76,12 +76,12 @@ def over_texts(
 def feed_forward(
     x: Tensor, delta: Tensor, norm: Tensor, bias: Tensor, wide: Tensor, narrow: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The feed-forward part: x and what to add."""
+    """The feed-forward part. Returns x and delta."""
     x = x + delta
     h = F.layer_norm(x, x.shape[-1:], norm, bias)
     return x, F.linear(F.gelu(F.linear(h, wide)), narrow)
 
 
 def join(x: Tensor, delta: Tensor, skipped: Tensor, weight: Tensor) -> Tensor:
-    """x with the skip from the first half."""
+    """Joins x with the skip from the first half."""
     return F.linear(torch.cat((x + delta, skipped), dim=-1), weight)

@@ -1,4 +1,4 @@
-"""Where a call's sequences lie among its tokens, in sizes that are few enough to be recorded."""
+"""The layout of a call's sequences among its tokens, in sizes few enough to be recorded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ from torch import Tensor
 
 
 def padded(tokens: int) -> int:
-    """The size that so many tokens are recorded with: at most an eighth more from 512 on, and at
-    most a sixteenth from 4096 on, where a call's time goes with its tokens."""
+    """Rounds tokens up to a recorded size: by at most an eighth from 512 on, and by at most a
+    sixteenth from 4096 on, where a call's time is proportional to its tokens."""
     bits = max(tokens - 1, 1).bit_length()
     step = max(64, 1 << max(0, bits - (4 if bits <= 12 else 5)))
     return -(-tokens // step) * step
 
 
 def _power(least: int, n: int) -> int:
-    """The least power of two that is not below either."""
+    """The smallest power of two that is at least `least` and `n`."""
     return max(least, 1 << (n - 1).bit_length())
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a recorded call depends on; all but `frames` rounded up."""
+    """The sizes a recorded call depends on; all but `frames` are rounded up."""
 
-    told: int  # tokens of sequences with a text; they come first
+    told: int  # tokens of sequences with a text, which come first
     null: int  # tokens of the others
     sequences: int
     longest: int
     text: int  # text tokens
     longest_text: int
-    frames: int  # of each sequence, where they fill the tokens; else 0
+    frames: int  # of each sequence, if all are equal and fill the tokens; else 0
 
     @property
     def tokens(self) -> int:
@@ -39,7 +39,7 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where a call's sequences lie among its tokens."""
+    """The layout of a call's sequences among its tokens."""
 
     size: Size
     begins: tuple[int, ...]
@@ -60,7 +60,7 @@ class Layout:
         device: torch.device,
     ) -> "Layout":
         """`told`, `null`: frames of the sequences with and without a text; `texts`: tokens of each
-        told one's; `window`: the length that is worth sizes of its own."""
+        text; `window`: the length for which exact sizes are worthwhile."""
         frames = [*told, *null]
         equal = window if set(frames) == {window} else 0
         size = Size(
@@ -77,7 +77,7 @@ class Layout:
         for i, length in enumerate(frames):
             if i == len(told) and at < size.told:
                 at = size.told
-                starts.append(at)  # what pads the told ones is a sequence of its own
+                starts.append(at)  # the padding is a sequence of its own
             begins.append(at)
             owner[at : at + length] = i
             position[at : at + length] = torch.arange(length)
@@ -89,7 +89,7 @@ class Layout:
             text_starts.append(text_starts[-1] + tokens)
 
         def filled(starts: list[int]) -> Tensor:
-            """With empty sequences at the end."""
+            """Filled up with empty sequences."""
             empty = [starts[-1]] * (size.sequences + 1 - len(starts))
             return torch.tensor(starts + empty, dtype=torch.int32, device=device)
 

@@ -1,4 +1,4 @@
-"""Calls of one size: what they read, and their launches, recorded once."""
+"""Recorded calls of one size: their inputs and their launches."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +14,8 @@ from melodyflow.model.transformer import Text
 
 @dataclass(eq=False)
 class Texts:
-    """The texts of the last call with so many text tokens, one after the other. All recordings
-    with so many read here."""
+    """The concatenated texts of the last call with this number of text tokens. All recordings with
+    that number read them here."""
 
     keys: Tensor  # [layers, text tokens, heads, head_dim]
     values: Tensor
@@ -24,7 +24,7 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """All that a call reads."""
+    """Everything a call reads."""
 
     latents: Tensor  # [tokens, latent]
     scales: Tensor  # [sequences]
@@ -35,17 +35,17 @@ class Inputs:
 
 @dataclass
 class Recording:
-    """A size's calls: where they read, and where their result lies."""
+    """A recorded call: the tensors it reads, and the one it writes."""
 
     inputs: Inputs
     replay: Callable[[], None]
     velocities: Tensor  # [tokens, latent] fp32
-    layout: Layout  # whose values the inputs have
+    layout: Layout  # the one whose values are in `inputs`
     calls: int = 0
 
 
 def copied(inputs: Inputs) -> Inputs:
-    """The same in tensors of its own; texts have such anyway."""
+    """A copy in separate tensors; texts are separate anyway."""
     layout = replace(
         inputs.layout,
         **{name: getattr(inputs.layout, name).clone() for name in _LAYOUT},
@@ -55,7 +55,7 @@ def copied(inputs: Inputs) -> Inputs:
 
 
 def refill(recording: Recording, inputs: Inputs) -> None:
-    """Puts a call's inputs where a recording reads them."""
+    """Copies a call's inputs to where a recording reads them."""
     own = recording.inputs
     pairs = [(getattr(own, name), getattr(inputs, name)) for name in ("latents", "scales", "time")]
     if recording.layout is not inputs.layout:
@@ -70,16 +70,16 @@ _LAYOUT = ("starts", "told_starts", "text_starts", "owner", "position")
 
 
 class NotRecorded(Exception):
-    """Work that cannot be recorded here; the message says why."""
+    """This work can't be recorded; the message says why."""
 
 
-# Records some work without doing it: what does it, again and again, on what its tensors hold then,
-# and the tensor that its result lies in. Raises NotRecorded.
+# Records work without running it. Returns a function that runs it, with whatever its tensors hold
+# at that time, and the tensor with its result. Raises NotRecorded.
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 
 
 class CudaRecorder:
-    """Records launches as CUDA graphs, which share their memory: one runs at a time."""
+    """Records launches as CUDA graphs. They share memory, so only one may run at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -89,7 +89,7 @@ class CudaRecorder:
     def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(self._stream):
-            # Others may use the GPU meanwhile: what they do on their streams is no part of it.
+            # Other threads may use the GPU meanwhile; their streams aren't recorded.
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 result = work()
@@ -102,7 +102,7 @@ class CudaRecorder:
         return graph.replay, result
 
     def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Ends a recording that failed; what it has left in the allocator would keep memory."""
+        """Ends a failed recording, and frees what it left in the allocator."""
         with suppress(RuntimeError):
             graph.capture_end()
         with suppress(AttributeError, RuntimeError):
