@@ -43,16 +43,16 @@ class Average:
         torch._foreach_lerp_(list(self.shadow.values()), values, 1 - keep)
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
-        """The module's state with the averages in place of its parameters."""
+        """The module's state, with its parameters replaced by their averages."""
         return {**module.state_dict(), **self.shadow}
 
 
 class Run:
     """A training run's state in a folder: weights, averages, optimizer, clock, random state.
 
-    `turns()` yields the share of the budget that is spent, until it is; the state is saved every
-    `every` seconds and at the end, and a new Run of the same folder goes on from there. The budget
-    counts time in turns only.
+    `turns()` yields the share of the budget that is spent, until it is used up. The state is saved
+    every `every` seconds and at the end, and a new Run in the same folder resumes from it. Only the
+    time in turns counts.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ def rate(share: float, peak: float, *, warm: float = 0.01, flat: float = 0.5) ->
 
 @contextmanager
 def quick_products(device: str) -> Iterator[None]:
-    """Matrix products by bfloat16 where a CPU has units for it: a step then takes three quarters of
-    its time. The fused attention alone is slower so, and stays away."""
+    """Uses bfloat16 for matrix products if the CPU has units for it: a step then takes three
+    quarters of the time. Fused attention is slower this way and is turned off."""
     if device != "cpu":
         yield
         return

@@ -1,7 +1,7 @@
-"""What people may call each class of sound: the prompts of presets.json and paraphrases of our own.
+"""Prompts for each class of sound: those in presets.json and paraphrases of our own.
 
-Two wordings of each class and two templates are held out of training. They put known words together
-anew: so small an encoder, trained on these words alone, cannot know others.
+Two wordings of each class and two templates are held out of training. They combine known words in
+new ways; such a small encoder, trained only on these words, can't know others.
 """
 
 import json
@@ -152,7 +152,7 @@ HELD_OUT_TEMPLATES = ("the same music for {0}", "make it sound like {0}, {1}")
 
 
 def presets() -> dict[str, str]:
-    """The prompts that presets.json has for its variations."""
+    """The variations' prompts in presets.json."""
     return {n: v["prompt"] for n, v in json.loads(PRESETS.read_text())["variations"].items()}
 
 
@@ -160,8 +160,8 @@ PROMPTS = {name: presets().get(name, PHRASES[name][0]) for name in ARRANGEMENTS}
 
 
 def training(name: str, rng: random.Random) -> str:
-    """One of the many prompts of a class that are trained on: the variation's own prompt for a
-    third, parts of it, a paraphrase, or words of two of these."""
+    """A random training prompt for a class: a third are the variation's own prompt; the rest are
+    parts of it, paraphrases, or words from two of these."""
     kind = rng.random()
     if kind < 0.33:
         return PROMPTS[name]
@@ -174,8 +174,8 @@ def training(name: str, rng: random.Random) -> str:
 
 
 def recombined(name: str, rng: random.Random) -> str:
-    """Two to six words of two of the class's wordings, in their order; never all the words of a
-    wording that is held out."""
+    """Two to six words from two of the class's wordings, in order; never all the words of a
+    held-out wording."""
     kept_back = [set(_words(wording)) for wording in HELD_OUT[name]]
     while True:
         one, other = rng.sample((PROMPTS[name], *PHRASES[name]), 2)
@@ -191,6 +191,6 @@ def _words(wording: str) -> list[str]:
 
 
 def held_out(name: str, rng: random.Random) -> str:
-    """A paraphrase that is never trained on."""
+    """A paraphrase that is never used in training."""
     phrase = rng.choice(HELD_OUT[name])
     return rng.choice((*HELD_OUT_TEMPLATES, "{0}")).format(phrase, rng.choice(MOODS))

@@ -43,19 +43,19 @@ def _board(*plugins: object) -> Effect:
 
 
 def _phase(x: Signal, rate: int, beat: float, offset: float) -> npt.NDArray[np.float64]:
-    """Beats since the clip's first one, for each sample."""
+    """For each sample, the beats since the clip's first one."""
     return (np.arange(len(x)) / rate - offset) / beat
 
 
 def pump(x: Signal, rate: int, beat: float, offset: float, _: np.random.Generator) -> Signal:
-    """Ducked at each beat, as by a kick's side chain."""
+    """Ducks at each beat, like a kick's side chain."""
     return np.asarray(
         x * (0.25 + 0.75 * np.minimum(_phase(x, rate, beat, offset) % 1 / 0.6, 1)), np.float32
     )
 
 
 def stutter(x: Signal, rate: int, beat: float, offset: float, rng: np.random.Generator) -> Signal:
-    """Here and there a sixteenth that is said again."""
+    """Repeats a sixteenth here and there."""
     out, step = x.copy(), int(beat * rate / 4)
     for start in range(int(offset * rate) % step, len(x) - 2 * step, 2 * step):
         if rng.random() < 0.4:

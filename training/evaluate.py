@@ -1,9 +1,9 @@
-"""What edits keep and become, through the real service, on compositions that were never trained on.
+"""Evaluates edits through the real service, on compositions that were never used in training.
 
     training/evaluate CHECKPOINT [--judge WORK] -o DIR
 
 Writes evaluation.json, evaluation.md, spectrograms.png and the riff's edits as WAV files into DIR.
-Every edit has the service's defaults.
+Every edit uses the service's defaults.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def wav(x: Waveform) -> bytes:
 
 
 class Service:
-    """A checkpoint behind a tritonserver of its own."""
+    """A checkpoint served by its own tritonserver."""
 
     def __init__(self, checkpoint: Path) -> None:
         self.server = EmbeddedServer(checkpoint, http_port=0, grpc_port=0, metrics_port=0)
@@ -63,7 +63,7 @@ class Service:
         self.server.stop()
 
     def edit(self, source: Waveform, prompt: str, seed: int) -> Waveform:
-        """The source as the prompt says, at RATE, as long as it was."""
+        """Edits the source with the prompt; the result has the same rate and length."""
         result = self.client.transform(wav(source), prompt=prompt, seed=seed, format="wav32f")
         return np.asarray(result.waveform.mean(0), np.float32)
 
@@ -83,7 +83,7 @@ def stack(waveforms: Iterable[Waveform]) -> Tensor:
 
 
 def round_trip(codec: Codec, x: Tensor) -> Tensor:
-    """Waveforms [batch, samples] at RATE through a codec of any rate and channels."""
+    """Passes waveforms [batch, samples] at RATE through a codec of any rate and channels."""
     config = codec.config
     own = stack(
         np.asarray(soxr.resample(y.numpy(), RATE, config.sample_rate), np.float32) for y in x
@@ -96,7 +96,7 @@ def round_trip(codec: Codec, x: Tensor) -> Tensor:
 
 
 def levelled(x: Tensor) -> Tensor:
-    """At the loudness of the training data, so that distances are of sound, not of level."""
+    """Scales to the loudness of the training data, so that distances don't depend on the level."""
     return x * (LEVEL / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4))
 
 
@@ -149,7 +149,7 @@ def held_out(service: Service, judge: Judge | None, codec: Codec) -> dict[str, A
 
 
 def paraphrases(service: Service, judge: Judge | None) -> dict[str, dict[str, float]]:
-    """One pair of each class with its own prompt, and with words that were never trained on."""
+    """One pair of each class, with its own prompt and with wordings never used in training."""
     import random
 
     tasks = pairs()[::SEEDS]
@@ -175,7 +175,7 @@ def paraphrases(service: Service, judge: Judge | None) -> dict[str, dict[str, fl
 
 
 def lengths(service: Service) -> dict[str, dict[str, float]]:
-    """A guitar to strings, 5 to 30 seconds long: the mean of two compositions."""
+    """Guitar to strings, 5 to 30 seconds long: the mean of two compositions."""
     found = {}
     for seconds in (5.0, 15.0, 30.0):
         scores = [compose(HELD_OUT_FROM + 500 + number, seconds) for number in range(2)]
@@ -192,7 +192,7 @@ def lengths(service: Service) -> dict[str, dict[str, float]]:
 
 
 def riff_score() -> Composition:
-    """The example riff's notes, for true targets of it."""
+    """The example riff's notes, for rendering its true targets."""
     sys.path.insert(0, str(RIFF.parent))
     import riff
 

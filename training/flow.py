@@ -1,10 +1,10 @@
 """Trains the velocity network on the codec's latents of paired music.
 
 Noise is coupled to the music: x0 = sqrt(SHARED) C + sqrt(1 - SHARED) noise, where C is the
-standardised mean latent of all renderings of the same notes. With independent noise an inversion
-forgets the notes until training is long; so coupled, the noise end of a path carries the notes,
-and the prompt the instruments. Inference is unchanged. It is not Meta's recipe, and it needs
-paired data.
+standardised mean latent of all renderings of the same notes. With independent noise, an inversion
+forgets the notes until training has run for long. With coupled noise, the noise end of a path
+carries the notes, and the prompt carries the instruments. Inference is unchanged. This isn't Meta's
+recipe, and it needs paired data.
 """
 
 import math
@@ -73,7 +73,7 @@ class Trained(nn.Module):
         for parameter in self.flow.parameters():
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
-        # Residual branches begin small, the output at zero: the first steps then find their way.
+        # Small residual branches and a zero output stabilise the first steps.
         for name, parameter in self.flow.named_parameters():
             if name.endswith(("out_proj.weight", "linear2.weight")):
                 parameter.data *= 0.0 if name == "out_proj.weight" else 0.3

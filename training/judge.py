@@ -1,5 +1,5 @@
-"""The judge: which class of sound is this? Trained on what comes out of the codec, because on the
-codec's sound a judge of clean recordings is wrong about every second clip.
+"""The judge: a classifier of sounds. It is trained on codec output, because a judge trained on
+clean recordings is wrong on half of the codec's clips.
 
     python -m training.judge WORK CHECKPOINT --minutes 8
 """
@@ -53,7 +53,7 @@ class Judge(nn.Module):
 
 @torch.no_grad()
 def through(codec: Codec, waveforms: Tensor, seed: int = 0) -> Tensor:
-    """Waveforms [batch, samples] as they come back from the codec, posterior sampled."""
+    """Passes waveforms [batch, samples] through the codec, with a sampled posterior."""
     rng = torch.Generator().manual_seed(seed)
     made = []
     for part in torch.split(waveforms, 16):
@@ -96,7 +96,7 @@ def train(work: Path, codec: Codec, minutes: float, count: int = 6000) -> Judge:
         rows = torch.randint(len(mels), (BATCH,), generator=run.rng)
         start = int(torch.randint(mels.shape[2] - FRAMES + 1, (1,), generator=run.rng))
         mel = mels[rows, :, start : start + FRAMES].float()
-        # Louder and softer, so that the level is no clue.
+        # Random gain, so that the level is no clue.
         mel = mel + 6 * torch.rand(BATCH, 1, 1, generator=run.rng) - 3
         loss = F.cross_entropy(judge(mel), labels[rows], label_smoothing=0.05)
         optimizer.zero_grad()
@@ -105,7 +105,7 @@ def train(work: Path, codec: Codec, minutes: float, count: int = 6000) -> Judge:
         if run.progress.spent - noted >= 1:
             noted = run.progress.spent
             run.note(loss=loss.item())
-    # Batch statistics fit the last weights, not their average.
+    # Batch statistics match the last weights, not their average.
     run.save()
     return judge.eval()
 

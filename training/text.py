@@ -1,7 +1,7 @@
-"""Trains the text encoder: bytes of a prompt -> what class of sound it names. It is then frozen,
-and the velocity network reads its states. The network attends to single states, so each of them
-must name the class, and point where all states of that class point: else words that it has not met
-move it by their spelling.
+"""Trains the text encoder: bytes of a prompt -> the class of sound it names. It is then frozen, and
+the velocity network reads its states. The network attends to single states, so each of them must
+name the class and point where all states of that class point. Otherwise unknown words would affect
+it by their spelling.
 
     python -m training.text WORK --minutes 8
 """
@@ -51,9 +51,8 @@ def over_prompts(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def misspelt(prompt: str, rng: random.Random) -> str:
-    """Now and then a letter or some words less, words the other way round, small letters only, or
-    words that mean nothing: so that each word counts by itself, and unknown wordings of known words
-    are understood."""
+    """Randomly drops a letter or words, reorders words, lowers the case or adds nonsense words, so
+    that each word counts on its own and new wordings of known words are understood."""
     if rng.random() < 0.2:
         prompt = prompt.lower()
     if rng.random() < 0.2 and len(prompt) > 4:
