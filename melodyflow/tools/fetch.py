@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 LICENCE = """\
-The MelodyFlow weights (facebook/melodyflow-t24-30secs, Meta) are licensed under CC-BY-NC 4.0: no
-commercial use, attribution required (https://creativecommons.org/licenses/by-nc/4.0/). They are not
-covered by the licence of this code. T5 (google-t5/t5-base) is licensed under Apache-2.0."""
+The MelodyFlow weights (facebook/melodyflow-t24-30secs, Meta) are under CC-BY-NC 4.0: no commercial
+use, attribution required (https://creativecommons.org/licenses/by-nc/4.0/). They are not covered
+by the licence of this code. T5 (google-t5/t5-base) is licensed under Apache-2.0."""
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
