@@ -129,7 +129,7 @@ def stingy(server: EmbeddedServer, start_gateway: Start) -> Running:
 
 
 def test_edits_of_one_token_are_limited(stingy: Running, metrics: Metrics) -> None:
-    body = {"audio": base64_of(wav(20)), "variation": "celtic", "steps": 128}
+    body = {"audio": base64_of(wav(5)), "variation": "celtic", "steps": 128}
     before = metrics()["melodyflow_edits_in_flight"]
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(stingy.post, "/transform", json=body)

@@ -227,7 +227,7 @@ def test_when_the_loop_dies_everybody_is_told_and_the_server_ends(
     logged = since.logged()
     assert "the step loop died" in logged
     assert "Death: the loop is to die" in logged
-    assert f"ending tritonserver (process {processes[0]})" in logged
+    assert f"stopping tritonserver (process {processes[0]})" in logged
     assert len(re.findall("edit id=.* failed after .* step loop died", logged)) == len(told)
     faulty.stop()
     assert not list(SHARED_MEMORY.glob(f"{prefix}*"))
