@@ -3,20 +3,23 @@
 import base64
 import io
 import json
+import multiprocessing
 import random
 import re
 import secrets
+import signal
 import socket
-import subprocess
-import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -33,55 +36,70 @@ KILLS = 50
 AT_A_TIME = 5
 SLOTS_FREE = 20.0  # seconds after the last kill, on a busy machine; the endless go on for far more
 
-# One client as a process of its own. It says when it sends and when something has come.
-CLIENT = """
-import sys, types
-from tests.server import raw
-transport, grpc_url, http_url, request_id, steps = sys.argv[1:]
-server = types.SimpleNamespace(grpc_url=grpc_url, http_url=http_url)
-seconds = 8 if steps == "128" else 1
-inputs = {"audio": raw.file_of(raw.music(seconds), 48000), "prompt": "killed", "steps": int(steps),
-          "regularize_iters": 8, "keep_last_k_iters": 1}
-print("sends", flush=True)
-if transport == "grpc":
-    responses = raw.Stream(server, inputs, request_id=request_id)
-else:
-    responses = raw.Events(server, {**inputs, "id": request_id})
-for response in responses:
-    print(response.outputs["stage"].decode(), flush=True)
-"""
+# Each client is a process of its own, forked off one that has imported all it needs.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.server.raw"])
+# start() of one process polls all others, and must not do so beside the join() of one of them.
+CHILDREN = threading.Lock()
 OUTCOMES = ("done", "cancelled", "invalid", "deadline", "unavailable", "failed")
 ENDLESS = 128  # steps; 2 or 20 let the kill meet the other stages and the end
 
 
+def client(
+    said: Connection, transport: str, grpc_url: str, http_url: str, request_id: str, steps: int
+) -> None:
+    """Asks for an edit; says when it sends and when something has come."""
+    server: Any = SimpleNamespace(grpc_url=grpc_url, http_url=http_url)
+    seconds = 8 if steps == ENDLESS else 1
+    inputs = {
+        "audio": raw.file_of(raw.music(seconds), 48000),
+        "prompt": "killed",
+        "steps": steps,
+        "regularize_iters": 8,
+        "keep_last_k_iters": 1,
+    }
+    said.send("sends")
+    responses: raw.Stream | raw.Events
+    if transport == "grpc":
+        responses = raw.Stream(server, inputs, request_id=request_id)
+    else:
+        responses = raw.Events(server, {**inputs, "id": request_id})
+    for response in responses:
+        said.send(response.outputs["stage"])
+
+
 @dataclass
 class Victim:
-    """A client that is killed after it has said `lines` lines and `seconds` more."""
+    """A client that is killed `seconds` after it has spoken so many times."""
 
     transport: str
     steps: int
-    lines: int
+    times: int
     seconds: float
     request_id: str
     heard: int = 0  # responses
 
-    def run(self, server: EmbeddedServer, root: Path) -> None:
-        arguments = [self.transport, server.grpc_url, server.http_url, self.request_id]
-        with subprocess.Popen(
-            [sys.executable, "-c", CLIENT, *arguments, str(self.steps)],
-            cwd=root,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                assert process.stdout
-                said = [process.stdout.readline() for _ in range(self.lines)]
-                assert said[0] == "sends\n"
-                self.heard = len([line for line in said[1:] if line])
-                time.sleep(self.seconds)
-            finally:
+    def run(self, server: EmbeddedServer) -> None:
+        told, says = FORKS.Pipe(duplex=False)
+        addresses = server.grpc_url, server.http_url
+        arguments = (says, self.transport, *addresses, self.request_id, self.steps)
+        process = FORKS.Process(target=client, args=arguments)
+        with CHILDREN:
+            process.start()
+        says.close()  # so that its end is heard
+        try:
+            assert told.recv() == "sends"
+            with suppress(EOFError):
+                for _ in range(self.times - 1):
+                    told.recv()
+                    self.heard += 1
+            time.sleep(self.seconds)
+        finally:
+            with CHILDREN:
                 process.kill()
-        self.killed = process.returncode == -9
+                process.join()
+            told.close()
+        self.killed = process.exitcode == -signal.SIGKILL
 
     def ended(self, log: str) -> list[tuple[str, int, int]]:
         """What the log says of its ends: outcome, evaluations done and in total."""
@@ -90,14 +108,14 @@ class Victim:
 
 
 def test_clients_killed_at_random_moments(
-    server: EmbeddedServer, metrics: Metrics, server_log: Path, root: Path
+    server: EmbeddedServer, metrics: Metrics, server_log: Path
 ) -> None:
     rng = random.Random(1)
     victims = [
         Victim(
             transport=rng.choice(["grpc", "http"]),
             steps=rng.choice([2, 20, ENDLESS, ENDLESS]),
-            lines=rng.randint(1, 6),
+            times=rng.randint(1, 6),
             seconds=rng.uniform(0, 0.1),
             request_id=f"killed-{secrets.token_hex(4)}",
         )
@@ -106,7 +124,7 @@ def test_clients_killed_at_random_moments(
     assert raw.eventually(lambda: metrics()["melodyflow_edits_in_flight"] == 0)
     before = metrics()
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for running in [pool.submit(victim.run, server, root) for victim in victims]:
+        for running in [pool.submit(victim.run, server) for victim in victims]:
             running.result(raw.PATIENCE)
 
     def at_rest() -> bool:
