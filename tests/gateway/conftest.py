@@ -180,10 +180,11 @@ def music(seconds: float = 1.0, pitch: float = 220.0) -> np.ndarray:
     return np.stack(waves).astype(np.float32)
 
 
-def wav(seconds: float = 1.0, pitch: float = 220.0) -> bytes:
+def wav(seconds: float = 1.0, pitch: float = 220.0, channels: int = 2) -> bytes:
     """The same as a WAV file."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, music(seconds, pitch).T, RATE, format="WAV", subtype="PCM_16")
+    samples = music(seconds, pitch)[:channels]
+    soundfile.write(buffer, samples.T, RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 

@@ -175,13 +175,14 @@ def test_after_a_restart_the_new_limits_count(checkpoint: Path, start_gateway: S
             with pytest.raises(InvalidRequest, match=r"at least 0\.5 s"):
                 client.transform((music(1.0)[:1], RATE), prompt="a harp", start=0.4, end=0.47)
             assert gateway.get("/limits").json()["limits"] == as_told(NARROWER)
+            narrow = {**body, "audio": base64_of(wav(channels=1))}
             for more, named in (
                 ({"custom_prompt": "harp " * 220}, "custom_prompt: 1100 characters; 1 to 20 "),
                 ({"start": 0.4, "end": 0.47}, "start: 0.4 s must be at least 0.5 s "),
-                ({"audio": base64_of(wav(3.0))}, "audio: is longer than 2 s"),
-                ({}, "audio: 2 channels"),
+                ({"audio": base64_of(wav(3.0, channels=1))}, "audio: is longer than 2 s"),
+                ({"audio": body["audio"]}, "audio: 2 channels"),
             ):
-                answer = gateway.post("/transform", json={**body, **more})
+                answer = gateway.post("/transform", json={**narrow, **more})
                 assert (answer.status_code, answer.json()["error"][: len(named)]) == (400, named)
 
 
