@@ -112,8 +112,9 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
                     'pip install "melodyflow-client[av]"'
                 )
             sound.warnings[:0] = warnings
+            if sound.sample_rate > 0:  # the length first: it is what people can change
+                limits.check_length(sound.samples or 0, sound.sample_rate)
             limits.check_format(sound.sample_rate, sound.channels)
-            limits.check_length(sound.samples or 0, sound.sample_rate)
             if sound.sent_unchanged:
                 return _unchanged(container.part, sound, limits, holding)
             return _rewritten(sound, limits, holding)

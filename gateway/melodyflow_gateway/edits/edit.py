@@ -120,6 +120,7 @@ class Edits:
             edit = self._plan(asked)
             log.debug("edit", extra={"variation": edit.variation, "prompt": fields.custom_prompt})
             limits = await self.limits()
+            _check(edit, None, limits)
             if asked.audio is not None:
                 accepted = Limits.of_server({**DEFAULT_LIMITS, **limits})
                 most = min(accepted.max_bytes, asked.share.most // (1 + SENDING_COPIES))
