@@ -41,7 +41,7 @@ PENDING = 'nv_inference_pending_request_count{model="melodyflow",version="1"}'
 REFUSED = "inference input 'steps' data-type is 'FP32'"  # Triton's own words
 # A stream's error may have no status: it goes by its text.
 WORDS = {
-    "deadline": "^timeout_s: the edit was not done",
+    "deadline": "^timeout_s: the edit took longer",
     "failed": "the edit failed|not finite|failed to accept|loop died|Stream removed",
     "unavailable": "maximum queue size|Request timeout expired|shutting down|Server is stopping",
 }
