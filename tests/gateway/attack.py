@@ -209,10 +209,10 @@ def half_sent(url: str, address: str) -> Generator[None, float, Heard]:
 
 
 def unread_results(url: str, address: str) -> Generator[None, float, Heard]:
-    """Asks for a result of half a minute again and again, and reads nothing of it."""
+    """Asks for a result of 12 s again and again, and reads nothing of it."""
     client = session_from(address)
     name = f"unread-{os.getpid()}"
-    body = {"audio_data": base64.b64encode(wav(38)).decode(), "variation": "celtic", "steps": 1}
+    body = {"audio_data": base64.b64encode(wav(12)).decode(), "variation": "celtic", "steps": 1}
     begun = client.post(f"{url}/api/juce/transform_audio", json={**body, "session_id": name})
     heard: Heard = Counter([f"begun {begun.status_code}"])
     poll = f"/api/juce/poll_status/{name}"
@@ -249,7 +249,7 @@ def unread_undos(url: str, address: str) -> Generator[None, float, Heard]:
 
     client = session_from(address)
     name = f"undone-{os.getpid()}"
-    body = {"audio_data": base64.b64encode(wav(38)).decode(), "variation": "celtic", "steps": 1}
+    body = {"audio_data": base64.b64encode(wav(12)).decode(), "variation": "celtic", "steps": 1}
     client.post(f"{url}/api/juce/transform_audio", json={**body, "session_id": name})
     while True:
         answer = client.get(f"{url}/api/juce/poll_status/{name}").text[-300:]
