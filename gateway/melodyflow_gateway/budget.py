@@ -14,7 +14,6 @@ from .settings import Settings
 
 _LOOK_SECONDS = 0.05
 
-
 # Measured: the interpreter with its libraries, and what allocators keep of what was freed.
 _PROCESS_BYTES = 320 * 2**20
 # Files that are decoded, beside what is in the budget: a decoder's tables (cap_allocations()) and

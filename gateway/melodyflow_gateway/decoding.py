@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 _THREADS = 2
 
 
-class Given(Exception):
+class Abandoned(Exception):
     """The edit has ended; nobody wants its clip."""
 
 
@@ -48,7 +48,7 @@ class Decoding:
 
         def check() -> None:
             if ended.is_set():
-                raise Given
+                raise Abandoned
 
         def work() -> Clip:
             check()

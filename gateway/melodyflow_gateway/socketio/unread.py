@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from typing import Any
 
 import engineio
@@ -52,7 +53,11 @@ class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published wi
         self.eio.create_queue = self._create_queue
 
     def _create_queue(self) -> UnreadQueue:
-        return UnreadQueue(self._budget.share("socket.io"))
+        share = self._budget.share("socket.io")
+        queue = UnreadQueue(share)
+        # A connection that ends leaves its queue as it is, perhaps with packets in it.
+        weakref.finalize(queue, share.release)
+        return queue
 
     async def _send_eio_packet(self, eio_sid: str, eio_pkt: engineio.packet.Packet) -> None:
         connection = self.eio.sockets.get(eio_sid)
