@@ -24,11 +24,11 @@ from melodyflow_client.aio import AsyncMelodyFlowClient
 from .budget import Budget
 from .decoding import Decoding
 from .door.access_log import AccessLog
+from .door.body_budget import BudgetedBody
 from .door.body_limit import BodyLimit
 from .door.drain import DrainAfterRefusal
 from .door.handshake import HandshakeToken
 from .door.hosts import AllowedHosts
-from .door.memory import BudgetedBody
 from .door.origins import AllowedOrigins
 from .door.quota import Quota
 from .door.refusals import Refusals

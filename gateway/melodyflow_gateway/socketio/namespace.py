@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from ..budget import Budget
 from ..decoding import Decoding
-from ..door.memory import holder
+from ..door.body_budget import holder
 from ..door.quota import Quota
 from ..door.tokens import Tokens
 from ..edits.jobs import Jobs
