@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from melodyflow_client import __version__
 from melodyflow_client.aio import AsyncMelodyFlowClient
@@ -27,13 +27,16 @@ from .door.access_log import AccessLog
 from .door.body_budget import BudgetedBody
 from .door.body_limit import BodyLimit
 from .door.drain import DrainAfterRefusal
-from .door.handshake import HandshakeToken
+from .door.handshake import Opener, SocketCredentials
 from .door.hosts import AllowedHosts
 from .door.origins import AllowedOrigins
+from .door.owners import Owners
 from .door.quota import Quota
 from .door.refusals import Refusals
 from .door.security_headers import SecurityHeaders
+from .door.sign_ins import InProcessSignIns, SignIns
 from .door.tokens import Tokens
+from .door.utf8 import Utf8Text
 from .edits.edit import Edits
 from .edits.jobs import Jobs
 from .edits.patience import RETRY
@@ -44,17 +47,18 @@ from .routes import health, juce, legacy, pages, stream
 from .routes.dependencies import Gateway
 from .sessions.in_process import InProcessSessions
 from .sessions.redis import RedisSessions
+from .sessions.redis_sign_ins import RedisSignIns
 from .sessions.store import SessionStore
 from .settings import Settings
 from .socketio.namespace import EditNamespace
-from .socketio.packets import EngineJson, TextPacket, WholeBodies, WithoutTraceback
+from .socketio.packets import EngineJson, PlainPackets, TextPacket, WithoutTraceback
 from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
 from .socketio.unread import BoundedServer
 from .wire import openapi
 from .wire.models import SEED_HEADER
 
-_LOGINS_PER_MINUTE = 10  # of one address
+_WRONG_TOKENS_PER_MINUTE = 10  # on the token page, from one address
 
 _DESCRIPTION = """\
 Text-guided music editing: audio in, a prompt or a named variation, the same bars come back as
@@ -75,13 +79,13 @@ def create_app(
     budget = budget or Budget(settings.memory_bytes, metrics.budget_bytes)
     gateway, events = _assemble(settings, metrics, budget)
     api = _api(gateway)
-    app: ASGIApp = WholeBodies(socketio.ASGIApp(events, other_asgi_app=api))
-    for layer, arguments, options in reversed(_door(gateway)):
+    app: ASGIApp = PlainPackets(socketio.ASGIApp(events, other_asgi_app=api))
+    for layer, arguments, options in reversed(_door(gateway, _opener(events))):
         app = layer(app, *arguments, **options)
     return app
 
 
-def _door(gateway: Gateway) -> list[Middleware]:
+def _door(gateway: Gateway, opener: Opener) -> list[Middleware]:
     """What a request passes before the application, in this order."""
     settings = gateway.settings
     return [
@@ -89,11 +93,12 @@ def _door(gateway: Gateway) -> list[Middleware]:
         Middleware(SecurityHeaders),
         Middleware(DrainAfterRefusal),
         Middleware(Refusals, gateway.metrics),
+        Middleware(Utf8Text),
         Middleware(AllowedHosts, settings.allowed_hosts),
         Middleware(AllowedOrigins, settings.origins),
-        Middleware(HandshakeToken, gateway.tokens),
+        Middleware(SocketCredentials, gateway.owners, opener),
         Middleware(BodyLimit, settings.max_body_bytes),
-        Middleware(BudgetedBody, gateway.budget, gateway.tokens),
+        Middleware(BudgetedBody, gateway.budget, gateway.owners),
         *_cors(settings),
     ]
 
@@ -120,7 +125,10 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
     )
     triton, decoding = Triton(client), Decoding()
     sessions, shared_rooms = _sessions(settings)
-    tokens = Tokens(settings.accepted_tokens)
+    sign_ins: SignIns = (
+        RedisSignIns(settings.redis_url) if settings.redis_url else InProcessSignIns()
+    )
+    owners = Owners(Tokens(settings.accepted_tokens), sign_ins)
     quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
     edits = Edits(
         client,
@@ -151,14 +159,15 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         logging.getLogger(name).addFilter(WithoutTraceback())
     rooms = Rooms(server, shared_rooms)
     server.register_namespace(
-        EditNamespace(rooms, jobs, sessions, tokens, quota, metrics, budget, decoding)
+        EditNamespace(rooms, jobs, sessions, owners, quota, metrics, budget, decoding)
     )
     gateway = Gateway(
         settings=settings,
         client=client,
-        tokens=tokens,
+        owners=owners,
+        sign_ins=sign_ins,
         quota=quota,
-        logins=Quota(_LOGINS_PER_MINUTE, 1),
+        wrong_tokens=Quota(_WRONG_TOKENS_PER_MINUTE, 1),
         sessions=sessions,
         metrics=metrics,
         triton=triton,
@@ -169,6 +178,16 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         rooms=rooms,
     )
     return gateway, server
+
+
+def _opener(server: Any) -> Opener:
+    """Finds the request that opened a connection: Socket.IO keeps it as long as that is open."""
+
+    def find(sid: str) -> Scope | None:
+        environ = server.environ.get(sid)
+        return None if environ is None else environ["asgi.scope"]
+
+    return find
 
 
 def _sessions(settings: Settings) -> tuple[SessionStore, RedisRooms | None]:
@@ -189,6 +208,7 @@ def _api(gateway: Gateway) -> FastAPI:
         gateway.decoding.close()
         await gateway.client.close()
         await gateway.sessions.close()
+        await gateway.sign_ins.close()
 
     api = FastAPI(
         title="MelodyFlow gateway",

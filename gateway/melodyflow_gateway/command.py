@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # a client is where it connects from, whatever X-Forwarded-For says
         lifespan="on",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..budget import Budget
 from ..listening.connections import network
 from ..problems import Problem
-from .tokens import NOBODY, Tokens
+from .owners import NOBODY, Owners
 
 
 class BudgetedBody:
@@ -18,14 +17,15 @@ class BudgetedBody:
     give back what they no longer hold. Beyond the budget the answer is 503.
     """
 
-    def __init__(self, app: ASGIApp, budget: Budget, tokens: Tokens) -> None:
-        self._app, self._budget, self._tokens = app, budget, tokens
+    def __init__(self, app: ASGIApp, budget: Budget, owners: Owners) -> None:
+        self._app, self._budget, self._owners = app, budget, owners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        # Looking for the owner may take a while, and without a body there is nothing to hold.
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        with self._budget.share(holder(scope, self._tokens)) as share:
+        with self._budget.share(await holder(scope, self._owners)) as share:
             scope.setdefault("state", {})["share"] = share
 
             async def count() -> Message:
@@ -36,10 +36,10 @@ class BudgetedBody:
             await self._app(scope, count, send)
 
 
-def holder(scope: Scope, tokens: Tokens) -> str:
+async def holder(scope: Scope, owners: Owners) -> str:
     """Who a request's memory counts for: its owner, or its address where it names none."""
     try:
-        owner = tokens.owner(Headers(scope=scope))
+        owner = await owners.of(scope)
     except Problem:  # its route refuses it
         owner = NOBODY
     if owner != NOBODY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import BaseTransport
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..problems import Problem
 from .connections import network
 from .http import Config
 from .pace import Pace
+
+log = logging.getLogger(__name__)
 
 _COPIES = 3  # of a message: its frames, the whole of them, and their text
 
@@ -46,11 +49,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         try:
             self._share.take(_COPIES * len(data))
         except Problem:
-            self.conn.fail(1013, "the gateway is busy; try again")
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
+            self._fail(1013, "the gateway is busy; try again")
             return
         super().data_received(data)
+        refused = self.conn.handshake_exc
+        if refused is not None and not self.handshake_initiated:  # uvicorn leaves it unanswered
+            log.warning("a handshake is refused", extra={"reason": str(refused)})
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     async def receive(self) -> ASGIReceiveEvent:
         # Who asks for the next message has taken the last one apart.
@@ -59,7 +65,17 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         self._reading.rest()
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            log.warning("a socket is closed", extra={"reason": "a message is not UTF-8"})
+            self._fail(1007, "not UTF-8")
+            return
         super().send_receive_event_to_app()
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.frames = []
+        self.conn.fail(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.config.connections.leave(self)
@@ -86,3 +102,13 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def abort(self) -> None:
         self.transport.abort()
+
+
+def _is_utf8(frames: list[bytes]) -> bool:
+    if all(frame.isascii() for frame in frames):
+        return True
+    try:
+        b"".join(frames).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

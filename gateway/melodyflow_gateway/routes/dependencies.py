@@ -13,8 +13,9 @@ from melodyflow_client.aio import AsyncMelodyFlowClient
 
 from ..budget import Budget
 from ..decoding import Decoding
+from ..door.owners import COOKIE, Owners
 from ..door.quota import Quota
-from ..door.tokens import COOKIE, Tokens
+from ..door.sign_ins import SignIns
 from ..edits.edit import Edits
 from ..edits.jobs import Jobs
 from ..edits.triton import Triton
@@ -30,9 +31,10 @@ class Gateway:
 
     settings: Settings
     client: AsyncMelodyFlowClient
-    tokens: Tokens
+    owners: Owners
+    sign_ins: SignIns
     quota: Quota
-    logins: Quota
+    wrong_tokens: Quota
     sessions: SessionStore
     metrics: Metrics
     triton: Triton
@@ -54,15 +56,13 @@ _cookie = APIKeyCookie(
 )
 
 
-def owner_of(
+async def owner_of(
     request: Request,
     _: Annotated[object, Security(_bearer)],
     __: Annotated[object, Security(_cookie)],
 ) -> str:
     """The owner of a request; the unused parameters are for the OpenAPI document."""
-    owner = gateway_of(request).tokens.owner(request.headers)
-    request.state.owner = owner  # for the access log
-    return owner
+    return await gateway_of(request).owners.of(request.scope)
 
 
 Shared = Annotated[Gateway, Depends(gateway_of)]

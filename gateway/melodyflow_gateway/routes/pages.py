@@ -11,7 +11,9 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from ..door.tokens import COOKIE
+from ..door.owners import COOKIE
+from ..door.sign_ins import MOST_SECONDS
+from ..listening.connections import network
 from ..problems import Problem
 from .dependencies import Shared, gateway_of
 
@@ -33,7 +35,6 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
-_COOKIE_SECONDS = 30 * 24 * 3600
 _MAX_FORM = 4096
 
 _TOKEN_PAGE = """<!doctype html>
@@ -76,10 +77,12 @@ def mount(api: FastAPI) -> None:
         api.mount(f"/static/{folder}", _Files(directory=WEB / folder))
 
 
-def _known(request: Request) -> bool:
+async def _known(request: Request) -> bool:
     try:
-        gateway_of(request).tokens.owner(request.headers)
-    except Problem:
+        await gateway_of(request).owners.of(request.scope)
+    except Problem as problem:
+        if problem.status != 401:
+            raise
         return False
     return True
 
@@ -104,30 +107,36 @@ async def token_page(known: Known) -> Response:
 
 @router.post("/login")
 async def take_token(request: Request, gateway: Shared) -> Response:
-    gateway.logins.count(request.client.host if request.client else "")
-    token = await _token_of(request)
-    if gateway.tokens.owner_of(token) is None:
+    value = await gateway.owners.sign_in(await _token_of(request))
+    if value is None:
+        gateway.wrong_tokens.count(network(request.client.host) if request.client else "")
         gateway.metrics.count_refusal(401)
         return _ask_for_token("Invalid token.", 401)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         COOKIE,
-        gateway.tokens.cookie(token),
-        max_age=_COOKIE_SECONDS,
+        value,
+        max_age=MOST_SECONDS,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_over_tls(request),
     )
     return answer
 
 
 @router.post("/logout")
-async def forget_token(request: Request) -> Response:
+async def sign_out(request: Request, gateway: Shared) -> Response:
+    await gateway.owners.sign_out(request.scope)
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(
-        COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https"
-    )
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_over_tls(request))
     return answer
+
+
+def _over_tls(request: Request) -> bool:
+    """Whether the page came over TLS: a proxy in front may have ended it. Who lies here does it
+    with a cookie of their own."""
+    forwarded = request.headers.get("x-forwarded-proto", "")
+    return "https" in (request.url.scheme, forwarded.strip().lower())
 
 
 async def _token_of(request: Request) -> str:

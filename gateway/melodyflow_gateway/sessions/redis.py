@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -32,8 +32,6 @@ from .store import (
 )
 
 log = logging.getLogger(__name__)
-
-Value = TypeVar("Value")
 
 _TRIES = 12  # of a command, within about nine seconds
 _PING_SECONDS = 0.7  # /health is answered within a second
@@ -92,32 +90,44 @@ return redis.call('HGET', KEYS[1], ARGV[1])
 """
 
 
+def connect(url: str) -> Redis:
+    """A client that waits for a restart of Redis: it may send a command twice."""
+    return Redis.from_url(
+        url,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), _TRIES),
+        retry_on_error=[BusyLoadingError],
+    )
+
+
+async def reached(command: Awaitable[Any] | Any) -> Any:
+    """What a command answers. Raises Unreachable where Redis doesn't."""
+    try:
+        return await command
+    except (RedisError, OSError) as error:
+        log.error("Redis failed", extra={"reason": str(error)})
+        raise Unreachable("the sessions can't be reached; try again") from None
+
+
 class RedisSessions:
     """A SessionStore. `url` as redis-py takes it: redis://, rediss:// or unix://."""
 
     def __init__(self, url: str, seconds: float) -> None:
-        # A restart is waited for: every command here may be sent twice.
-        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), _TRIES)
-        self._redis: Redis = Redis.from_url(
-            url,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            retry=retry,
-            retry_on_error=[BusyLoadingError],
-        )
+        self._redis = connect(url)
         self._seconds = math.ceil(seconds)
         self._first_run: str | None = None  # of Redis, as it was first seen
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         chosen = new_seed(seed, new_take)
         arguments = (clip, draw_seed(), "" if chosen is None else chosen, self._seconds, SEEDS_KEPT)
-        return int(await self._run(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
+        return int(await reached(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
 
     async def begin(self, key: SessionKey, record: JobRecord) -> None:
         if self._first_run is None:
             await self._check_complete()
         arguments = (record.job, _dump(record), self._seconds)
-        await self._run(self._redis.eval(_BEGIN, 1, _name(key), *cast(Any, arguments)))
+        await reached(self._redis.eval(_BEGIN, 1, _name(key), *cast(Any, arguments)))
 
     async def report(self, key: SessionKey, record: JobRecord) -> bool:
         unpolled = await self._write(key, record)
@@ -135,13 +145,13 @@ class RedisSessions:
         return await self._write(key, record, *cast(list[Any], more)) is not None
 
     async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
-        state, result = await self._run(
+        state, result = await reached(
             cast(Awaitable[list[Any]], self._redis.hmget(_name(key), ["state", "result"]))
         )
         if state is None:
             await self._check_complete()
             return None
-        written = await self._run(self._redis.eval(_POLL, 1, _name(key), str(self._seconds)))
+        written = await reached(self._redis.eval(_POLL, 1, _name(key), str(self._seconds)))
         record = JobRecord.read(json.loads(state))
         if record.running and _silence(record, written) > SILENT_SECONDS:
             record = record.failed("the gateway that ran this edit is gone; send the edit again")
@@ -149,7 +159,7 @@ class RedisSessions:
 
     async def _check_complete(self) -> None:
         """Raises Unreachable while Redis may have lost what gateways are about to write again."""
-        server = await self._run(self._redis.info("server"))
+        server = await reached(self._redis.info("server"))
         if self._first_run is None:
             self._first_run = server["run_id"]
         restarted = server["run_id"] != self._first_run
@@ -158,7 +168,7 @@ class RedisSessions:
 
     async def original(self, key: SessionKey) -> bytes | None:
         found = self._redis.hget(_name(key), "original")
-        return cast(bytes | None, await self._run(cast(Awaitable[Any], found)))
+        return cast(bytes | None, await reached(cast(Awaitable[Any], found)))
 
     async def sizes(self) -> tuple[int, int] | None:
         return None
@@ -175,14 +185,7 @@ class RedisSessions:
     async def _write(self, key: SessionKey, record: JobRecord, *more: str | bytes) -> bytes | None:
         arguments = (record.job, _dump(record), self._seconds, *more)
         done = self._redis.eval(_WRITE, 1, _name(key), *cast(Any, arguments))
-        return cast(bytes | None, await self._run(done))
-
-    async def _run(self, command: Awaitable[Value] | Any) -> Any:
-        try:
-            return await command
-        except (RedisError, OSError) as error:
-            log.error("Redis failed", extra={"reason": str(error)})
-            raise Unreachable("the sessions can't be reached; try again") from None
+        return cast(bytes | None, await reached(done))
 
 
 def _silence(record: JobRecord, written: bytes | None) -> float:

@@ -8,13 +8,12 @@ from typing import Any
 
 import socketio
 from socketio.exceptions import ConnectionRefusedError
-from starlette.datastructures import Headers
 
 from ..budget import Budget
 from ..decoding import Decoding
 from ..door.body_budget import holder
+from ..door.owners import Owners
 from ..door.quota import Quota
-from ..door.tokens import Tokens
 from ..edits.jobs import Jobs
 from ..metrics import Metrics
 from ..problems import Problem, problem_of
@@ -36,7 +35,7 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         rooms: Rooms,
         jobs: Jobs,
         sessions: SessionStore,
-        tokens: Tokens,
+        owners: Owners,
         quota: Quota,
         metrics: Metrics,
         budget: Budget,
@@ -44,18 +43,20 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
     ) -> None:
         super().__init__("/")
         self._rooms, self._jobs, self._sessions = rooms, jobs, sessions
-        self._tokens, self._quota, self._metrics = tokens, quota, metrics
+        self._known, self._quota, self._metrics = owners, quota, metrics
         self._budget, self._decoding = budget, decoding
         self._owners: dict[str, str] = {}
         self._holders: dict[str, str] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], _: object = None) -> None:
-        owner = self._tokens.owner(Headers(scope=environ["asgi.scope"]))
+        scope = environ["asgi.scope"]
+        owner = await self._known.of(scope)
+        held_by = await holder(scope, self._known)
         if Counter(self._owners.values())[owner] >= _SOCKETS:
             self._metrics.count_refusal(429)
             raise ConnectionRefusedError(f"too many open connections ({_SOCKETS})")
         self._owners[sid] = owner
-        self._holders[sid] = holder(environ["asgi.scope"], self._tokens)
+        self._holders[sid] = held_by
         self._metrics.sockets.set(len(self._owners))
 
     async def on_disconnect(self, sid: str, *_: object) -> None:
@@ -65,6 +66,8 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         self._jobs.leave(sid)
 
     async def on_transform_audio_request(self, sid: str, data: object = None) -> None:
+        if sid not in self._owners:  # its client has left
+            return
         owner, name = self._owners[sid], _named(data)
         try:
             lease = self._quota.take(owner)
@@ -91,6 +94,8 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             await self._complain(sid, name, problem_of(error))
 
     async def on_undo_transform_request(self, sid: str, data: object = None) -> None:
+        if sid not in self._owners:
+            return
         name = _named(data)
         try:
             key = SessionKey(self._owners[sid], parse(_object(data), SessionRequest).session_id)

@@ -6,15 +6,25 @@ import json
 import logging
 from typing import Any
 
+import engineio
 import socketio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..door.handshake import is_socket_io
 from ..problems import Problem
+from ..text import SHOWN, short, utf8
 from ..wire.lifting import PLACEHOLDER, lift
 
 AUDIO = "audio_data"  # the only field of an event that may be large
 _LONGEST_ENGINE_JSON = 4096  # characters
+_RESERVED = ("connect", "disconnect")
+_KINDS = (b"0", b"1", b"2", b"3", b"4", b"5", b"6")  # what an Engine.IO packet begins with
+# What a polling client may send: for another one Engine.IO would wait without end.
+_CLOSE = b"1"
+_POLLING_KINDS = (_CLOSE, b"3", b"4", b"5")
+_SEPARATOR = b"\x1e"  # between the packets of a body
+
+log = logging.getLogger(__name__)
 
 
 class Json:
@@ -75,38 +85,91 @@ class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # published wit
             named = isinstance(self.data, list) and self.data and isinstance(self.data[0], str)
             if not named:
                 raise ValueError("an event is a list that begins with its name")
+            # Socket.IO would call its own handlers with what the client says.
+            if self.data[0] in _RESERVED:
+                raise ValueError("the name of an event is reserved")
+            if len(self.data) > 2:
+                raise ValueError("an event carries one object")
         return 0
 
 
-class WholeBodies:
-    """Hands a polling client's message on in one piece: Engine.IO joins pieces one by one, which
-    copies a large message a thousand times."""
+class PlainPackets:
+    """Hands Engine.IO only what it can read: it raises where a packet isn't one, or where a client
+    leaves while it sends.
+
+    A polling client's message goes on in one piece: Engine.IO joins pieces one by one, which copies
+    a large message a thousand times. A broken one is refused with 400; over a WebSocket it ends the
+    connection.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not is_socket_io(scope):
+        if scope["type"] == "websocket":
+            await self._app(scope, _packets(receive, send), send)
+        elif scope["type"] == "http" and is_socket_io(scope):
+            body = await _body(receive, scope["method"] == "POST")
+            if body is not None:  # else its client is gone
+                await self._app(scope, _first(body, receive), send)
+        else:
             await self._app(scope, receive, send)
-            return
-        body = bytearray()
-        more = True
 
-        async def whole() -> Message:
-            nonlocal body, more
-            while more:
-                message = await receive()
-                if message["type"] != "http.request":
-                    more = False
-                    return message
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
-                if not more:
-                    joined, body = bytes(body), bytearray()
-                    return {"type": "http.request", "body": joined, "more_body": False}
-            return await receive()
 
-        await self._app(scope, whole, send)
+async def _body(receive: Receive, wanted: bool) -> bytes | None:
+    """A polling client's packets, in one piece; None where it left. Raises Problem, 400."""
+    pieces = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        pieces.append(message.get("body", b""))
+        more = wanted and message.get("more_body", False)
+    if not wanted:
+        return b""
+    body = b"".join(pieces)
+    utf8("body", body)
+    if body.count(_SEPARATOR) >= engineio.payload.Payload.max_decode_packets:
+        raise Problem(400, "body: too many packets")
+    at = 0
+    while body:
+        kind = body[at : at + 1]
+        if kind not in _POLLING_KINDS:
+            raise Problem(
+                400, f"body: {short(body[at : at + 2 * SHOWN])} is no packet of a client's"
+            )
+        at = body.find(_SEPARATOR, at) + 1
+        if not at:
+            break
+        if kind == _CLOSE:
+            raise Problem(400, "body: a packet follows the one that closes the connection")
+    return body
+
+
+def _first(body: bytes, receive: Receive) -> Receive:
+    """What an application receives: a body that is here already, and then the rest."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_one() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return next_one
+
+
+def _packets(receive: Receive, send: Send) -> Receive:
+    """A WebSocket's messages, up to the first that is no packet."""
+
+    async def next_one() -> Message:
+        message = await receive()
+        text = message.get("text") if message["type"] == "websocket.receive" else None
+        if text is None or text[:1].encode() in _KINDS:
+            return message
+        log.warning("a socket is closed", extra={"reason": "not a packet of Engine.IO"})
+        await send({"type": "websocket.close", "code": 1007, "reason": "not a packet"})
+        return {"type": "websocket.disconnect", "code": 1007}
+
+    return next_one
 
 
 class WithoutTraceback(logging.Filter):

@@ -59,6 +59,10 @@ class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published wi
         weakref.finalize(queue, share.release)
         return queue
 
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        await super()._handle_eio_disconnect(eio_sid, reason)
+        self.eio.sockets.pop(eio_sid, None)  # the library raises where a closed one is posted to
+
     async def _send_eio_packet(self, eio_sid: str, eio_pkt: engineio.packet.Packet) -> None:
         connection = self.eio.sockets.get(eio_sid)
         if connection is None or connection.closed:

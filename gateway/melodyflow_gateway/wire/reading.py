@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -16,11 +19,12 @@ from melodyflow_client.contract import exclusion
 from ..budget import Share
 from ..decoding import Decoding
 from ..problems import Problem
+from ..text import SHOWN, short, utf8
 from .base64_audio import decode_audio
 from .lifting import MOST_OTHER_BYTES, PLACEHOLDER, lift
 from .models import EditFields
 
-_SHOWN = 80  # characters of a wrong value
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,6 +42,14 @@ class Asked:
 
 class _InMemory(MultiPartParser):
     spool_max_size = 2**62  # audio is never written to disk; the body's limit bounds it
+
+    def on_headers_finished(self) -> None:
+        utf8("multipart form: Content-Disposition", self._current_part.content_disposition or b"")
+        super().on_headers_finished()
+
+    def on_part_end(self) -> None:
+        utf8(self._current_part.field_name[:SHOWN], self._current_part.data)
+        super().on_part_end()
 
 
 async def read_edit(
@@ -135,9 +147,8 @@ def _asked(fields: EditFields, audio: bytes | None, share: Share) -> Asked:
 
 
 async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
-    parser = _InMemory(
-        request.headers, request.stream(), max_files=1, max_fields=32, max_part_size=2**16
-    )
+    headers = _boundary_alone(request.headers.get("content-type", ""))
+    parser = _InMemory(headers, request.stream(), max_files=1, max_fields=32, max_part_size=2**16)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -159,6 +170,15 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
     return _asked(parse(others, fields), audio, share_of(request))
 
 
+def _boundary_alone(content_type: str) -> Headers:
+    """A form's Content-Type without its charset: forms are UTF-8, and Python remembers every name
+    that it looks for an encoding of. Raises Problem."""
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise Problem(400, f"Content-Type: boundary {short(boundary)}; expected 1 to 70 characters")
+    return Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode()}"'})
+
+
 def _first(error: ValidationError, model: type[BaseModel]) -> str:
     """The first error, as "field: value; what is allowed"."""
     flaw = error.errors(include_url=False)[0]
@@ -168,9 +188,9 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
     if flaw["type"] == "missing":
         return f"{name}: is missing"
     if flaw["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(name[:_SHOWN], model.model_fields, n=1)
+        nearest = difflib.get_close_matches(name[:SHOWN], model.model_fields, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        return f"{name[:_SHOWN]}: no such field{hint}"
+        return f"{name[:SHOWN]}: no such field{hint}"
     said = flaw["msg"].removeprefix("Value error, ")
     if not name:
         return said if flaw["type"] == "value_error" else "body: expected a JSON object"
@@ -179,7 +199,7 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _short(value: object) -> str:
     if isinstance(value, str):
-        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+        return short(value)
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    return repr(value)[:_SHOWN]
+    return repr(value)[:SHOWN]
