@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-_PIECE = 3 * 2**16  # bytes; of three at a time the base64 of pieces is that of the whole
+_PIECE = 3 * 2**14  # bytes; of three at a time the base64 of pieces is that of the whole
 
 
 class AudioAnswer(Response):
