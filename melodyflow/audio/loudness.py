@@ -1,7 +1,8 @@
 """Loudness and true peak (ITU-R BS.1770-4, EBU R 128).
 
 Filters are applied as products of spectra, one piece at a time. This needs no SciPy, and memory
-doesn't grow with the clip.
+doesn't grow with the clip. Written by hand: pyloudnorm, which the tests compare it with, has no
+true peak and holds the whole clip several times.
 """
 
 import math

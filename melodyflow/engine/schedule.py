@@ -1,5 +1,8 @@
 """Who is served by the next network call: round robin with a deficit counter in tokens (after
-Shreedhar and Varghese's deficit round robin, 1995), among owners and among each owner's edits."""
+Shreedhar and Varghese's deficit round robin, 1995), among owners and among each owner's edits.
+
+Written by hand: libraries schedule packets or processes, not what a batch has room for.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar

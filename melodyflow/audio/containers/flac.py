@@ -1,4 +1,5 @@
-"""FLAC (RFC 9639). libsndfile decodes and encodes it; the header and checksum are checked here."""
+"""FLAC (RFC 9639). libsndfile decodes and encodes it; the header and checksum are checked here,
+by hand: a library that reads them has already begun to decode."""
 
 import hashlib
 import io
