@@ -208,16 +208,24 @@ def half_sent(url: str, address: str) -> Generator[None, float, Heard]:
     return heard
 
 
-def unread_results(url: str, address: str) -> Generator[None, float, Heard]:
-    """Asks for a result of 12 s again and again, and reads nothing of it."""
-    client = session_from(address)
-    name = f"unread-{os.getpid()}"
+def _edited(client: requests.Session, url: str, name: str) -> None:
+    """A session with a result of 12 s."""
     body = {"audio_data": base64.b64encode(wav(12)).decode(), "variation": "celtic", "steps": 1}
     begun = client.post(f"{url}/api/juce/transform_audio", json={**body, "session_id": name})
-    heard: Heard = Counter([f"begun {begun.status_code}"])
-    poll = f"/api/juce/poll_status/{name}"
-    while '"completed"' not in client.get(url + poll).text[-300:]:
+    begun.raise_for_status()
+    poll = f"{url}/api/juce/poll_status/{name}"
+    while '"completed"' not in (said := client.get(poll).text[-300:]):
+        if '"failed"' in said:
+            raise RuntimeError(said)
         time.sleep(0.2)
+
+
+def unread_results(url: str, address: str) -> Generator[None, float, Heard]:
+    """Asks for a result of 12 s again and again, and reads nothing of it."""
+    name = f"unread-{os.getpid()}"
+    _edited(session_from(address), url, name)
+    heard: Heard = Counter()
+    poll = f"/api/juce/poll_status/{name}"
     host, port = urlsplit(url).hostname, urlsplit(url).port
     held = []
     until = yield
@@ -247,15 +255,8 @@ def unread_undos(url: str, address: str) -> Generator[None, float, Heard]:
     """A socket that asks for its original again and again, and reads nothing."""
     from websockets.sync.client import connect
 
-    client = session_from(address)
     name = f"undone-{os.getpid()}"
-    body = {"audio_data": base64.b64encode(wav(12)).decode(), "variation": "celtic", "steps": 1}
-    client.post(f"{url}/api/juce/transform_audio", json={**body, "session_id": name})
-    while True:
-        answer = client.get(f"{url}/api/juce/poll_status/{name}").text[-300:]
-        if '"completed"' in answer or '"failed"' in answer:
-            break
-        time.sleep(0.2)
+    _edited(session_from(address), url, name)
     heard: Heard = Counter()
     parts = urlsplit(url)
     until = yield

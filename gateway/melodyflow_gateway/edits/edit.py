@@ -118,6 +118,8 @@ class Edits:
         try:
             # First, because it is cheap: the audio is read after it.
             edit = self._plan(asked)
+            assert edit.timeout is not None  # it plans with one
+            deadline = started + edit.timeout
             log.debug("edit", extra={"variation": edit.variation, "prompt": fields.custom_prompt})
             limits = await self.limits()
             _check(edit, None, limits)
@@ -125,13 +127,9 @@ class Edits:
                 accepted = Limits.of_server({**DEFAULT_LIMITS, **limits})
                 most = min(accepted.max_bytes, asked.share.most // (1 + SENDING_COPIES))
                 accepted = replace(accepted, max_bytes=most)
-                assert edit.timeout is not None
-                deadline = started + edit.timeout
                 clip = await self._decoding.load(asked.audio, accepted, asked.share, deadline)
             _check(edit, clip, limits)
-            if edit.timeout is not None:  # what is left of it
-                spent = time.monotonic() - started
-                edit = replace(edit, timeout=max(edit.timeout - spent, 0.001))
+            edit = replace(edit, timeout=max(deadline - time.monotonic(), 0.001))
         except Exception as error:
             raise problem_of(error) from error
         if key is None or clip is None:  # a session keeps the seeds of clips

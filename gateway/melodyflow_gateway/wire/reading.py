@@ -147,6 +147,7 @@ def _asked(fields: EditFields, audio: bytes | None, share: Share) -> Asked:
 
 
 async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
+    share = share_of(request)
     headers = _boundary_alone(request.headers.get("content-type", ""))
     parser = _InMemory(headers, request.stream(), max_files=1, max_fields=32, max_part_size=2**16)
     try:
@@ -157,7 +158,6 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
         upload = form.get("audio")
         if isinstance(upload, str):
             raise Problem(400, "audio: is text; expected a file part of this name")
-        share = share_of(request)
         size = 0 if upload is None else upload.size or 0
         share.take(size)  # what is read is a copy
         audio = None if upload is None else await upload.read()
@@ -167,7 +167,7 @@ async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
     if audio == b"":
         raise Problem(400, "audio: is empty")
     others = {name: value for name, value in form.items() if name != "audio"}
-    return _asked(parse(others, fields), audio, share_of(request))
+    return _asked(parse(others, fields), audio, share)
 
 
 def _boundary_alone(content_type: str) -> Headers:
