@@ -6,6 +6,7 @@ For one machine, on loopback; use the Docker image for everything else. See `scr
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -33,6 +34,9 @@ PACKAGES = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 MODEL_REPOSITORY = PACKAGES / "model_repository"
 DEMO_CHECKPOINT = PACKAGES / "checkpoints" / "demo"
 EXIT_TIMEOUT = 60  # seconds that edits in flight have to finish
+# This Triton aborts (boost's lock_exception) when the model's process gives no sign of life for a
+# second while it loads, which it can't always help on a machine that is busy.
+STARTS = 3
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 # Does stop()'s work if this process is killed before it can: then the pipe that `read` waits on
@@ -45,6 +49,10 @@ while kill -0 "$server" && [ "$wait" -gt 0 ]; do wait=$((wait - 1)); sleep 1; do
 kill -s KILL -- "-$server"
 rm -rf "$folder" "$prefix"*
 """
+
+
+class AbortedError(EmbeddedError):
+    """Tritonserver has aborted before it was ready."""
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -110,13 +118,18 @@ class EmbeddedServer:
         if self._checkpoint is not None:
             check_checkpoint(self._checkpoint)
         self._ports = self._wanted = choose_ports(self._wanted)
-        try:
-            with undisturbed():
-                self._launch(distribution, restarts)
-            self._wait_until_ready(timeout)
-        except BaseException:  # Ctrl-C while loading, too
-            self.stop(at_once=True)
-            raise
+        deadline = time.monotonic() + timeout
+        for left in reversed(range(STARTS)):
+            try:
+                with undisturbed():
+                    self._launch(distribution, restarts)
+                self._wait_until_ready(timeout, deadline)
+            except BaseException as error:  # Ctrl-C while loading, too
+                self.stop(at_once=True)
+                if not isinstance(error, AbortedError) or left == 0:
+                    raise
+            else:
+                return
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stops the server. Edits in flight have the exit timeout to finish, unless `at_once`. Does
@@ -265,14 +278,14 @@ class EmbeddedServer:
             start_new_session=True,
         )
 
-    def _wait_until_ready(self, timeout: float) -> None:
+    def _wait_until_ready(self, timeout: float, deadline: float) -> None:
         process = self._running()
-        deadline = time.monotonic() + timeout
         stops = Stops(process.pid)
         while not self._is_ready():
             code = process.poll()
             if code is not None:
-                raise EmbeddedError(
+                kind = AbortedError if code == -signal.SIGABRT else EmbeddedError
+                raise kind(
                     f"Triton didn't start ({ending(code)}): {self._failure_reason()}"
                     f"{self._log_hint()}"
                 )

@@ -130,8 +130,7 @@ def test_a_stop_while_loading_ends_everything(
     started: tuple[list[str], dict[str, str], int],
 ) -> None:
     with entry(started, ready=False) as (process, server):
-        assert raw.eventually(lambda: models_of(server))
-        (model,) = models_of(server)
+        (model,) = raw.eventually(lambda: models_of(server))
         os.kill(model, signal.SIGSTOP)
         said = ended(process, server, model)
         assert "is stopped (SIGSTOP); exiting for a restart" in said

@@ -24,7 +24,13 @@ from .test_serve import addresses, command, leftovers, member, said_until, servi
 
 IN_FLIGHT = "melodyflow_edits_in_flight"
 NAMES = [f"melodyflow_0_{number}" for number in (0, 1)]
-LONGER: dict[str, Any] = {**QUICK, "steps": 128, "regularize_iters": 4}  # a second or two
+# Some seconds: it ends by itself, but not before the others have been sent.
+LONGER: dict[str, Any] = {
+    **QUICK,
+    "audio": raw.file_of(raw.music(4), 48000),
+    "steps": 128,
+    "regularize_iters": 4,
+}
 
 
 @dataclass
@@ -154,14 +160,15 @@ def test_an_edit_outlives_either_process(two: Two) -> None:
         told = said_until(two.process, "ready again")
         assert f"the model's process ({pid}) has ended" in told
         samples = [edit.result(raw.PATIENCE).waveform.shape[1] for edit in edits]
-    assert samples == [round(0.3 * 48000)] * 2
+    assert samples == [4 * 48000] * 2
     assert two.of_each("melodyflow_restarts_total") == [1, 1]
 
 
 def test_what_runs_in_both_and_what_waits_ends_before_the_server(two: Two) -> None:
     """The last test here: it ends the server."""
     with ExitStack() as stack:
-        edits = [begin(two, stack, LONGER) for _ in range(2)]
+        edits = [stack.enter_context(raw.Stream(two, LONGER)) for _ in range(2)]
+        assert raw.eventually(lambda: two.of_each(IN_FLIGHT) == [1, 1])
         edits.append(stack.enter_context(raw.Stream(two, QUICK)))
         assert raw.eventually(lambda: read_metrics(two.metrics_url)[PENDING] == 1)
         two.process.send_signal(signal.SIGTERM)

@@ -379,6 +379,34 @@ def test_model_that_does_not_load_says_why(bare: Path) -> None:
     server.stop()  # has nothing to do
 
 
+@pytest.mark.parametrize(("aborts", "lines"), [(2, 3), (9, 3)])
+def test_an_abort_while_loading_is_tried_again_but_not_for_ever(
+    bare: Path, tmp_path: Path, aborts: int, lines: int
+) -> None:
+    tried = tmp_path / "tried"
+    model = bare / "bare" / "1" / "model.py"
+    abort = f"""
+import os, signal
+with open({str(tried)!r}, "a") as tried:
+    tried.write("tried\\n")
+if len(open({str(tried)!r}).readlines()) <= {aborts}:
+    os.kill(os.getppid(), signal.SIGABRT)
+    signal.pause()
+"""
+    model.write_text(abort + model.read_text())
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    server = EmbeddedServer(None, **ports, settings={"slots": "1"}, model_repository=bare)
+    try:
+        if aborts < lines:
+            server.start(60)
+        else:
+            with pytest.raises(EmbeddedError, match="killed by SIGABRT"):
+                server.start(60)
+    finally:
+        server.stop()
+    assert len(tried.read_text().splitlines()) == lines
+
+
 def refusal(arguments: list[str], code: int = 1) -> str:
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert done.returncode == code
