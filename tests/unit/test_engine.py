@@ -552,12 +552,17 @@ def test_a_short_edit_is_not_held_up_by_another_owners_many(
     """Neither by those that are read nor by those that the network works at."""
     engine = make_engine(model, counts, max_tokens=64)
     many = [
-        Edit(engine, noise(3, seed), Parameters(prompt="strings", seed=1, steps=8), "many").start()
+        Edit(engine, noise(3, seed), Parameters(prompt="strings", seed=1, steps=16), "many").start()
         for seed in range(6)
     ]
     short = Edit(engine, noise(1, 9), Parameters(prompt="strings", seed=1, steps=2), "one")
+    done: list[float] = []  # the share of each of the many, at the short one's last evaluation
+    short.on_step = lambda stage, _: (
+        done.extend(one.job.done / one.job.parameters.evaluations for one in many)
+        if stage == "decoding" and not done
+        else None
+    )
     assert_equals_sequential(model, short.start().wait())
-    done = [one.job.done / one.job.parameters.evaluations for one in many]
     assert max(done) < 0.5
     for one in many:
         assert one.wait().error is None
