@@ -308,6 +308,9 @@ def test_without_one_nothing_is_read(
 
 
 def test_a_token_has_so_many_sockets(gateway: Running) -> None:
+    # Sockets of tests before may still be open, until they miss a ping.
+    before = gateway.metric("melodyflow_gateway_sockets")
+
     async def play() -> None:
         clients = [Client() for _ in range(65)]
 
@@ -315,11 +318,10 @@ def test_a_token_has_so_many_sockets(gateway: Running) -> None:
             await client.socket.connect(gateway.url, transports=["websocket"], wait_timeout=30)
 
         try:
-            # Sockets of tests before may still be open: at least one is refused.
             with pytest.raises(Refused):
                 await asyncio.gather(*(connect(client) for client in clients))
         finally:
             await asyncio.gather(*(client.socket.disconnect() for client in clients))
 
     asyncio.run(play())
-    assert until(lambda: gateway.metric("melodyflow_gateway_sockets") == 0)
+    assert until(lambda: gateway.metric("melodyflow_gateway_sockets") <= before)
