@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     memory_bytes: Annotated[int, Field(ge=2**26)] = 2**31  # for clips on their way, all owners
     max_seconds: Annotated[float, Field(gt=0)] = math.inf  # of a clip; inf: the server's limit
     edit_seconds: _Seconds = 600.0  # longest time for one edit, including its wait in the queue
+    # /health says "warming" for so long after the start, or after Triton was last ready
+    warming_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
     edits_per_minute: _Count = 120  # per token
     concurrent_edits: _Count = 32  # per token
     # of Triton's slots, those that one owner may hold; 0: three quarters

@@ -74,22 +74,43 @@ def test_its_port_is_on_loopback_alone(service: dict[str, Any], dockerfile: str)
 def test_its_settings_are_good_with_and_without_what_may_be_given(
     service: dict[str, Any], dockerfile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {name: value for name, value in service["environment"].items() if "${" not in value}
+    optional = re.compile(r"\$\{\w+:-\}")
+    given = {name: optional.sub("", value) for name, value in service["environment"].items()}
+    assert not any("$" in value for value in given.values())
     for name, value in {**environment(dockerfile), **given}.items():
         if name != "PATH":
             monkeypatch.setenv(name, value)
     settings = read_settings({})
     assert (settings.host, settings.port) == ("0.0.0.0", 8002)
-    assert settings.server == "melodyflow:8001"
-    optional = [value for value in service["environment"].values() if "${" in value]
-    assert all(re.fullmatch(r"\$\{\w+:-\}", value) for value in optional)
+    assert (settings.server, settings.metrics) == ("triton:8001", "triton:8002")
+    # By these names others in the network ask for it.
+    names = {"gateway", *service["networks"]["default"]["aliases"]}
+    assert names == {"gateway", "melodyflow"} == set(settings.allowed_hosts)
+    monkeypatch.setenv("MELODYFLOW_GATEWAY_HOSTS", f"{given['MELODYFLOW_GATEWAY_HOSTS']}studio.lan")
+    assert set(read_settings({}).allowed_hosts) == names | {"studio.lan"}
 
 
 def test_it_finds_whichever_triton_runs(root: Path) -> None:
     services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
-    for name in ("melodyflow-gpu", "melodyflow-cpu"):
-        assert services[name]["networks"]["default"]["aliases"] == ["melodyflow"]
+    for name in ("triton-gpu", "triton-cpu"):
+        assert services[name]["networks"]["default"]["aliases"] == ["triton"]
         assert services[name]["profiles"][0] in services["gateway"]["profiles"]
+
+
+def test_docker_asks_whether_edits_are_taken(dockerfile: str) -> None:
+    assert "http://127.0.0.1:8002/ready" in dockerfile
+    [check] = re.findall(r"^HEALTHCHECK .*?CMD (.+)$", dockerfile, re.MULTILINE)
+    # Nobody listens on that port here: it must say so by its code.
+    asked = yaml.safe_load(check)
+    done = subprocess.run(
+        [sys.executable, *asked[1:-1], asked[-1].replace(":8002/", ":1/")], capture_output=True
+    )
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.gateway", "Dockerfile.triton"])
+def test_no_front_end_is_fetched_to_build_it(root: Path, name: str) -> None:
+    assert not re.search(r"^#\s*syntax=", (root / name).read_text(), re.MULTILINE)
 
 
 def test_ci_installs_what_the_wheels_do_not_bring(root: Path) -> None:

@@ -15,7 +15,7 @@ from melodyflow.embedded.launch import CLOSED_APIS
 
 # Newer than the embedded Triton (2.51), which cannot vouch for them: since 25.03 and 25.08.
 NEWER_FLAGS = {"grpc-max-response-pool-size", "http-max-input-size"}
-SERVICES = ("melodyflow-gpu", "melodyflow-cpu")
+SERVICES = ("triton-gpu", "triton-cpu")
 
 
 @pytest.fixture(scope="module")

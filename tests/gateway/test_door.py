@@ -26,6 +26,7 @@ ROUTES = [
     ("POST", "/transform/stream"),
     ("GET", "/variations"),
     ("GET", "/health"),
+    ("GET", "/ready"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/static/style/token.css"),

@@ -32,8 +32,29 @@ def test_health_says_what_runs(gateway: Running, checkpoint: Path) -> None:
     assert len(said["sha256"]) == len(hashlib.sha256().hexdigest())
 
 
-def test_health_without_triton_is_503(open_gateway: Open) -> None:
+def test_health_says_what_may_be_sent(gateway: Running) -> None:
+    health = gateway.get("/health").json()
+    assert health["limits"] == {"seconds": 600, "bytes": 64 * 2**20}
+    assert health["audio_formats"] == ["wav", "wav24", "wav32f", "flac"]
+
+
+def test_health_without_triton_is_warming_for_a_while(open_gateway: Open) -> None:
     lonely = open_gateway()
+    for _ in range(2):
+        answer = lonely.get("/health")
+        assert (answer.status_code, "Retry-After" in answer.headers) == (200, False)
+        health = answer.json()
+        assert (health["status"], health["model_loaded"]) == ("warming", False)
+        assert health["error"]
+        assert health["limits"] == {"seconds": None, "bytes": 64 * 2**20}
+    # A probe is told as it is.
+    answer = lonely.get("/ready")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json() == {"ready": False, "error": health["error"]}
+
+
+def test_health_without_triton_is_503_after_that(open_gateway: Open) -> None:
+    lonely = open_gateway(warming_seconds=0)
     answer = lonely.get("/health")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     health = answer.json()
@@ -47,7 +68,11 @@ def test_health_without_triton_is_503(open_gateway: Open) -> None:
     assert lonely.get("/variations").status_code == 200
 
 
-def test_health_without_redis_is_503(
+def test_ready_with_triton(gateway: Running) -> None:
+    assert gateway.get("/ready").json() == {"ready": True, "error": None}
+
+
+def test_without_redis_both_are_503(
     server: EmbeddedServer, open_gateway: Open, tmp_path: Path
 ) -> None:
     opened = open_gateway(
@@ -55,9 +80,10 @@ def test_health_without_redis_is_503(
         metrics=server.metrics_url,
         redis_url=f"unix://{tmp_path}/nobody.sock",
     )
-    answer = opened.get("/health")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert answer.json()["error"] == "can't reach Redis"
+    for path in ("/health", "/ready"):
+        answer = opened.get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json()["error"] == "can't reach Redis"
 
 
 def test_variations_are_the_presets(gateway: Running) -> None:

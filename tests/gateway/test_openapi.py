@@ -41,6 +41,7 @@ ROUTES = [
     ("GET", "/api/juce/poll_status/{session_id}"),
     ("POST", "/api/juce/undo_transform"),
     ("GET", "/health"),
+    ("GET", "/ready"),
     ("GET", "/limits"),
     ("GET", "/metrics"),
 ]

@@ -73,12 +73,12 @@ def test_killed_under_load_no_edit_is_lost(mortal: Mortal, before_it: Running) -
         try:
             assert until(lambda: before_it.metric(done) >= 2)
             mortal.kill()
-            assert until(lambda: before_it.get("/health").status_code == 503)
+            assert until(lambda: before_it.get("/ready").status_code == 503)
             # An edit with a deadline ends there.
             away = before_it.post("/transform", json=body(0, timeout_s=1))
             assert (away.status_code, int(away.headers["Retry-After"])) == (503, 5)
             mortal.start()
-            assert until(lambda: before_it.get("/health").status_code == 200)
+            assert until(lambda: before_it.get("/ready").status_code == 200)
             assert until(lambda: before_it.post("/transform", json=body(0)).status_code == 200)
             at_rest = before_it.metric(done)
             assert until(lambda: before_it.metric(done) >= at_rest + 2)
@@ -214,25 +214,30 @@ def test_an_edit_comes_home_on_all_routes_as_if_nothing_had_been(
 
 
 def test_health_follows_the_server(roomy: Mortal, start_gateway: Start) -> None:
-    gateway = start_gateway(roomy.address, roomy.metrics)
+    gateway = start_gateway(roomy.address, roomy.metrics, WARMING_SECONDS="6")
 
-    def health() -> int:
-        return gateway.get("/health").status_code
+    def ready() -> int:
+        return gateway.get("/ready").status_code
 
-    assert until(lambda: health() == 200)
-    roomy.kill()
-    time.sleep(1.1)
-    assert health() == 503
-    roomy.start()
-    assert until(lambda: health() == 200)
-    with roomy.stopped():
-        time.sleep(1.1)
-        asked = time.monotonic()
+    def health() -> tuple[int, str, bool]:
         answer = gateway.get("/health")
-        assert time.monotonic() - asked < 3
-        assert (answer.status_code, answer.json()["model_loaded"]) == (503, False)
-        assert answer.json()["error"]
-    assert until(lambda: health() == 200)
+        told = answer.json()
+        assert (told["error"] is None) == (told["status"] == "healthy")
+        return answer.status_code, told["status"], told["model_loaded"]
+
+    healthy = (200, "healthy", True)
+    assert until(lambda: ready() == 200)
+    roomy.kill()
+    assert until(lambda: ready() == 503, 10)
+    # It may be loading, as far as one can see; after a while it isn't.
+    assert health() == (200, "warming", False)
+    assert until(lambda: health() == (503, "unhealthy", False), 20)
+    roomy.start()
+    assert until(lambda: health() == healthy)
+    with roomy.stopped():  # which is found out by waiting; nobody who asks waits for it
+        assert until(lambda: ready() == 503, 20)
+        assert health()[2] is False
+    assert until(lambda: health() == healthy)
 
 
 def test_a_vst_is_told_that_the_server_warms_up(mortal: Mortal, before_it: Running) -> None:

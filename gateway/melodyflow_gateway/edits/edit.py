@@ -16,6 +16,7 @@ from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, new_seed
 from melodyflow_client.errors import InvalidRequest
 from melodyflow_client.protocol import Edit, plan, plan_generation
 from melodyflow_client.responses import Progress, Result
+from melodyflow_client.status import Status
 
 from ..decoding import Decoding
 from ..metrics import Metrics
@@ -30,6 +31,7 @@ from .turns import Turn, Turns
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
+_LIMITS_SECONDS = 2.0  # a server that doesn't say its limits by then refuses by itself
 _NORMAL = 2  # priority
 # What gRPC takes while it sends a clip, and while it receives a result, measured: Triton's client
 # and protobuf copy what they are given.
@@ -144,7 +146,11 @@ class Edits:
 
     async def limits(self) -> dict[str, float]:
         """The limits that are known: the server's, and this gateway's own."""
-        known = dict((await self._triton.status()).limits or {})
+        return self.known_limits(await self._triton.status(_LIMITS_SECONDS))
+
+    def known_limits(self, status: Status) -> dict[str, float]:
+        """The same, from what the server has said."""
+        known = dict(status.limits or {})
         if "max_seconds" in known or math.isfinite(self._max_seconds):
             known["max_seconds"] = min(known.get("max_seconds", math.inf), self._max_seconds)
         return known

@@ -25,6 +25,8 @@ Samples = Mapping[str, Sequence[Sample]]  # by their names
 _SLOTS = 8  # of a server whose settings leave them as they are
 # How old an answer may be: when a client wants to know, and for an estimate.
 _FRESH_SECONDS, _ROUGHLY_FRESH_SECONDS = 1.0, 3.0
+_ANSWER_SECONDS = 2.0  # in which Triton answers a question
+_MOST_SECONDS = 5.0  # for all of them together
 
 
 class Triton:
@@ -34,15 +36,22 @@ class Triton:
         self._client = client
         self._asking: asyncio.Task[None] | None = None
         self._asked = float("-inf")
-        self._status = Status(client.server)
+        self._status = Status(client.server, error="the server has not answered yet")
         self._metrics: Samples = {}
+        self._ready = time.monotonic()
 
-    async def status(self) -> Status:
-        """Its state, at most a second old."""
+    async def status(self, patience: float = _MOST_SECONDS) -> Status:
+        """Its state, at most a second old; where it takes longer than `patience` seconds to say so,
+        the one before."""
         task = self.refresh(_FRESH_SECONDS)
         if task is not None:
-            await asyncio.shield(task)
+            await asyncio.wait({task}, timeout=patience)
         return self._status
+
+    @property
+    def away_seconds(self) -> float:
+        """For how long it hasn't been ready: since it last was, or else since the start."""
+        return time.monotonic() - self._ready
 
     def refresh(self, seconds: float = _ROUGHLY_FRESH_SECONDS) -> asyncio.Task[None] | None:
         """Asks, unless the last answer is younger than `seconds`; the task that does so, if any."""
@@ -52,11 +61,17 @@ class Triton:
 
     async def _ask(self) -> None:
         try:
-            self._status, self._metrics = await asyncio.gather(
-                self._client.status(timeout=2.0), self._read_metrics()
-            )
+            async with asyncio.timeout(_MOST_SECONDS):
+                self._status, self._metrics = await asyncio.gather(
+                    self._client.status(timeout=_ANSWER_SECONDS), self._read_metrics()
+                )
+        except TimeoutError:
+            error = f"the server did not answer within {_MOST_SECONDS:g} s"
+            self._status = Status(self._client.server, error=error)
         finally:
             self._asked, self._asking = time.monotonic(), None
+        if self._status.model_ready:
+            self._ready = self._asked
 
     async def _read_metrics(self) -> Samples:
         url = self._client.metrics_url or ""

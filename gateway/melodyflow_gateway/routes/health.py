@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from melodyflow_client import __version__
 from melodyflow_client.contract import LIMIT_NAMES, OPTIONS
+from melodyflow_client.status import Status
 
-from ..wire.models import Health, LimitsAnswer, Queue, Range
+from ..wire.models import Health, HealthLimits, LimitsAnswer, Queue, Range, Ready
 from ..wire.openapi import errors
-from .dependencies import Owner, Shared
+from .dependencies import Gateway, Owner, Shared
+
+_ANSWER_SECONDS = 0.7  # for which Triton is waited for
 
 router = APIRouter(tags=["operations"])
 
 
 @router.get(
     "/health",
-    summary="Whether edits are accepted",
-    description="Needs no token. The server's state is at most about a second old.",
+    summary="What runs, and whether an old client enables its button",
+    description=(
+        "Needs no token and answers within a second. Clients of the old service enable their "
+        "button on 200. So 200 is also the answer while the server may be loading, with `status` "
+        "`warming`: for `warming_seconds` after the gateway started or the server was last ready. "
+        "Probes use `/ready`."
+    ),
     response_model=Health,
     responses={
         503: {"model": Health, "description": "Edits are not accepted right now."},
@@ -29,14 +39,11 @@ router = APIRouter(tags=["operations"])
     },
 )
 async def health(gateway: Shared) -> Response:
-    status = await gateway.triton.status()
-    error = status.error
-    if not status.model_ready and error is None:
-        error = "the server is up, but its model is not ready"
-    if not await gateway.sessions.ping():
-        error = "can't reach Redis"
+    status, away, broken = await _state(gateway)
+    error = broken or away
+    warming = not broken and gateway.triton.away_seconds < gateway.settings.warming_seconds
     answer = Health(
-        status="healthy" if error is None else "unhealthy",
+        status="healthy" if error is None else "warming" if warming else "unhealthy",
         error=error,
         gpu_available=gateway.triton.gpu,
         model_loaded=status.model_ready,
@@ -47,11 +54,47 @@ async def health(gateway: Shared) -> Response:
             gateway_waiting=gateway.edits.waiting,
             gateway_running=gateway.edits.running,
         ),
+        limits=HealthLimits(
+            seconds=gateway.edits.known_limits(status).get("max_seconds"),
+            bytes=gateway.settings.max_body_bytes,
+        ),
+        audio_formats=list(OPTIONS["format"].choices),
         checkpoint=gateway.triton.checkpoint,
         version=__version__,
     )
-    headers = {} if error is None else {"Retry-After": "5"}
-    return JSONResponse(answer.model_dump(), 200 if error is None else 503, headers)
+    return _answer(answer, error is None or warming)
+
+
+@router.get(
+    "/ready",
+    summary="Whether edits are accepted",
+    description="For probes. Needs no token and answers within a second.",
+    response_model=Ready,
+    responses={
+        503: {"model": Ready, "description": "Edits are not accepted right now."},
+        **errors(),
+    },
+)
+async def ready(gateway: Shared) -> Response:
+    _, away, broken = await _state(gateway)
+    error = broken or away
+    return _answer(Ready(ready=error is None, error=error), error is None)
+
+
+async def _state(gateway: Gateway) -> tuple[Status, str | None, str | None]:
+    """The server's state, why it takes no edits, and what else is broken."""
+    status, redis = await asyncio.gather(
+        gateway.triton.status(patience=_ANSWER_SECONDS), gateway.sessions.ping()
+    )
+    away = status.error
+    if away is None and not status.model_ready:
+        away = "the server is up, but its model is not ready"
+    return status, away, None if redis else "can't reach Redis"
+
+
+def _answer(answer: BaseModel, good: bool) -> Response:
+    headers = {} if good else {"Retry-After": "5"}
+    return JSONResponse(answer.model_dump(), 200 if good else 503, headers)
 
 
 @router.get(

@@ -235,18 +235,34 @@ class Resources(BaseModel):
     gpu_memory_total: int | None = Field(description="bytes")
 
 
+class HealthLimits(BaseModel):
+    """The largest clip; /limits has the rest."""
+
+    seconds: float | None = Field(description="null: the server doesn't report it")
+    bytes: int = Field(description="of a request's body; base64 takes a third more than the file")
+
+
 class Health(BaseModel):
     """Whether edits are accepted, and what runs them."""
 
-    status: Literal["healthy", "unhealthy"]
+    status: Literal["healthy", "warming", "unhealthy"]
     error: str | None = None
     gpu_available: bool
     model_loaded: bool
     uptime: float = Field(description="seconds since the gateway started")
     resources: Resources
     queue: Queue
+    limits: HealthLimits
+    audio_formats: list[str] = Field(description="of results, as `format` takes them")
     checkpoint: Checkpoint | None
     version: str
+
+
+class Ready(BaseModel):
+    """Whether edits are accepted, and if not, why."""
+
+    ready: bool
+    error: str | None = None
 
 
 class QueueStatus(BaseModel):
