@@ -214,7 +214,7 @@ def test_an_edit_comes_home_on_all_routes_as_if_nothing_had_been(
 
 
 def test_health_follows_the_server(roomy: Mortal, start_gateway: Start) -> None:
-    gateway = start_gateway(roomy.address, roomy.metrics, WARMING_SECONDS="6")
+    gateway = start_gateway(roomy.address, roomy.metrics)
 
     def ready() -> int:
         return gateway.get("/ready").status_code
@@ -229,14 +229,12 @@ def test_health_follows_the_server(roomy: Mortal, start_gateway: Start) -> None:
     assert until(lambda: ready() == 200)
     roomy.kill()
     assert until(lambda: ready() == 503, 10)
-    # It may be loading, as far as one can see; after a while it isn't.
-    assert health() == (200, "warming", False)
-    assert until(lambda: health() == (503, "unhealthy", False), 20)
+    assert health() == (200, "warming", False)  # it may be loading, as far as one can see
     roomy.start()
     assert until(lambda: health() == healthy)
     with roomy.stopped():  # which is found out by waiting; nobody who asks waits for it
         assert until(lambda: ready() == 503, 20)
-        assert health()[2] is False
+        assert health() == (200, "warming", False)
     assert until(lambda: health() == healthy)
 
 

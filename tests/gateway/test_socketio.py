@@ -1,6 +1,7 @@
 """Socket.IO clients: events by session, over both transports."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -121,6 +122,58 @@ def test_a_room_gets_its_events_and_no_other(gateway: Running, transport: str) -
     assert client.of("transform_undone")[0]["audio_data"] == base64_of(wav())
     kept = request(audio=base64_of(wav()), session_id=name, steps=1)
     assert gateway.post("/transform", json=kept).headers["X-Melodyflow-Seed"] == str(result["seed"])
+
+
+def test_data_may_be_json_in_a_string_and_names_have_stray_characters(gateway: Running) -> None:
+    """As clients in Swift send it."""
+
+    def swift(**fields: object) -> str:
+        return json.dumps(fields).replace("/", "\\/")
+
+    async def play() -> Client:
+        async with connected(gateway) as client:
+            asked = swift(**request(session_id=" \\swift\\ ", steps=2))
+            await client.socket.emit("transform_audio_request", asked)
+            await client.wait_for("audio_transformed", "error")
+            await client.socket.emit("undo_transform_request", swift(session_id="swift\\"))
+            await client.wait_for("transform_undone", "error")
+            return client
+
+    client = asyncio.run(play())
+    assert client.of("error") == []
+    assert client.of("transform_audio_received") == [{"session_id": "swift"}]
+    assert client.of("audio_transformed")[0]["session_id"] == "swift"
+    assert client.of("transform_undone")[0]["audio_data"] == base64_of(wav())
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        ("audio_request", {"audio_data": base64_of(wav(5)), "session_id": "foreign\\"}),
+        ("continue_music_request", json.dumps({"audio_data": "UklG", "session_id": "foreign"})),
+        ("update_cropped_audio", {"session_id": "foreign", "audio_data": "UklG"}),
+        ("audio_chunk", {"chunk": "A" * 2**17}),
+        ("cleanup_session_request", None),
+        ("trigger_event", {}),
+        ("on_connect", {}),
+    ],
+)
+def test_events_of_other_services_are_refused_by_name(
+    gateway: Running, event: str, data: object
+) -> None:
+    async def play() -> dict[str, Any]:
+        async with connected(gateway) as client:
+            await client.socket.emit(event, data)
+            return await client.wait_for("error")
+
+    error = asyncio.run(play())
+    assert error["code"] == 404
+    assert error["message"] == (
+        f"{event!r}: no event of this service; "
+        "it takes transform_audio_request and undo_transform_request"
+    )
+    known = "foreign" in str(data)
+    assert error["session_id"] == ("foreign" if known else None)
 
 
 def test_a_session_without_a_name_is_given_one(gateway: Running) -> None:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from melodyflow_gateway.socketio.packets import EngineJson, Json, TextPacket, WithoutTraceback
+from melodyflow_gateway.socketio.packets import (
+    EVENTS,
+    EngineJson,
+    Json,
+    TextPacket,
+    WithoutTraceback,
+)
 
 AUDIO = base64.b64encode(bytes(range(256)) * 4).decode()
 
@@ -25,7 +31,8 @@ def test_audio_is_lifted_out_of_an_event() -> None:
 
 @given(
     st.recursive(
-        st.none() | st.integers(-(2**60), 2**60) | st.text(), lambda inner: st.lists(inner)
+        st.none() | st.integers(-(2**60), 2**60) | st.text().filter(lambda text: "{" not in text),
+        lambda inner: st.lists(inner),
     )
 )
 def test_other_events_are_as_json_reads_them(value: object) -> None:
@@ -43,9 +50,9 @@ def test_other_events_are_as_json_reads_them(value: object) -> None:
         "2",
         "2" + "9" * 400 + '["x"]',
         "2[" * 10,
-        '2["a", ' + "[" * 100 + "]" * 100 + "]",
-        '2["a", "' + "x" * 2**17 + '"]',
-        '2["a", {"audio_data": "A", "audio_data": "A"}]',
+        f'2["{EVENTS[0]}", ' + "[" * 100 + "]" * 100 + "]",
+        f'2["{EVENTS[0]}", "' + "x" * 2**17 + '"]',
+        f'2["{EVENTS[0]}", {{"audio_data": "A", "audio_data": "A"}}]',
         "x",
         '511111111111111-["a"]',
     ],
@@ -65,7 +72,7 @@ def test_anything_else_is_a_packet_or_a_value_error(text: str) -> None:
 
 def test_nothing_large_is_built_of_lists() -> None:
     with pytest.raises(ValueError, match="more than 65536 bytes"):
-        Json.loads('["a", [' + "[]," * 10**7 + "[]]]")
+        Json.loads(f'["{EVENTS[0]}", [' + "[]," * 10**7 + "[]]]")
     packet = engineio.packet.Packet(encoded_packet="4" + json.dumps({"sid": "x"}))
     assert packet.data == {"sid": "x"}
     engineio.packet.Packet.json, before = EngineJson, engineio.packet.Packet.json

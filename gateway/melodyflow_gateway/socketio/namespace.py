@@ -18,13 +18,15 @@ from ..edits.jobs import Jobs
 from ..metrics import Metrics
 from ..problems import Problem, problem_of
 from ..sessions.store import SessionKey, SessionStore, new_session_id
+from ..text import short
 from ..wire.models import AudioDataRequest, SessionRequest
 from ..wire.reading import parse, parse_edit
-from .packets import AUDIO
+from .packets import AUDIO, EVENTS, RESERVED
 from .payloads import error_data
 from .rooms import Rooms
 
 _SOCKETS = 64  # of one owner
+_NO_SUCH_EVENT = f"no event of this service; it takes {' and '.join(EVENTS)}"
 
 
 class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published without types
@@ -64,6 +66,16 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         self._holders.pop(sid, None)
         self._metrics.sockets.set(len(self._owners))
         self._jobs.leave(sid)
+
+    async def trigger_event(self, event: str, sid: str, *args: object) -> Any:
+        """Hands on what it knows, with a session's name as it was meant."""
+        args = tuple(_plain(arg) for arg in args)
+        if event in EVENTS or event in RESERVED:
+            return await super().trigger_event(event, sid, *args)
+        if sid in self._owners:
+            name = _named(args[0]) if args else None
+            await self._complain(sid, name, Problem(404, f"{short(event)}: {_NO_SUCH_EVENT}"))
+        return None
 
     async def on_transform_audio_request(self, sid: str, data: object = None) -> None:
         if sid not in self._owners:  # its client has left
@@ -112,9 +124,18 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         await self.emit("error", {**error_data(problem), "session_id": name}, to=sid)
 
 
+def _plain(data: object) -> object:
+    """An event's data, its session's name without the backslashes and blanks that some clients
+    leave around it."""
+    name = _named(data)
+    if not isinstance(data, dict) or name is None:
+        return data
+    return {**data, "session_id": name.replace("\\", "").strip()}
+
+
 def _object(data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise Problem(400, "data: expected an object")
+        raise Problem(400, "data: expected an object, or one as JSON in a string")
     return data
 
 

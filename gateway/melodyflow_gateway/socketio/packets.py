@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import engineio
@@ -14,10 +15,13 @@ from ..door.handshake import is_socket_io
 from ..problems import Problem
 from ..text import SHOWN, short, utf8
 from ..wire.lifting import PLACEHOLDER, lift
+from .quoted import quoted_event
 
 AUDIO = "audio_data"  # the only field of an event that may be large
+EVENTS = ("transform_audio_request", "undo_transform_request")  # what clients may send
+_NAME = re.compile(rb'\s*\[\s*"([A-Za-z0-9_:.-]{1,100})"\s*,')  # of an event
 _LONGEST_ENGINE_JSON = 4096  # characters
-_RESERVED = ("connect", "disconnect")
+RESERVED = ("connect", "disconnect")
 _KINDS = (b"0", b"1", b"2", b"3", b"4", b"5", b"6")  # what an Engine.IO packet begins with
 # What a polling client may send: for another one Engine.IO would wait without end.
 _CLOSE = b"1"
@@ -40,9 +44,15 @@ class Json:
     def loads(text: str | bytes, **_: Any) -> Any:
         encoded = text.encode() if isinstance(text, str) else text
         try:
+            quoted = quoted_event(encoded, AUDIO)
+            if quoted is not None:
+                return quoted
             lifted = lift(encoded, AUDIO)
             value = json.loads(lifted.rest)
         except Problem as problem:
+            name = _NAME.match(encoded)
+            if name is not None and name[1].decode() not in EVENTS:
+                return [name[1].decode()]  # it is refused, whatever it holds
             raise ValueError(problem.message) from None
         except RecursionError as error:
             raise ValueError(str(error)) from None
@@ -86,7 +96,7 @@ class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # published wit
             if not named:
                 raise ValueError("an event is a list that begins with its name")
             # Socket.IO would call its own handlers with what the client says.
-            if self.data[0] in _RESERVED:
+            if self.data[0] in RESERVED:
                 raise ValueError("the name of an event is reserved")
             if len(self.data) > 2:
                 raise ValueError("an event carries one object")

@@ -68,7 +68,7 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
         elif sign in b"]}":
             depth -= 1
         else:
-            close = _string_end(text, at)
+            close = string_end(text, at)
             if close is None:  # the parser says what is wrong with it, if it is short enough
                 if len(text) >= end:
                     raise _too_much(name)
@@ -102,7 +102,7 @@ def _is_value(text: bytes | bytearray, begun: int, quote: int) -> bool:
     return before.endswith(b":")
 
 
-def _string_end(text: bytes | bytearray, at: int) -> int | None:
+def string_end(text: bytes | bytearray, at: int) -> int | None:
     """Where the quote is that ends the string whose characters begin at `at`."""
     start, escaped = at, 0
     while True:
