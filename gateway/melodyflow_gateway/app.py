@@ -28,6 +28,7 @@ from .door.body_budget import BudgetedBody
 from .door.body_limit import BodyLimit
 from .door.drain import DrainAfterRefusal
 from .door.handshake import Opener, SocketCredentials
+from .door.head import HeadAsGet
 from .door.hosts import AllowedHosts
 from .door.origins import AllowedOrigins
 from .door.owners import Owners
@@ -43,7 +44,7 @@ from .edits.patience import RETRY
 from .edits.triton import Triton
 from .metrics import Metrics
 from .problems import CLIENT_GONE, Problem, problem_of
-from .routes import health, juce, legacy, pages, stream
+from .routes import decode, health, juce, legacy, pages, stream
 from .routes.dependencies import Gateway
 from .sessions.in_process import InProcessSessions
 from .sessions.redis import RedisSessions
@@ -56,7 +57,7 @@ from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
 from .socketio.unread import BoundedServer
 from .wire import openapi
-from .wire.models import SEED_HEADER
+from .wire.models import SEED_HEADER, WARNINGS_HEADER
 
 _WRONG_TOKENS_PER_MINUTE = 10  # on the token page, from one address
 
@@ -109,9 +110,9 @@ def _cors(settings: Settings) -> list[Middleware]:
     allowed = Middleware(
         CORSMiddleware,
         allow_origins=settings.origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["Authorization", "Content-Type"],
-        expose_headers=[SEED_HEADER, "Retry-After"],
+        expose_headers=[SEED_HEADER, WARNINGS_HEADER, "Retry-After"],
     )
     return [allowed]
 
@@ -215,6 +216,7 @@ def _api(gateway: Gateway) -> FastAPI:
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
+        middleware=[Middleware(HeadAsGet)],
         docs_url=None,
         redoc_url=None,
         exception_handlers={
@@ -226,7 +228,7 @@ def _api(gateway: Gateway) -> FastAPI:
         },
     )
     api.state.gateway = gateway
-    for part in (legacy, stream, juce, health, pages):
+    for part in (legacy, stream, juce, decode, health, pages):
         api.include_router(part.router)
     openapi.complete(api)
     pages.mount(api)

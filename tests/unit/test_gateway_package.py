@@ -62,7 +62,7 @@ def test_both_are_of_one_version_and_the_extra_brings_the_gateway(
 ) -> None:
     client, gateway = metadata(wheels["client"]), metadata(wheels["gateway"])
     assert client["Version"] == gateway["Version"] == __version__
-    assert f"melodyflow-client=={__version__}" in gateway.get_all("Requires-Dist", [])
+    assert f"melodyflow-client[av]=={__version__}" in gateway.get_all("Requires-Dist", [])
     extra = f"melodyflow-gateway=={__version__}; extra == 'gateway'"
     assert extra in client.get_all("Requires-Dist", [])
 

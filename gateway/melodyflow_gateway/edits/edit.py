@@ -18,6 +18,7 @@ from melodyflow_client.protocol import Edit, plan, plan_generation
 from melodyflow_client.responses import Progress, Result
 from melodyflow_client.status import Status
 
+from ..budget import Share
 from ..decoding import Decoding
 from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of
@@ -126,10 +127,7 @@ class Edits:
             limits = await self.limits()
             _check(edit, None, limits)
             if asked.audio is not None:
-                accepted = Limits.of_server({**DEFAULT_LIMITS, **limits})
-                most = min(accepted.max_bytes, asked.share.most // (1 + SENDING_COPIES))
-                accepted = replace(accepted, max_bytes=most)
-                clip = await self._decoding.load(asked.audio, accepted, asked.share, deadline)
+                clip = await self._load(asked.audio, asked.share, limits, deadline)
             _check(edit, clip, limits)
             edit = replace(edit, timeout=max(deadline - time.monotonic(), 0.001))
         except Exception as error:
@@ -143,6 +141,22 @@ class Edits:
         if key is not None:
             edit = replace(edit, parameters={**edit.parameters, "session_id": key.name})
         return Prepared(clip, replace(edit, seed=seed), seed, asked)
+
+    async def decode(self, file: bytes, share: Share) -> Clip:
+        """A file as the clip that an edit of it would send. Raises Problem."""
+        deadline = time.monotonic() + self._edit_seconds
+        try:
+            return await self._load(file, share, await self.limits(), deadline)
+        except Exception as error:
+            raise problem_of(error) from error
+
+    async def _load(
+        self, file: bytes, share: Share, limits: Mapping[str, float], deadline: float
+    ) -> Clip:
+        accepted = Limits.of_server({**DEFAULT_LIMITS, **limits})
+        most = min(accepted.max_bytes, share.most // (1 + SENDING_COPIES))
+        accepted = replace(accepted, max_bytes=most)
+        return await self._decoding.load(file, accepted, share, deadline)
 
     async def limits(self) -> dict[str, float]:
         """The limits that are known: the server's, and this gateway's own."""

@@ -60,13 +60,14 @@ class Jobs:
         Problem, and then doesn't keep the lease.
         """
         prepared = await self._edits.prepare(key, asked)
+        assert prepared.clip is not None  # the models of jobs have no text-to-music
         record = JobRecord(
             job=secrets.token_hex(8),
             seed=prepared.seed,
             polled=client is None,
             variation=asked.fields.options().get("variation"),
+            warnings=prepared.clip.warnings,
         )
-        assert asked.audio is not None  # the models of jobs have no text-to-music
         await self._sessions.begin(key, record)
         # The job outlives its request, and so does what it holds.
         prepared = prepared.moved()

@@ -110,6 +110,7 @@ async def limits(gateway: Shared, owner: Owner) -> LimitsAnswer:
     return LimitsAnswer(
         limits={name: known.get(name) for name in LIMIT_NAMES},
         fields={name: Range(lowest=low, highest=high) for name, (low, high) in bounds.items()},
+        max_body_bytes=gateway.settings.max_body_bytes,
     )
 
 

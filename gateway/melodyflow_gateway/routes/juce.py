@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..problems import Problem
 from ..sessions.store import JobRecord, SessionKey, new_session_id
-from ..wire.answers import AudioAnswer
+from ..wire.answers import AudioAnswer, warnings_field
 from ..wire.models import (
     SESSION_ID,
     AudioDataRequest,
@@ -87,7 +87,7 @@ async def poll_status(
     ).model_dump(exclude_none=True)
     if audio is None:
         return JSONResponse(answer)
-    return AudioAnswer(answer, "audio_data", audio)
+    return AudioAnswer({**answer, **warnings_field(record.warnings)}, "audio_data", audio)
 
 
 @router.post(

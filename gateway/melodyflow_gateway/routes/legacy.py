@@ -16,7 +16,7 @@ from ..edits.edit import Prepared
 from ..edits.reports import reports
 from ..problems import CLIENT_GONE, Problem
 from ..sessions.store import SessionKey, Standing
-from ..wire.answers import AudioAnswer
+from ..wire.answers import AudioAnswer, warnings_field, warnings_header
 from ..wire.models import (
     PROCESSED,
     SEED_HEADER,
@@ -27,7 +27,7 @@ from ..wire.models import (
     Variation,
     Variations,
 )
-from ..wire.openapi import EDIT, SEED_HEADER_DOC, body, errors
+from ..wire.openapi import EDIT, RESULT_HEADERS, body, errors
 from ..wire.reading import read_edit
 from .dependencies import Gateway, Owner, Shared
 
@@ -59,7 +59,7 @@ class ClientGone(Exception):
                 kind: {"schema": {"type": "string", "format": "binary"}}
                 for kind in ("audio/wav", "audio/flac")
             },
-            "headers": SEED_HEADER_DOC,
+            "headers": RESULT_HEADERS,
         },
         **errors(*EDIT),
     },
@@ -78,8 +78,9 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
             return Response(status_code=CLIENT_GONE)  # only the log sees it
     headers = {SEED_HEADER: str(result.seed)}
     if is_form:
+        headers |= warnings_header(result.warnings)
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
-    rest: dict[str, object] = {"message": PROCESSED}
+    rest: dict[str, object] = {"message": PROCESSED, **warnings_field(result.warnings)}
     if result.loudness:  # clients that didn't ask for it get the two fields that they know
         rest["loudness"] = LoudnessAnswer(**result.loudness).model_dump()
     return AudioAnswer(rest, "audio", result.audio, headers)

@@ -7,7 +7,8 @@ The answer is `text/event-stream`. The data of each event is one JSON object:
     queued    session_id, position, estimated_seconds   at once, and when they change; with
               warming (true) while the server is down, for example for a restart
     progress  session_id, progress (0-100), stage, step ([done, total])
-    result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info
+    result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info,
+              warnings (sentences: what was guessed or repaired in the clip)
     error     error, code (as an HTTP status), retry_after (seconds; where waiting helps)
 
 `queued` lasts until Triton starts the edit. The position counts edits of this gateway only, and
@@ -144,6 +145,7 @@ def _encode(session_id: str, event: Waiting | Progress | Result) -> Iterator[byt
         "sample_rate": event.sample_rate,
         "gain_db": event.gain_db,
         "info": dict(event.info),
+        "warnings": list(event.warnings),
     }
     yield b"event: result\ndata: "
     yield from json_pieces(data, "audio", event.audio)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -61,6 +61,7 @@ class JobRecord(Standing):
     """A job as a session keeps it.
 
     job: its id. polled: its client polls it, so that silence means that the client is gone.
+    warnings: what was guessed or repaired in the clip, in sentences.
     """
 
     job: str
@@ -68,6 +69,7 @@ class JobRecord(Standing):
     polled: bool = False
     variation: str | None = None
     error: str | None = None
+    warnings: Sequence[str] = ()
 
     def failed(self, reason: str) -> Self:
         """The record of a job that came to nothing."""

@@ -8,6 +8,7 @@ import socketio
 
 from ..problems import Problem
 from ..sessions.store import JobRecord, SessionKey, Standing
+from ..wire.answers import warnings_field
 from .payloads import error_data, queue_status
 from .redis_rooms import RedisRooms, emit_audio
 
@@ -32,7 +33,11 @@ class Rooms:
             await self._emit("progress_update", key, {"progress": round(standing.progress, 2)})
 
     async def done(self, key: SessionKey, record: JobRecord, audio: bytes) -> None:
-        data = {"variation": record.variation, "seed": record.seed}
+        data = {
+            "variation": record.variation,
+            "seed": record.seed,
+            **warnings_field(record.warnings),
+        }
         await self._emit_audio("audio_transformed", key, data, audio, job=record.job)
 
     async def failed(self, key: SessionKey, record: JobRecord, problem: Problem) -> None:

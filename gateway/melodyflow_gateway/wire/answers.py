@@ -6,12 +6,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .models import WARNINGS_HEADER
+
 _PIECE = 3 * 2**14  # bytes; of three at a time the base64 of pieces is that of the whole
+
+
+def warnings_field(warnings: Iterable[str]) -> dict[str, list[str]]:
+    """The field of an answer that says what was guessed or repaired; none where nothing was:
+    clients of the old service get what they always got."""
+    told = list(warnings)
+    return {"warnings": told} if told else {}
+
+
+def warnings_header(warnings: Iterable[str]) -> dict[str, str]:
+    """The same for an answer that is a file, in JSON: sentences may hold what headers can't."""
+    told = list(warnings)
+    return {WARNINGS_HEADER: json.dumps(told)} if told else {}
 
 
 class AudioAnswer(Response):

@@ -41,6 +41,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
             row.field_name: dict(zip(("lowest", "highest"), row.bounds(), strict=True))
             for row in OPTIONS.values()
         },
+        "max_body_bytes": 67108864,
     },
     "Health": {
         "status": "healthy",
@@ -55,9 +56,12 @@ OF_MODEL: dict[str, dict[str, Any]] = {
             "gpu_memory_total": None,
         },
         "queue": {"waiting": 0, "gateway_waiting": 0, "gateway_running": 1},
+        "limits": {"seconds": DEFAULT_LIMITS["max_seconds"], "bytes": 67108864},
+        "audio_formats": list(OPTIONS["format"].choices),
         "checkpoint": {"name": "demo", "licence": "MIT", "sha256": "5d6b" * 16},
         "version": "0.1.0",
     },
+    "Ready": {"ready": True, "error": None},
     "JuceStarted": {
         "success": True,
         "session_id": "test_session",

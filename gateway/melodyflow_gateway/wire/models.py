@@ -19,22 +19,21 @@ from melodyflow_client.presets import CUSTOM
 
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"
+WARNINGS_HEADER = "X-Melodyflow-Warnings"
 PROCESSED = "Audio processed successfully"  # the old service's words
 
+_AUDIO = "An audio file in base64: WAV, FLAC, MP3, M4A, AIFF, OGG, the sound of a video"
 SessionId = Annotated[str, Field(pattern=SESSION_ID, examples=["test_session"])]
 Base64Audio = Annotated[
     str,
     Field(
-        description="An audio file in base64: WAV or FLAC (more where the gateway has PyAV).",
+        description=f"{_AUDIO}.",
         json_schema_extra={"contentEncoding": "base64"},
     ),
 ]
 SourceAudio = Annotated[
     Base64Audio | None,
-    Field(
-        description="An audio file in base64: WAV or FLAC (more where the gateway has PyAV). "
-        "Required without a `duration`."
-    ),
+    Field(description=f"{_AUDIO}. Required without a `duration`."),
 ]
 
 
@@ -148,6 +147,12 @@ class AudioDataRequest(EditFields):
     audio_data: Base64Audio
 
 
+class FileAlone(BaseModel):
+    """A form with the file `audio`; refuses any field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class SessionRequest(BaseModel):
     """Names a session."""
 
@@ -158,6 +163,12 @@ class ErrorBody(BaseModel):
     """What went wrong."""
 
     error: str
+
+
+Warnings = Annotated[
+    list[str] | None,
+    Field(description="What was guessed or repaired in the clip, in sentences; absent if nothing."),
+]
 
 
 class LoudnessAnswer(BaseModel):
@@ -178,6 +189,7 @@ class TransformAnswer(BaseModel):
     loudness: LoudnessAnswer | None = Field(
         None, description="Present if a loudness was asked for."
     )
+    warnings: Warnings = None
 
 
 class Variation(BaseModel):
@@ -208,6 +220,7 @@ class LimitsAnswer(BaseModel):
 
     limits: dict[str, int | float | None] = Field(description="null: the server doesn't report it")
     fields: dict[str, Range]
+    max_body_bytes: int = Field(description="of a request's body; the gateway's own setting")
 
 
 class Checkpoint(BaseModel):
@@ -293,6 +306,7 @@ class JuceStatus(BaseModel):
     transform_in_progress: bool
     seed: int | None = None
     audio_data: Base64Audio | None = None
+    warnings: Warnings = None
     error: str | None = None
 
 

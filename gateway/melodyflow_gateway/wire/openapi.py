@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from melodyflow_client.contract import SEEDS
 
 from . import examples
-from .models import EditFields, ErrorBody
+from .models import SEED_HEADER, WARNINGS_HEADER, EditFields, ErrorBody
 
 _MEANINGS = {
     400: "A field or the audio is invalid; the message names it.",
@@ -26,7 +26,8 @@ _MEANINGS = {
     504: "The deadline passed.",
 }
 _ALWAYS = (403, 421)  # the door's
-EDIT = (400, 401, 404, 413, 415, 429, 500, 503, 504)
+DECODE = (400, 401, 413, 415, 429, 500, 503, 504)
+EDIT = (*DECODE, 404)
 
 
 def errors(*codes: int, model: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
@@ -57,17 +58,23 @@ def body(model: type[BaseModel], form: type[EditFields] | None = None) -> dict[s
         "application/json": {"schema": model.model_json_schema(), "example": example}
     }
     if form is not None:
-        schema = form.model_json_schema()
-        schema["properties"] = {
-            "audio": {
-                "type": "string",
-                "format": "binary",
-                "description": "An audio file. Required without a `duration`.",
-            },
-            **schema["properties"],
-        }
+        schema = _with_file(form, "An audio file. Required without a `duration`.")
         content["multipart/form-data"] = {"schema": schema}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def file_body(form: type[BaseModel]) -> dict[str, Any]:
+    """The same of a route that reads a form alone, which must have the file."""
+    schema = {**_with_file(form, "An audio file."), "required": ["audio"]}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
+def _with_file(form: type[BaseModel], description: str) -> dict[str, Any]:
+    schema = form.model_json_schema()
+    file = {"type": "string", "format": "binary", "description": description}
+    return {**schema, "properties": {"audio": file, **schema["properties"]}}
 
 
 def complete(api: FastAPI) -> None:
@@ -89,9 +96,17 @@ def complete(api: FastAPI) -> None:
     api.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-SEED_HEADER_DOC = {
-    "X-Melodyflow-Seed": {
+WARNINGS_HEADER_DOC = {
+    WARNINGS_HEADER: {
+        "description": "What was guessed or repaired in the clip: a JSON list of sentences, in "
+        "ASCII. Absent if nothing was, and with JSON answers, which have a field for it.",
+        "schema": {"type": "string"},
+    }
+}
+RESULT_HEADERS = {
+    SEED_HEADER: {
         "description": "The seed that was used.",
         "schema": {"type": "integer", "minimum": 0, "maximum": SEEDS - 1},
-    }
+    },
+    **WARNINGS_HEADER_DOC,
 }

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -22,8 +22,10 @@ from ..problems import Problem
 from ..text import SHOWN, short, utf8
 from .base64_audio import decode_audio
 from .lifting import MOST_OTHER_BYTES, PLACEHOLDER, lift
-from .models import EditFields
+from .models import EditFields, FileAlone
 
+_FORM = "multipart/form-data"
+_FILE = "audio"  # of a form
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,11 +43,26 @@ class Asked:
 
 
 class _InMemory(MultiPartParser):
+    """A form whose only file is `audio`: another name is refused when it is seen, not after it."""
+
     spool_max_size = 2**62  # audio is never written to disk; the body's limit bounds it
 
     def on_headers_finished(self) -> None:
         utf8("multipart form: Content-Disposition", self._current_part.content_disposition or b"")
         super().on_headers_finished()
+        name = self._current_part.field_name
+        if self._current_part.file is None:
+            return
+        if name != _FILE:
+            raise Problem(400, f"{name[:SHOWN]}: the form's file must be called {_FILE!r}")
+        if self._current_files > 1:
+            raise Problem(400, f"{_FILE}: given twice")
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None and part.field_name == _FILE and data[start:end].strip():
+            raise Problem(400, f"{_FILE}: is text; expected a file part of this name")
+        super().on_part_data(data, start, end)
 
     def on_part_end(self) -> None:
         utf8(self._current_part.field_name[:SHOWN], self._current_part.data)
@@ -65,11 +82,12 @@ async def read_edit(
     model: of a JSON body, whose audio is called `audio`. form: of a form's fields, its file is
     always `audio`; None: no form is taken.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data" and form is not None:
-        return await _read_form(request, form), True
+    kind = _kind(request)
+    if kind == _FORM and form is not None:
+        fields, file = await _read_form(request, form)
+        return _asked(fields, file, share_of(request)), True
     if kind not in ("application/json", ""):
-        allowed = "application/json" + (" or multipart/form-data" if form else "")
+        allowed = "application/json" + (f" or {_FORM}" if form else "")
         raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
     share = share_of(request)
     # Not request.body(), which would keep it as long as the request, and so the edit, goes on.
@@ -81,6 +99,17 @@ async def read_edit(
     del body
     share.give_back(size)
     return asked, False
+
+
+async def read_file(request: Request) -> bytes:
+    """The file of a form that has nothing else. Raises Problem."""
+    kind = _kind(request)
+    if kind != _FORM:
+        raise Problem(415, f"Content-Type: {_short(kind)}; {_FORM}")
+    _, file = await _read_form(request, FileAlone)
+    if file is None:
+        raise Problem(400, f"{_FILE}: is missing; send a clip")
+    return file
 
 
 async def read_fields(request: Request, model: type[Model]) -> Model:
@@ -146,28 +175,33 @@ def _asked(fields: EditFields, audio: bytes | None, share: Share) -> Asked:
     return Asked(fields, audio, share, duration)
 
 
-async def _read_form(request: Request, fields: type[EditFields]) -> Asked:
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _read_form(request: Request, model: type[Model]) -> tuple[Model, bytes | None]:
+    """A form's fields, and its file if there is one. Raises Problem."""
     share = share_of(request)
     headers = _boundary_alone(request.headers.get("content-type", ""))
-    parser = _InMemory(headers, request.stream(), max_files=1, max_fields=32, max_part_size=2**16)
+    parser = _InMemory(headers, request.stream(), max_fields=32, max_part_size=2**16)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, f"multipart form: {error.message}") from None
     try:
-        upload = form.get("audio")
-        if isinstance(upload, str):
-            raise Problem(400, "audio: is text; expected a file part of this name")
+        upload = form.get(_FILE)
+        if not isinstance(upload, UploadFile):  # blank text counts as left out
+            upload = None
         size = 0 if upload is None else upload.size or 0
         share.take(size)  # what is read is a copy
-        audio = None if upload is None else await upload.read()
+        file = None if upload is None else await upload.read()
     finally:
         await form.close()
     share.give_back(size)
-    if audio == b"":
-        raise Problem(400, "audio: is empty")
-    others = {name: value for name, value in form.items() if name != "audio"}
-    return _asked(parse(others, fields), audio, share)
+    if file == b"":
+        raise Problem(400, f"{_FILE}: is empty")
+    fields = parse({name: value for name, value in form.items() if name != _FILE}, model)
+    return fields, file
 
 
 def _boundary_alone(content_type: str) -> Headers:
