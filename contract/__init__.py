@@ -28,6 +28,7 @@ from .rules import (
     exclusion,
     inversion_evaluations,
     new_seed,
+    preview_steps,
 )
 
 __all__ = [
@@ -55,5 +56,6 @@ __all__ = [
     "exclusion",
     "inversion_evaluations",
     "new_seed",
+    "preview_steps",
     "told",
 ]

@@ -135,8 +135,7 @@ def request_table() -> str:
 
 def outputs_table() -> str:
     def cells(row: Output) -> tuple[str, ...]:
-        where = "result" if row.last else "all"
-        return f"`{row.name}`", row.wire, f"[1,{row.size}]", row.sentence, where
+        return f"`{row.name}`", row.wire, f"[1,{row.size}]", row.sentence, row.responses
 
     return lines_of(("name", "type", "shape", "meaning", "in"), map(cells, OUTPUTS.values()))
 

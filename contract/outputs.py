@@ -6,32 +6,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Output:
-    """One output tensor. last: it comes only with the result."""
+    """One output tensor. responses: which carry it."""
 
     name: str
     wire: str
     sentence: str
-    last: bool = True
+    responses: str = "result"
     size: int = 1
 
 
 OUTPUTS: Mapping[str, Output] = {
     output.name: output
     for output in (
-        Output("progress", "FP32", "0 to 1; never falls; 1 only with the result", last=False),
+        Output(
+            "progress",
+            "FP32",
+            "0 to 1; never falls; 1 only with the result",
+            responses="all but previews",
+        ),
         Output(
             "stage",
             "BYTES",
             "`encoding`, `inverting`, `generating`, `decoding`; `done` only with the result",
-            last=False,
+            responses="all but previews",
         ),
         Output(
             "step",
             "INT32",
             "evaluations done, and the total: `steps` * (R + 1), or 2 * `steps` if R is 0; for "
             "text-to-music `steps`",
-            last=False,
+            responses="all",
             size=2,
+        ),
+        Output(
+            "preview",
+            "BYTES",
+            "a FLAC file of what the result would be from here, in the encoding of the input "
+            "`audio`",
+            responses="previews",
         ),
         Output("audio", "BYTES", "the edited file, in the encoding of the input `audio`"),
         Output("sample_rate", "INT32", "the file's sample rate in Hz"),

@@ -12,6 +12,7 @@ from .parameter import Parameter
 
 SEEDS = 2**31  # seeds are 0 to SEEDS - 1
 FLOWSTEP = 0.12
+MOST_PREVIEWS = 16
 QUIETEST = -70.0  # LUFS: ITU-R BS.1770 treats anything below as silence
 
 _TABLE = (
@@ -271,6 +272,16 @@ _TABLE = (
         sentence="`false`: no progress and a single response, which HTTP `/generate` needs",
         wire="BOOL",
         default=True,
+    ),
+    Parameter(
+        name="previews",
+        sentence="the most previews of the result to send while it forms",
+        note="0 with `stream` false",
+        section="previews",
+        wire="INT32",
+        lowest=0,
+        highest=MOST_PREVIEWS,
+        default=0,
     ),
     Parameter(
         name="timeout_s",

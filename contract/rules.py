@@ -51,6 +51,12 @@ def inversion_evaluations(steps: int, regularize_iters: int) -> int:
     return steps * max(regularize_iters, 1)
 
 
+def preview_steps(previews: int, steps: int) -> list[int]:
+    """The steps of a generation, 1 to steps - 1, after which previews are made. There are fewer
+    than asked for if there are fewer such steps."""
+    return sorted({round(n * steps / (previews + 1)) for n in range(1, previews + 1)} - {0, steps})
+
+
 def evaluations(steps: int, regularize_iters: int, *, music: bool) -> int:
     """Evaluations of an edit, steps * (R + 1) or 2 * steps; for text-to-music, steps."""
     return steps if music else inversion_evaluations(steps, regularize_iters) + steps

@@ -18,6 +18,7 @@ from melodyflow.engine.calls import CallMetrics
 from melodyflow.engine.gpu import Gpu
 from melodyflow.engine.job import Job, inversion_key
 from melodyflow.engine.loop import StepLoop
+from melodyflow.engine.previewer import Previewer
 from melodyflow.engine.solving import Generation, Inversion, Solving, Work
 from melodyflow.engine.stages import Source, Stages
 from melodyflow.engine.workers import Workers
@@ -78,6 +79,7 @@ class Engine:
         self._inversions: dict[object, Inversion] = {}  # in flight, by key
         self._reader = Workers("reader")
         self._writer = Workers("writer")
+        self._previewer = Previewer(self._preview)
         self._loop = StepLoop(model.network, self._gpu, max_tokens, metrics, self)
         self._loop.start()
 
@@ -122,6 +124,7 @@ class Engine:
             job.stop(SHUTTING_DOWN)
         self._reader.shutdown()
         self._loop.close()
+        self._previewer.close()
         self._writer.shutdown()
 
     # What the workers do.
@@ -199,6 +202,15 @@ class Engine:
         return None
 
     @torch.inference_mode()
+    def _preview(self, job: Job, latents: Tensor, done: int) -> None:
+        """Decodes an estimate of an edit's latents and passes it to its listener."""
+        if job.stopped:
+            return
+        with self._stages.beside_the_loop():
+            waveform = self._stages.decode(job, latents)
+        job.listener.preview(waveform, done)
+
+    @torch.inference_mode()
     def _finish(self, job: Job, latents: Tensor) -> None:
         """Decodes an edit's latents and passes the result to its listener."""
         try:
@@ -227,6 +239,7 @@ class Engine:
                 return  # already ended, when the loop died
             self._jobs.remove(job)
         job.waits(None)
+        self._previewer.forget(job)
         try:
             if isinstance(error, EditError):
                 job.listener.failed(error)
@@ -285,10 +298,16 @@ class Engine:
             self._end(job, job.stopped)
         return others
 
+    def formed(self, work: Work, latents: Tensor, done: int) -> None:
+        """Offers an estimate of a generation's latents as a preview."""
+        for job in work.jobs:
+            self._previewer.offer(job, latents, done)
+
     def solved(self, work: Work, latents: Tensor) -> None:
         """Hands a generation's latents to a writer; begins the generations that wait for an
         inversion's."""
         if isinstance(work, Generation):
+            self._previewer.forget(work.job)
             finish = partial(self._finish, work.job, latents)
             self._hand_over(work.job, self._writer.submit(work.job.owner, finish))
             return

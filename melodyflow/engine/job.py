@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from melodyflow.contract import preview_steps
 from melodyflow.edit import Parameters
 from melodyflow.errors import EditError
 
@@ -17,6 +18,10 @@ class Listener(Protocol):
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` network evaluations are finished."""
+
+    def preview(self, waveform: Tensor, done: int) -> None:
+        """What the result would be, judged after `done` network evaluations; as in `finished`. May
+        be slow, and may come after the job's end."""
 
     def finished(self, waveform: Tensor, job: "Job") -> None:
         """The decoded waveform [channels, frames*hop], untrimmed, on the CPU. The listener may
@@ -37,15 +42,21 @@ class Job:
         read: Callable[[], Tensor] | None,
         listener: Listener,
         owner: str = "",
+        previews: int = 0,
     ) -> None:
         """`read` returns the source [channels, samples] at the model's rate, or raises EditError;
         None means text-to-music. `frames`: the latent frames, or an upper bound. `owner`: who the
-        job belongs to; owners share the engine evenly."""
+        job belongs to; owners share the engine evenly. `previews`: how many to make at most."""
         self.parameters = parameters
         self.frames = frames
         self.listener = listener
         self.owner = owner
         self.read = read
+        # After how many evaluations.
+        self.previews = frozenset(
+            parameters.inversion_evaluations + step
+            for step in preview_steps(previews, parameters.steps)
+        )
         self.done = 0
         self.shared: set[str] = set()  # what another edit had already computed
         self.seconds: dict[str, float] = {}  # by finished stage

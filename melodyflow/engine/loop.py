@@ -25,6 +25,9 @@ class Owner(Protocol):
         """Whether anyone still waits for this solve. Asked before each network call; if not, the
         loop drops the solve."""
 
+    def formed(self, work: Work, latents: Tensor, done: int) -> None:
+        """An estimate of a generation's latents, after so many evaluations."""
+
     def solved(self, work: Work, latents: Tensor) -> None:
         """The solve is done: its latents [1, latent, frames]."""
 
@@ -156,6 +159,8 @@ class StepLoop:
             before = solving.done
             latents = solving.answer(answers)
             if solving.done > before:
+                if solving.estimate is not None:
+                    self._owner.formed(solving.work, solving.estimate, solving.done)
                 self._unreported.append((solving, solving.done))
             if latents is not None and self._gpu:
                 self._gpu.settle()

@@ -72,6 +72,7 @@ class Solving:
         """Runs the solve to its first point. `done`: evaluations its edits have finished before."""
         self.work = work
         self.lead = 0  # used by the scheduler
+        self.estimate: Tensor | None = None  # of the result, where the last answer gave one
         self.done = done
         self._solve = solve
         self._times = times
@@ -112,6 +113,9 @@ class Solving:
         if velocity.device.type == "cpu":
             _check_finite(velocity)
         self.done += 1
+        self.estimate = None
+        if isinstance(self.work, Generation) and self.done in self.work.job.previews:
+            self.estimate = self.point.latents + (1 - self.point.flowstep) * velocity
         try:
             self.point = self._solve.send(velocity)
         except StopIteration as end:

@@ -91,7 +91,9 @@ class Call:
         sound = Sound(request, codec, server.limits, server.max_model_samples)
         read = None if request.audio is None else partial(sound.read, self._check)
         answer = Answer(self, server, dataclasses.replace(request, audio=None), sound)
-        self._job = Job(request.parameters, sound.frames, read, answer, request.owner)
+        self._job = Job(
+            request.parameters, sound.frames, read, answer, request.owner, request.previews
+        )
         server.outbox.watch(self)
         return self._job
 
@@ -115,8 +117,10 @@ class Call:
             job.stop(self._stop)
 
     def report(self, outputs: dict[str, Any]) -> None:
-        """Sends a progress response."""
-        self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
+        """Sends a response on the way, unless the call has ended."""
+        with self._ending:  # nothing may follow the last response
+            if not self._ended:
+                self._server.outbox.post(lambda: self._responder.send(outputs, final=False))
 
     def succeed(self, outputs: dict[str, Any], audio_seconds: float) -> None:
         """Ends the call with its result, whose `audio` is so long."""
@@ -208,6 +212,12 @@ class Answer:
         # total + 1, so that only the result itself is 1.
         self._call.report({"progress": done / (total + 1), "stage": stage, "step": (done, total)})
 
+    def preview(self, waveform: Tensor, done: int) -> None:
+        total = self._request.parameters.evaluations
+        comments = self._comments(f", unfinished (step {done} of {total})")
+        file = self._sound.preview(waveform, comments)
+        self._call.report({"preview": wrap(file, self._request.encoding), "step": (done, total)})
+
     def finished(self, waveform: Tensor, job: Job) -> None:
         request = self._request
         result = self._sound.finish(waveform, self._comments())
@@ -227,7 +237,7 @@ class Answer:
     def failed(self, error: EditError) -> None:
         self._call.failed(error)
 
-    def _comments(self) -> dict[str, str]:
+    def _comments(self, state: str = "") -> dict[str, str]:
         """The file's comments. They contain nothing that would differ if the edit were repeated."""
         if not self._request.metadata:
             return {}
@@ -238,7 +248,7 @@ class Answer:
             "software": f"MelodyFlow on Triton {melodyflow.__version__}",
             "license": checkpoint.licence,
             "comment": (
-                f"AI-generated {what}. Prompt: {prompt} Seed: {parameters.seed}. "
+                f"AI-generated {what}{state}. Prompt: {prompt} Seed: {parameters.seed}. "
                 f"Checkpoint: {checkpoint.name} {checkpoint.sha256[:12]}. "
                 f"Weights' licence: {checkpoint.licence}."
             ),

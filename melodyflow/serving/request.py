@@ -62,6 +62,7 @@ class EditRequest:
     loudness: str | None  # "source", a number of LUFS, or None: unchanged
     sample_rate: int | None  # Hz of the result; None: the input's own, or the checkpoint's
     stream: bool
+    previews: int
     timeout_s: float | None
     session_id: str
     metadata: bool
@@ -98,6 +99,7 @@ def read_request(
         loudness=None if values["loudness"] == "none" else values["loudness"],
         sample_rate=values["sample_rate"],
         stream=sent["stream"] is not False,
+        previews=sent["previews"] or 0,
         timeout_s=timeout_s,
         session_id=session_id,
         metadata=metadata,
@@ -111,6 +113,8 @@ def _check_together(sent: Mapping[str, Any], *, music: bool) -> None:
     if refused is not None:
         rule = "must be false" if refused.kind == "switch" else "not allowed"
         raise invalid(refused.name, sent[refused.name], f"{rule} with {refused.not_with}")
+    if sent["previews"] and sent["stream"] is False:
+        raise invalid("previews", sent["previews"], "must be 0 with stream false: one response")
     if not music:
         return
     for row in EDIT:

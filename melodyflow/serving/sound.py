@@ -88,6 +88,26 @@ class Sound:
     def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
         """Makes the result's file from the decoder's output [channels, frames*hop] on the CPU. May
         modify `decoded`."""
+        format = self._request.format
+        result, rate, gain_db, matched = self._place(decoded, format)
+        if matched is not None and self._source is None:
+            lufs = matched.result_lufs
+        else:
+            lufs = loudness.integrated(result, rate)
+        file = audio.write(result, rate, format, comments)
+        return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
+
+    def preview(self, decoded: Tensor, comments: Mapping[str, str]) -> bytes:
+        """A FLAC file of an unfinished result, made as `finish` makes the finished one."""
+        result, rate, _, _ = self._place(decoded, "flac")
+        audio.prevent_clipping(result, "flac")  # a float clip's peak outside the region
+        return audio.write(result, rate, "flac", comments)
+
+    def _place(
+        self, decoded: Tensor, format: str
+    ) -> tuple[Waveform, int, float, LoudnessMatch | None]:
+        """The result's samples in the clip's length, rate and level, its sample rate, the total
+        gain in dB, and the loudness match, if one was requested."""
         request, extent = self._request, self._extent
         rate = request.sample_rate or extent.sample_rate
         result = audio.from_model(
@@ -98,19 +118,14 @@ class Sound:
             loop=request.parameters.loop,
         )
         if self._source is None:
-            gain_db, matched = self._level(result, rate, 0, result.shape[1])
+            gain_db, matched = self._level(result, rate, 0, result.shape[1], format)
         else:
             first, last = self._region(extent)
-            gain_db, matched = self._level(result, rate, first, last)
+            gain_db, matched = self._level(result, rate, first, last, format)
             fade = round(CROSSFADE_SECONDS * rate)
             inside = result[:, first:last]
             result = audio.splice(self._source.samples, inside, first, last, fade)
-        if matched is not None and self._source is None:
-            lufs = matched.result_lufs
-        else:
-            lufs = loudness.integrated(result, rate)
-        file = audio.write(result, rate, request.format, comments)
-        return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
+        return result, rate, gain_db, matched
 
     def _take_file(self) -> bytes:
         """The source's file, which is freed once it has been read."""
@@ -129,7 +144,7 @@ class Sound:
             self._source_lufs = loudness.integrated(edited, rate, heard)
 
     def _level(
-        self, result: Waveform, rate: int, first: int, last: int
+        self, result: Waveform, rate: int, first: int, last: int, format: str
     ) -> tuple[float, LoudnessMatch | None]:
         """Brings the edited part, samples first <= i < last, to its final level, in place. Returns
         the total gain in dB and the loudness match, if one was requested."""
@@ -141,7 +156,7 @@ class Sound:
             gain_db = matched.gain_db
             if gain_db:
                 edited *= np.float32(10 ** (gain_db / 20))
-        return gain_db + audio.prevent_clipping(edited, self._request.format), matched
+        return gain_db + audio.prevent_clipping(edited, format), matched
 
     def _expected_frames(self) -> int:
         """The number of latent frames to solve for: from the source's header, which is checked
@@ -167,6 +182,11 @@ class Sound:
         request = self._request
         asked = request.sample_rate or extent.sample_rate
         audio.check_format(request.format, asked)
+        if request.previews:
+            try:
+                audio.check_format("flac", asked)
+            except AudioError as error:
+                raise AudioError(f"previews: they are FLAC files; {error}") from None
         if request.parameters.has_region:
             if asked != extent.sample_rate:
                 raise AudioError(

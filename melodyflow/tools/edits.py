@@ -26,12 +26,16 @@ VARIATIONS = [
 class Timed:
     """One edit in an engine, timed."""
 
-    def __init__(self, engine: Engine, waveform: Tensor, parameters: Parameters) -> None:
+    def __init__(
+        self, engine: Engine, waveform: Tensor, parameters: Parameters, previews: int = 0
+    ) -> None:
+        self.previews: dict[int, Tensor] = {}  # by the evaluations done
+        self.result: Tensor | None = None
         self.solving = threading.Event()
         self.ended = threading.Event()
         self.seconds = 0.0
         frames = engine.model.codec.config.frames(waveform.shape[-1])
-        self.job = Job(parameters, frames, lambda: waveform, self)
+        self.job = Job(parameters, frames, lambda: waveform, self, previews=previews)
         self._started = time.perf_counter()
         engine.acquire(frames, lambda: None)
         engine.submit(self.job)
@@ -40,7 +44,11 @@ class Timed:
         if done:
             self.solving.set()
 
+    def preview(self, waveform: Tensor, done: int) -> None:
+        self.previews[done] = waveform
+
     def finished(self, waveform: Tensor, job: Job) -> None:
+        self.result = waveform
         self._end()
 
     def failed(self, error: EditError) -> None:

@@ -30,7 +30,7 @@ STATUSES = {"triton_grpc_error": "true"}  # asks for gRPC statuses; it can crash
 TRITONS_OWN = {"priority", "timeout"}  # parameters with a place of their own in tritonclient
 
 FLOAT_INPUTS = ("flowstep", "guidance", "lambda_kl", "start", "end", "duration")
-INT32_INPUTS = ("steps", "regularize_iters", "keep_last_k_iters", "sample_rate")
+INT32_INPUTS = ("steps", "regularize_iters", "keep_last_k_iters", "sample_rate", "previews")
 NUMPY_TYPES: dict[str, Any] = {
     "BYTES": np.object_,
     "FP32": np.float32,

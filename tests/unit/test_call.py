@@ -114,6 +114,7 @@ def text_to_music(timeout_s: float | None = None) -> EditRequest:
         loudness=None,
         sample_rate=None,
         stream=True,
+        previews=0,
         timeout_s=timeout_s,
         session_id="studio-3",
         metadata=True,
@@ -187,6 +188,20 @@ def test_room_is_ample_or_not() -> None:
     free = os.statvfs("/dev/shm")
     assert is_ample(0) == (free.f_bavail * free.f_frsize > RESERVE)
     assert not is_ample(free.f_blocks * free.f_frsize)
+
+
+def test_a_preview_that_is_late_is_not_sent(server: Server, said: list[str]) -> None:
+    job = Call(server, Client(said)).accept(dataclasses.replace(text_to_music(), previews=1))
+    codec = server.model.codec.config
+
+    def waveform() -> torch.Tensor:
+        return torch.zeros(codec.channels, job.frames * codec.hop)
+
+    job.listener.preview(waveform(), 1)
+    job.listener.finished(waveform(), job)
+    job.listener.preview(waveform(), 1)
+    server.outbox.close()
+    assert said == ["progress, final: False", "counted done, 0.25 s", "result, final: True"]
 
 
 def test_a_call_ends_once(server: Server, said: list[str]) -> None:

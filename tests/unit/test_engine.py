@@ -54,7 +54,12 @@ class Edit:
     """One edit put to an engine: its job and what it is told."""
 
     def __init__(
-        self, engine: Engine, waveform: Tensor, parameters: Parameters, owner: str = ""
+        self,
+        engine: Engine,
+        waveform: Tensor,
+        parameters: Parameters,
+        owner: str = "",
+        previews: int = 0,
     ) -> None:
         self.waveform, self.parameters = waveform, parameters
         self.ended = threading.Event()
@@ -65,7 +70,9 @@ class Edit:
         self.on_step: Callable[[str, int], None] = lambda stage, done: None
         frames = engine.model.codec.config.frames(waveform.shape[-1])
         read = (lambda: waveform) if parameters.duration is None else None
-        self.job = Job(parameters, frames, read, self, owner)
+        self.job = Job(parameters, frames, read, self, owner, previews)
+        self.previews: list[tuple[int, Tensor]] = []
+        self.on_preview: Callable[[int], None] = lambda done: None
         self.engine = engine
 
     def start(self) -> "Edit":
@@ -80,6 +87,10 @@ class Edit:
     def progress(self, stage: str, done: int, total: int) -> None:
         self.steps.append((stage, done))
         self.on_step(stage, done)
+
+    def preview(self, waveform: Tensor, done: int) -> None:
+        self.previews.append((done, waveform))
+        self.on_preview(done)
 
     def finished(self, waveform: Tensor, job: Job) -> None:
         self.result = waveform
@@ -200,7 +211,7 @@ def crowd(engine: Engine, seed: int) -> list[Edit]:
             parameters = replace(
                 parameters, duration=seconds, flowstep=0.0, regularize_iters=0, keep_last_k_iters=0
             )
-        edits.append(Edit(engine, waveform, parameters))
+        edits.append(Edit(engine, waveform, parameters, previews=rng.choice([0, 0, 2])))
     return edits
 
 
