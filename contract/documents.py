@@ -98,7 +98,9 @@ def put(text: str, begin: str, end: str, lines: str) -> str:
 
 def versioned(text: str) -> str:
     """`text` with the version put wherever one of our packages or images is named with one."""
-    text, count = re.subn(r"(melodyflow-\w+(?:==|:))\d[\w.]*", rf"\g<1>{__version__}", text)
+    text, count = re.subn(
+        r"(melodyflow-\w+(?:\[\w+\])?(?:==|:))\d[\w.]*", rf"\g<1>{__version__}", text
+    )
     assert count
     return text
 
