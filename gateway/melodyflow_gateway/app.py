@@ -51,6 +51,7 @@ from .sessions.redis import RedisSessions
 from .sessions.redis_sign_ins import RedisSignIns
 from .sessions.store import SessionStore
 from .settings import Settings
+from .socketio.gary import GaryEvents
 from .socketio.namespace import EditNamespace
 from .socketio.packets import EngineJson, PlainPackets, TextPacket, WithoutTraceback
 from .socketio.redis_rooms import RedisRooms
@@ -158,7 +159,8 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
     engineio.packet.Packet.json = EngineJson
     for name in ("socketio.server", "engineio.server"):
         logging.getLogger(name).addFilter(WithoutTraceback())
-    rooms = Rooms(server, shared_rooms)
+    gary = GaryEvents(settings.redis_url) if settings.gary_events else None
+    rooms = Rooms(server, shared_rooms, gary)
     server.register_namespace(
         EditNamespace(rooms, jobs, sessions, owners, quota, metrics, budget, decoding)
     )
@@ -206,6 +208,7 @@ def _api(gateway: Gateway) -> FastAPI:
         gateway.triton.refresh()
         yield
         await gateway.jobs.close()
+        await gateway.rooms.close()
         gateway.decoding.close()
         await gateway.client.close()
         await gateway.sessions.close()

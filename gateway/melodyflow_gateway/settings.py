@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     presets: str = Field("", validation_alias=SHARED_VARIABLES["presets"])
     # sessions and events in Redis, for several gateways; "": in this process
     redis_url: str = Field("", validation_alias=SHARED_VARIABLES["redis_url"])
+    gary_events: bool = False  # write progress to Redis as the gary tool chain's back ends read it
     tokens: Annotated[tuple[str, ...], NoDecode, _Words] = ()  # accepted bearer tokens
     tokens_file: str = ""  # more of them, one per line; # begins a comment
     allow_no_token: bool = False  # listen on other addresses than loopback without a token
@@ -136,6 +137,12 @@ class Settings(BaseSettings):
                 f"{PREFIX}TOKENS or {PREFIX}TOKENS_FILE, or allow it with "
                 f"{PREFIX}ALLOW_NO_TOKEN=true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_redis_for_events(self) -> Self:
+        if self.gary_events and not self.redis_url:
+            raise ValueError(f"{PREFIX}GARY_EVENTS: there is no Redis to write to; set REDIS_URL")
         return self
 
     @property

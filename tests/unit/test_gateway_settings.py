@@ -189,3 +189,10 @@ def test_the_guide_has_every_metric_with_its_labels() -> None:
     assert edits == {*APIS, *OUTCOMES}
     refused = set(re.findall(r"`(\w+)`", meanings["melodyflow_gateway_refused_total"]))
     assert refused == {*REASONS.values(), *CONNECTION_REASONS}
+
+
+def test_events_for_gary_need_a_redis(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidRequest, match=rf"^{PREFIX}GARY_EVENTS: .*set REDIS_URL$"):
+        read(GARY_EVENTS="true")
+    monkeypatch.setenv("REDIS_URL", "redis://redis:6379")
+    assert read(GARY_EVENTS="true").gary_events

@@ -88,12 +88,16 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:
     events = gateway.edits.run(prepared, "transform")
-    async with aclosing(reports(events, Standing())) as reported:
-        async for standing, result in reported:
-            if key is not None:
-                await gateway.rooms.told(key, standing)
-            if result is not None:
-                return result
+    try:
+        async with aclosing(reports(events, Standing())) as reported:
+            async for standing, result in reported:
+                if key is not None:
+                    await gateway.rooms.told(key, standing)
+                if result is not None:
+                    return result
+    finally:
+        if key is not None:
+            await gateway.rooms.settled(key)
     raise Problem(500, "the edit ended without a result")
 
 

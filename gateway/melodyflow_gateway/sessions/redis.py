@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -34,6 +35,7 @@ from .store import (
 log = logging.getLogger(__name__)
 
 _TRIES = 12  # of a command, within about nine seconds
+_KEEP_SECONDS = 1.0  # for what an edit can do without
 _PING_SECONDS = 0.7  # /health is answered within a second
 # Gateways write their running jobs every second, and notice within a few that Redis is back.
 _RESTORED_SECONDS = 15
@@ -121,7 +123,13 @@ class RedisSessions:
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
         chosen = new_seed(seed, new_take)
         arguments = (clip, draw_seed(), "" if chosen is None else chosen, self._seconds, SEEDS_KEPT)
-        return int(await reached(self._redis.eval(_SEED, 1, _seeds(key), *arguments)))
+        answer = reached(self._redis.eval(_SEED, 1, _seeds(key), *arguments))
+        if chosen is None:
+            return int(await answer)
+        # It is known: if it can't be kept, that is no reason to refuse the edit.
+        with suppress(Unreachable, TimeoutError):
+            await asyncio.wait_for(answer, _KEEP_SECONDS)
+        return chosen
 
     async def begin(self, key: SessionKey, record: JobRecord) -> None:
         if self._first_run is None:

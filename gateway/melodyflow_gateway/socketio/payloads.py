@@ -9,6 +9,13 @@ from ..sessions.store import Standing
 from ..wire.status_text import estimated_time, message
 
 
+def event_of(standing: Standing) -> tuple[str, dict[str, Any]]:
+    """The event that tells how far an edit is, and its data without the session."""
+    if standing.status in ("queued", "warming"):
+        return "queue_status", queue_status(standing)
+    return "progress_update", {"progress": round(standing.progress, 2)}
+
+
 def queue_status(standing: Standing) -> dict[str, Any]:
     """Of a `queue_status` event; position and time are approximate."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -11,6 +12,8 @@ from ..problems import Problem
 from ..sessions.store import SessionKey, SessionStore
 from ..wire.answers import base64_text
 from .payloads import error_data
+
+_PUBLISH_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,14 @@ class RedisRooms(socketio.AsyncRedisManager):  # type: ignore[misc]  # published
         kept = {"owner": key.owner, "name": key.name, "job": job}
         message = {"method": "emit", "event": event, "room": room, "data": data, "kept": kept}
         await self._publish({**message, "host_id": self.host_id})
+
+    async def _publish(self, data: dict[str, Any]) -> None:
+        """Without waiting for a Redis that hangs: the library does so without end."""
+        try:
+            async with asyncio.timeout(_PUBLISH_SECONDS):
+                await super()._publish(data)
+        except TimeoutError:
+            log.error("an event was not published: Redis doesn't answer")
 
     async def _handle_emit(self, message: dict[str, Any]) -> None:
         """The library calls this for an event that comes through Redis or goes there."""

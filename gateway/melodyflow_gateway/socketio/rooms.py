@@ -9,28 +9,40 @@ import socketio
 from ..problems import Problem
 from ..sessions.store import JobRecord, SessionKey, Standing
 from ..wire.answers import warnings_field
-from .payloads import error_data, queue_status
+from .gary import GaryEvents
+from .payloads import error_data, event_of
 from .redis_rooms import RedisRooms, emit_audio
 
 
 class Rooms:
     """Tells the clients in a session's room; a Listener of its jobs.
 
-    shared: the way to clients of other gateways; None where this is the only one.
+    shared: the way to clients of other gateways; None where this is the only one. gary: the way to
+    back ends that read progress in Redis; None where there are none.
     """
 
-    def __init__(self, server: socketio.AsyncServer, shared: RedisRooms | None) -> None:
-        self._server, self._shared = server, shared
+    def __init__(
+        self,
+        server: socketio.AsyncServer,
+        shared: RedisRooms | None,
+        gary: GaryEvents | None = None,
+    ) -> None:
+        self._server, self._shared, self._gary = server, shared, gary
 
     @staticmethod
     def name(key: SessionKey) -> str:
         return f"{key.owner}/{key.name}"
 
     async def told(self, key: SessionKey, standing: Standing) -> None:
-        if standing.status in ("queued", "warming"):
-            await self._emit("queue_status", key, queue_status(standing))
-        else:
-            await self._emit("progress_update", key, {"progress": round(standing.progress, 2)})
+        if self._gary is not None:
+            self._gary.tell(key.name, standing)
+        event, data = event_of(standing)
+        await self._emit(event, key, data)
+
+    async def settled(self, key: SessionKey) -> None:
+        """Returns when those outside have heard what was told, as far as they are there."""
+        if self._gary is not None:
+            await self._gary.settle(key.name)
 
     async def done(self, key: SessionKey, record: JobRecord, audio: bytes) -> None:
         data = {
@@ -46,6 +58,11 @@ class Rooms:
     async def undone(self, key: SessionKey, audio: bytes) -> None:
         """A client has its original back."""
         await self._emit_audio("transform_undone", key, {}, audio, job=None)
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        if self._gary is not None:
+            await self._gary.close()
 
     async def _emit_audio(
         self, event: str, key: SessionKey, data: dict[str, Any], audio: bytes, job: str | None
