@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -56,6 +57,7 @@ from .socketio.namespace import EditNamespace
 from .socketio.packets import EngineJson, PlainPackets, TextPacket, WithoutTraceback
 from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
+from .socketio.signed_in import SignedInSockets
 from .socketio.unread import BoundedServer
 from .wire import openapi
 from .wire.models import SEED_HEADER, WARNINGS_HEADER
@@ -179,6 +181,7 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         edits=edits,
         jobs=jobs,
         rooms=rooms,
+        sockets=SignedInSockets(server, owners),
     )
     return gateway, server
 
@@ -206,7 +209,9 @@ def _api(gateway: Gateway) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         gateway.triton.refresh()
+        watching = asyncio.create_task(gateway.sockets.watch())
         yield
+        watching.cancel()
         await gateway.jobs.close()
         await gateway.rooms.close()
         gateway.decoding.close()

@@ -3,9 +3,12 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from redis import Redis
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from melodyflow_gateway.app import create_app
 from melodyflow_gateway.door import sign_ins
@@ -13,7 +16,7 @@ from melodyflow_gateway.door.sign_ins import MOST, MOST_SECONDS
 from melodyflow_gateway.settings import Settings
 
 from .asgi import Answer, Door, Headers
-from .conftest import OTHER_TOKEN, TOKEN, Running, Start
+from .conftest import OTHER_TOKEN, PATIENCE, TOKEN, Running, Start, until
 
 COOKIE = b"melodyflow_gateway"
 SOCKET_IO = b"EIO=4&transport=polling"
@@ -229,7 +232,57 @@ def test_a_socket_hears_no_more_from_a_browser_that_has_logged_out(door: Door) -
     query = socket_opened(door, mine)
     assert door.ask("POST", b"/socket.io/", query, mine, b"40").status == 200
     door.ask("POST", b"/logout", headers=mine)
-    assert door.ask("POST", b"/socket.io/", query, mine, b"3").status == 401
+    for headers in (mine, []):  # there is no such connection any more
+        assert door.ask("POST", b"/socket.io/", query, headers, b"3").status == 400
+    assert door.ask("GET", b"/socket.io/", SOCKET_IO, mine).status == 401
+
+
+@pytest.fixture(scope="module")
+def pair(start_gateway: Start, redis_url: str) -> tuple[Running, Running]:
+    """Two gateways that share sign-ins."""
+    one, two = (start_gateway("127.0.0.1:1", TOKENS=TOKEN, REDIS_URL=redis_url) for _ in "ab")
+    return one, two
+
+
+def cookie_of(gateway: Running) -> dict[str, str]:
+    answer = gateway.post("/login", data={"token": TOKEN}, allow_redirects=False)
+    gateway.http.cookies.clear()
+    return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+
+@contextmanager
+def web_socket(gateway: Running, headers: dict[str, str]) -> Iterator[ClientConnection]:
+    """A Socket.IO connection over a WebSocket that has heard what a new one hears."""
+    url = f"ws{gateway.url.removeprefix('http')}/socket.io/?EIO=4&transport=websocket"
+    with connect(url, additional_headers=headers) as socket:
+        assert str(socket.recv())[:1] == "0"
+        yield socket
+
+
+@pytest.mark.parametrize("where", ["here", "at another gateway"])
+def test_logging_out_closes_the_sockets_that_the_sign_in_opened(
+    pair: tuple[Running, Running], where: str
+) -> None:
+    one, two = pair
+    mine, others = cookie_of(one), cookie_of(one)
+    kept = ({"Authorization": f"Bearer {TOKEN}"}, others)
+    with ExitStack() as stack:
+        ended = [stack.enter_context(web_socket(one, mine)) for _ in range(2)]
+        open_still = [stack.enter_context(web_socket(one, headers)) for headers in kept]
+        for socket in [*ended[1:], *open_still]:  # the first one opens no namespace
+            socket.send("40")
+            assert str(socket.recv())[:2] == "40"
+        polling = one.get("/socket.io/?EIO=4&transport=polling", headers=mine).text
+        query = f"/socket.io/?EIO=4&transport=polling&sid={json.loads(polling[1:])['sid']}"
+        assert one.post(query, data="40").status_code == 200
+        (two if where == "at another gateway" else one).post("/logout", headers=mine)
+        for socket in ended:
+            with pytest.raises(ConnectionClosed):
+                socket.recv(timeout=PATIENCE)
+        assert until(lambda: one.post(query, data="3").status_code == 400)  # no credentials
+        for socket in open_still:
+            socket.send('42["undo_transform_request", {"session_id": "none"}]')
+            assert "nothing to undo" in str(socket.recv(timeout=PATIENCE))
 
 
 def test_without_tokens_anyone_may(runner: asyncio.Runner) -> None:

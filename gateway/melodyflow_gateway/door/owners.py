@@ -45,6 +45,16 @@ class Owners:
         if values:
             await self._sign_ins.end(map(hash_of, values))
 
+    async def lets_in(self, scope: Scope) -> bool:
+        """Whether a request's credentials still stand for the owner that they were found for.
+        Raises Problem where that can't be told now."""
+        try:
+            return await self._find(Headers(scope=scope)) == owner_found(scope)
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            return False
+
     async def _find(self, headers: Headers) -> str:
         if not self._tokens.owners:
             return NOBODY

@@ -23,6 +23,7 @@ from ..metrics import Metrics
 from ..sessions.store import SessionStore
 from ..settings import Settings
 from ..socketio.rooms import Rooms
+from ..socketio.signed_in import SignedInSockets
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Gateway:
     edits: Edits
     jobs: Jobs
     rooms: Rooms
+    sockets: SignedInSockets
     started: float = field(default_factory=time.monotonic)
 
 

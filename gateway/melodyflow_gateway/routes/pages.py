@@ -127,6 +127,7 @@ async def take_token(request: Request, gateway: Shared) -> Response:
 @router.post("/logout")
 async def sign_out(request: Request, gateway: Shared) -> Response:
     await gateway.owners.sign_out(request.scope)
+    await gateway.sockets.close_ended()
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=_over_tls(request))
     return answer

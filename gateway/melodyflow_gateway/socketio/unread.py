@@ -63,6 +63,18 @@ class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published wi
         await super()._handle_eio_disconnect(eio_sid, reason)
         self.eio.sockets.pop(eio_sid, None)  # the library raises where a closed one is posted to
 
+    async def drop(self, eio_sid: str, reason: str) -> None:
+        """Closes a connection at once: what it has not read is lost."""
+        connection = self.eio.sockets.get(eio_sid)
+        if connection is None:
+            return
+        log.warning("a socket is closed", extra={"reason": reason})
+        while not connection.queue.empty():
+            connection.queue.get_nowait()
+        await connection.queue.put(None)  # ends whoever waits for it
+        await connection.close(wait=False, abort=True)
+        self.eio.sockets.pop(eio_sid, None)
+
     async def _send_eio_packet(self, eio_sid: str, eio_pkt: engineio.packet.Packet) -> None:
         connection = self.eio.sockets.get(eio_sid)
         if connection is None or connection.closed:
@@ -73,12 +85,7 @@ class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published wi
                 raise Problem(503, f"more than {self._most_unread} bytes are unread")
             connection.queue.take(size)
         except Problem as problem:
-            log.warning("a socket is closed", extra={"reason": problem.message})
-            while not connection.queue.empty():
-                connection.queue.get_nowait()
-            await connection.queue.put(None)  # ends whoever waits for it
-            await connection.close(wait=False, abort=True)
-            self.eio.sockets.pop(eio_sid, None)
+            await self.drop(eio_sid, problem.message)
             return
         await super()._send_eio_packet(eio_sid, eio_pkt)
 
