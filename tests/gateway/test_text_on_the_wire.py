@@ -28,6 +28,12 @@ def no_traceback(gateway: Running, since: int) -> bool:
     return "raceback" not in "".join(gateway.said[since:])
 
 
+def upgrade_with(old: bytes, new: bytes) -> bytes:
+    """A handshake that differs in one place."""
+    assert old in UPGRADE
+    return UPGRADE.replace(old, new, 1) + MINE + b"\r\n"
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -51,6 +57,15 @@ def no_traceback(gateway: Running, since: int) -> bool:
         (UPGRADE + MINE + b"Cookie: " + b"a" * 20_000 + b"\r\n\r\n", 431),
         (UPGRADE + MINE + b"X: 1\r\n" * 200 + b"\r\n", 431),
         (UPGRADE.replace(b"EIO", b"x=" + b"a" * 20_000 + b"&EIO", 1) + MINE + b"\r\n", 414),
+        (upgrade_with(b"Connection: Upgrade", b"Connection: x"), 400),
+        (upgrade_with(b"Connection: Upgrade\r\n", b""), 400),
+        (upgrade_with(b"Upgrade: websocket\r\n", b""), 400),
+        (upgrade_with(b"Upgrade: websocket", b"Upgrade: websocket, h2c"), 400),
+        (upgrade_with(b"transport=websocket", b"transport=polling"), 403),
+        (upgrade_with(b"&transport=websocket", b""), 403),
+        (upgrade_with(b"=websocket HTTP", b"=websocket&transport=polling HTTP"), 101),
+        (upgrade_with(b"=websocket HTTP", b"=polling&transport=websocket HTTP"), 403),
+        (upgrade_with(b"Version: 13", b"Version: 12"), 400),
     ],
 )
 def test_a_request_is_answered(lonely: Running, request_: bytes, status: int) -> None:

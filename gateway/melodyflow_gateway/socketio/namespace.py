@@ -16,7 +16,7 @@ from ..door.owners import Owners
 from ..door.quota import Quota
 from ..edits.jobs import Jobs
 from ..metrics import Metrics
-from ..problems import Problem, problem_of
+from ..problems import CLIENT_GONE, Problem, problem_of
 from ..sessions.store import SessionKey, SessionStore, new_session_id
 from ..text import short
 from ..wire.models import AudioDataRequest, SessionRequest
@@ -90,7 +90,7 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
                 asked = await self._decoding.run(work, share.owner)
                 key = SessionKey(owner, asked.fields.session_id or new_session_id())
                 name = key.name
-                await self.enter_room(sid, self._rooms.name(key))
+                await self._enter(sid, key)
                 await self.emit("transform_audio_received", {"session_id": name}, to=sid)
                 await self._jobs.start(
                     key, asked, lease, api="socketio", listener=self._rooms, client=sid
@@ -114,10 +114,16 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             original = await self._sessions.original(key)
             if original is None:
                 raise Problem(404, f"session_id: {key.name!r} has nothing to undo")
-            await self.enter_room(sid, self._rooms.name(key))
+            await self._enter(sid, key)
             await self._rooms.undone(key, original)
         except Exception as error:
             await self._complain(sid, name, problem_of(error))
+
+    async def _enter(self, sid: str, key: SessionKey) -> None:
+        """Raises Problem where its client has left meanwhile, for the library would."""
+        if sid not in self._owners:
+            raise Problem(CLIENT_GONE, "the client has left")
+        await self.enter_room(sid, self._rooms.name(key))
 
     async def _complain(self, sid: str, name: str | None, problem: Problem) -> None:
         self._metrics.count_refusal(problem.status)

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from typing import Any
+from urllib.parse import parse_qs
 
 import engineio
 import socketio
@@ -116,14 +117,22 @@ class PlainPackets:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
+        if scope["type"] not in ("http", "websocket") or not is_socket_io(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            transport = parse_qs(scope["query_string"].decode()).get("transport", [""])[0]
+            if transport != "websocket":
+                raise Problem(400, f"transport: {short(transport)}; a WebSocket's is websocket")
             await self._app(scope, _packets(receive, send), send)
-        elif scope["type"] == "http" and is_socket_io(scope):
+        else:
             body = await _body(receive, scope["method"] == "POST")
             if body is not None:  # else its client is gone
-                await self._app(scope, _first(body, receive), send)
-        else:
-            await self._app(scope, receive, send)
+                await self._app(_no_upgrade(scope), _first(body, receive), send)
+
+
+def _no_upgrade(scope: Scope) -> Scope:
+    """A request that is no handshake, as the listener says; Engine.IO would go by one header."""
+    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"upgrade"]}
 
 
 async def _body(receive: Receive, wanted: bool) -> bytes | None:
