@@ -1,329 +1,91 @@
 """A gateway under attack, and honest clients beside it.
 
-    python -m tests.gateway.attack [--seconds 20] [--only NAME ...] [--url URL --pid PID]
+    python -m tests.gateway.attack [--seconds 20] [--only NAME ...]
 
 Each attack comes from addresses of its own on loopback, for some seconds, from processes with less
-right to the cores. Printed for each: the slowest /health, the most memory of the gateway, an honest
-edit's time beside it and alone, and what the attacker heard. Exits with 1 when a promise is broken.
-With --url and --pid a gateway that runs already is attacked, such as one of another version.
+right to the cores; in the last row all come at once. Printed for each: the slowest /health, the
+most memory of the gateway and of the model's process, an honest edit's time beside it and alone,
+and what the attacker heard. Exits with 1 when a promise is broken. With --url and --pid a gateway
+that runs already is attacked, such as one of another version.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import io
-import json
 import multiprocessing
 import os
-import socket
 import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import numpy as np
 import requests
-import soundfile
-from requests.adapters import HTTPAdapter
 
-from ..server.drill import Gateway, Service, checkpoint_or_tiny, tail
+from ..server.drill import STUB, Gateway, Service, checkpoint_or_tiny, tail
+from .attacks import bodies, sockets
+from .attacks.clients import MIB, Attack, Heard, session_from
+from .attacks.files import wav
 
 SECONDS = 20.0
 HEALTH_SECONDS = 1.0  # within which /health answers beside any attack
 SLOWER = 2.0  # times as long as alone an honest edit may take
-MIB = 2**20
-
-
-class _From(HTTPAdapter):
-    """Requests from an address of one's own."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
-        super().init_poolmanager(*arguments, **named, source_address=(self._address, 0))
-
-
-def session_from(address: str) -> requests.Session:
-    made = requests.Session()
-    made.trust_env = False
-    made.mount("http://", _From(address))
-    return made
-
-
-def wav(seconds: float, pitch: float = 220.0, rate: int = 44100) -> bytes:
-    buffer = io.BytesIO()
-    tone = 0.3 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)
-    soundfile.write(buffer, np.stack([tone, tone], 1), rate, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
-def encoded(kind: str, codec: str, seconds: int, rate: int, channels: int) -> bytes:
-    """A file of silence that unpacks to far more than it is."""
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format=kind) as container:
-        layout = "stereo" if channels == 2 else "7.1"
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        assert isinstance(stream, av.AudioStream)
-        sample_format = stream.codec_context.codec.audio_formats[0].name
-        block = av.AudioFrame(format=sample_format, layout=layout, samples=1024)
-        for plane in block.planes:
-            plane.update(bytes(plane.buffer_size))
-        block.sample_rate = rate
-        for number in range(seconds * rate // 1024):
-            block.pts = number * 1024
-            container.mux(stream.encode(block))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
-
-
-Heard = Counter[str]
-# Prepares, is then sent the time.time() until which it goes on, and returns what it heard.
-Attack = Callable[[str, str], Generator[None, float, Heard]]
-
-
-def _post(url: str, address: str, until: float, path: str, bodies: Sequence[bytes]) -> Heard:
-    """The same bodies again and again, from several threads."""
-    heard: Heard = Counter()
-    lock = threading.Lock()
-
-    def work(body: bytes) -> None:
-        client = session_from(address)
-        while time.time() < until:
-            try:
-                answer = client.post(
-                    url + path,
-                    data=body,
-                    headers={"Content-Type": "application/json"},
-                    timeout=until + 60 - time.time(),
-                )
-                said = str(answer.status_code)
-                if answer.status_code in (429, 503):
-                    time.sleep(0.5)
-            except requests.RequestException as error:
-                said = type(error).__name__
-            with lock:
-                heard[said] += 1
-
-    threads = [threading.Thread(target=work, args=(body,)) for body in bodies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return heard
-
-
-def _edits(files: Sequence[bytes]) -> list[bytes]:
-    return [
-        json.dumps(
-            {
-                "audio": base64.b64encode(data).decode(),
-                "variation": "celtic",
-                "steps": 1,
-                "timeout_s": 20,
-            }
-        ).encode()
-        for data in files
-    ]
-
-
-def unpacked_files(url: str, address: str) -> Generator[None, float, Heard]:
-    """Small files that are ten minutes of silence."""
-    ogg = encoded("ogg", "libopus", 590, 48000, 2)
-    wavpack = encoded("wv", "wavpack", 300, 192000, 2)
-    until = yield
-    return _post(url, address, until, "/transform", _edits([ogg] * 4 + [wavpack] * 4))
-
-
-def slow_files(url: str, address: str) -> Generator[None, float, Heard]:
-    """FLACs with eight channels at the highest rate, which take long to decode."""
-    flac = encoded("flac", "flac", 60, 192000, 8)
-    until = yield
-    return _post(url, address, until, "/transform", _edits([flac] * 6))
-
-
-def lists_of_lists(url: str, address: str) -> Generator[None, float, Heard]:
-    body = b'{"audio": [' + b"[]," * (54 * MIB // 3) + b"[]]}"
-    until = yield
-    return _post(url, address, until, "/transform", [body] * 3)
-
-
-def long_names(url: str, address: str) -> Generator[None, float, Heard]:
-    body = b'{"' + b"k" * (48 * MIB) + b'": 1}'
-    until = yield
-    return _post(url, address, until, "/transform/stream", [body] * 3)
-
-
-def half_sent(url: str, address: str) -> Generator[None, float, Heard]:
-    """Heads and bodies that never come to an end."""
-    heard: Heard = Counter()
-    host, port = urlsplit(url).hostname, urlsplit(url).port
-    beginnings = (
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ",
-        b"POST /transform HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b'Content-Length: 60000000\r\n\r\n{"audio": "',
-    )
-    held: list[socket.socket] = []
-    until = yield
-    while time.time() < until:
-        if len(held) < 900:
-            client = socket.socket()
-            with suppress(OSError):
-                client.bind((address, 0))
-                client.settimeout(5)
-                client.connect((host, port))
-                client.sendall(beginnings[len(held) % 2])
-                client.setblocking(False)
-                held.append(client)
-                continue
-            client.close()
-            heard["not connected"] += 1
-            time.sleep(0.1)
-        for client in list(held):
-            try:
-                piece = client.recv(4096)
-            except BlockingIOError:
-                continue
-            except OSError:
-                piece = b""
-            heard[piece[9:12].decode() if piece.startswith(b"HTTP") else "closed"] += 1
-            held.remove(client)
-            client.close()
-        time.sleep(0.1)
-    heard["still open"] = len(held)
-    for client in held:
-        client.close()
-    return heard
-
-
-def _edited(client: requests.Session, url: str, name: str) -> None:
-    """A session with a result of 12 s."""
-    body = {"audio_data": base64.b64encode(wav(12)).decode(), "variation": "celtic", "steps": 1}
-    begun = client.post(f"{url}/api/juce/transform_audio", json={**body, "session_id": name})
-    begun.raise_for_status()
-    poll = f"{url}/api/juce/poll_status/{name}"
-    while '"completed"' not in (said := client.get(poll).text[-300:]):
-        if '"failed"' in said:
-            raise RuntimeError(said)
-        time.sleep(0.2)
-
-
-def unread_results(url: str, address: str) -> Generator[None, float, Heard]:
-    """Asks for a result of 12 s again and again, and reads nothing of it."""
-    name = f"unread-{os.getpid()}"
-    _edited(session_from(address), url, name)
-    heard: Heard = Counter()
-    poll = f"/api/juce/poll_status/{name}"
-    host, port = urlsplit(url).hostname, urlsplit(url).port
-    held = []
-    until = yield
-    while time.time() < until:
-        if len(held) >= 250:
-            time.sleep(0.2)
-            continue
-        asking = socket.socket()
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with suppress(OSError):
-            asking.bind((address, 0))
-            asking.connect((host, port))
-            asking.sendall(f"GET {poll} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        held.append(asking)
-    for asking in held:
-        asking.setblocking(False)
-        try:
-            piece = asking.recv(20)
-            heard[piece[9:12].decode() or "closed"] += 1
-        except OSError as error:
-            heard[type(error).__name__] += 1
-        asking.close()
-    return heard
-
-
-def unread_undos(url: str, address: str) -> Generator[None, float, Heard]:
-    """A socket that asks for its original again and again, and reads nothing."""
-    from websockets.sync.client import connect
-
-    name = f"undone-{os.getpid()}"
-    _edited(session_from(address), url, name)
-    heard: Heard = Counter()
-    parts = urlsplit(url)
-    until = yield
-    while time.time() < until:
-        try:
-            with connect(
-                f"ws://{parts.netloc}/socket.io/?EIO=4&transport=websocket",
-                source_address=(address, 0),
-                max_size=None,
-                close_timeout=1,
-            ) as asking:
-                asking.recv()
-                asking.send("40")
-                asking.recv()
-                for _ in range(400):
-                    asking.send("42" + json.dumps(["undo_transform_request", {"session_id": name}]))
-                heard["undos asked"] += 400
-                while time.time() < until:
-                    time.sleep(0.5)
-                    asking.send("3")
-        except Exception as error:
-            heard[type(error).__name__] += 1
-            time.sleep(0.5)
-    return heard
-
-
-def large_polls(url: str, address: str) -> Generator[None, float, Heard]:
-    """Messages of 60 MB by Socket.IO's polling."""
-    client = session_from(address)
-    heard: Heard = Counter()
-    message = "42" + json.dumps(["transform_audio_request", {"audio_data": "A" * (60 * 10**6)}])
-    until = yield
-    while time.time() < until:
-        try:
-            opened = client.get(f"{url}/socket.io/?EIO=4&transport=polling", timeout=30).text
-            sid = json.loads(opened[1:])["sid"]
-            poll = f"{url}/socket.io/?EIO=4&transport=polling&sid={sid}"
-            client.post(poll, data="40", timeout=30)
-            heard[str(client.post(poll, data=message, timeout=60).status_code)] += 1
-        except (requests.RequestException, ValueError) as error:
-            heard[type(error).__name__] += 1
-            time.sleep(0.3)
-    return heard
-
 
 ATTACKS: dict[str, Attack] = {
-    "files that unpack": unpacked_files,
-    "slow files": slow_files,
-    "lists of lists": lists_of_lists,
-    "long names": long_names,
-    "half sent": half_sent,
-    "unread results": unread_results,
-    "unread undos": unread_undos,
-    "large polls": large_polls,
+    "files that unpack": bodies.unpacked_files,
+    "covers": bodies.covers,
+    "slow files": bodies.slow_files,
+    "lists of lists": bodies.lists_of_lists,
+    "lists in an event": sockets.socket_lists,
+    "long names": bodies.long_names,
+    "no text": bodies.no_text,
+    "half sent": sockets.half_sent,
+    "unread results": sockets.unread_results,
+    "unread undos": sockets.unread_undos,
+    "unread streams": sockets.unread_streams,
+    "large polls": sockets.large_polls,
+    "known sid": sockets.known_sid,
+    "long edits": bodies.long_edits,
 }
+
+
+@dataclass(frozen=True)
+class Target:
+    """A gateway, its process, and the model's where that is known."""
+
+    url: str
+    pid: int
+    model: int | None = None
+
+    @property
+    def most(self) -> int | None:
+        """The bytes that it tells it takes at most; None for an earlier version."""
+        return most_bytes(self.url)
 
 
 @dataclass
 class Row:
-    """What was seen beside one attack. Seconds, and bytes."""
+    """What was seen beside attacks. Seconds, and bytes; model: 0 where its process is not known."""
 
     name: str
     health: float
     memory: int
+    model: int
     edit: float
     heard: Heard
     failures: list[str] = field(default_factory=list)
+
+
+def address_of(name: str) -> str:
+    """Each attack's own."""
+    return f"127.0.0.{2 + list(ATTACKS).index(name)}"
 
 
 def memory_of(pid: int, *, reset: bool = False) -> int:
@@ -336,11 +98,12 @@ def memory_of(pid: int, *, reset: bool = False) -> int:
     return 0
 
 
-def _attacker(name: str, url: str, address: str, seconds: float, ready: Any, heard: Any) -> None:
+def _attacker(name: str, url: str, seconds: float, ready: Any, go: Any, heard: Any) -> None:
     os.nice(10)
-    going = ATTACKS[name](url, address)
+    going = ATTACKS[name](url, address_of(name))
     next(going)
-    ready.set()
+    ready.release()
+    go.wait()
     try:
         going.send(time.time() + seconds)
     except StopIteration as end:
@@ -348,26 +111,31 @@ def _attacker(name: str, url: str, address: str, seconds: float, ready: Any, hea
 
 
 @contextmanager
-def attacked(name: str, url: str, seconds: float) -> Iterator[Heard]:
-    """An attack goes on; what it heard is there once it is over."""
+def attacked(names: Sequence[str], url: str, seconds: float) -> Iterator[Heard]:
+    """Attacks go on, all at once; what they heard is there once they are over."""
     heard: Heard = Counter()
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
-    ready = context.Event()
-    address = f"127.0.0.{2 + list(ATTACKS).index(name)}"
-    process = context.Process(target=_attacker, args=(name, url, address, seconds, ready, answers))
-    process.start()
+    ready, go = context.Semaphore(0), context.Event()
+    processes = [
+        context.Process(target=_attacker, args=(name, url, seconds, ready, go, answers))
+        for name in names
+    ]
+    for process in processes:
+        process.start()
     try:
-        if not ready.wait(120):
-            raise RuntimeError(f"{name}: the attack did not begin")
+        if not all(ready.acquire(timeout=120) for _ in names):
+            raise RuntimeError(f"{', '.join(names)}: the attack did not begin")
+        go.set()
         yield heard
     finally:
-        process.join(seconds + 90)
-        if process.is_alive():
-            process.kill()
-        else:
+        deadline = time.monotonic() + seconds + 90
+        for _ in processes:
             with suppress(Exception):
-                heard.update(answers.get(timeout=5))
+                heard.update(answers.get(timeout=max(0.0, deadline - time.monotonic())))
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def honest_edit(client: requests.Session, url: str, number: int) -> float:
@@ -383,11 +151,13 @@ def honest_edit(client: requests.Session, url: str, number: int) -> float:
     return time.monotonic() - started
 
 
-def beside(name: str | None, url: str, pid: int, seconds: float) -> Row:
-    """Honest clients for some seconds, beside an attack or alone (None)."""
-    memory_of(pid, reset=True)
+def beside(name: str, attacks: Sequence[str], target: Target, seconds: float) -> Row:
+    """Honest clients for some seconds, beside attacks."""
+    pids = [target.pid, *([target.model] if target.model else [])]
+    for pid in pids:
+        memory_of(pid, reset=True)
     slowest, times, failures = 0.0, [], []
-    over = threading.Event()
+    over, url = threading.Event(), target.url
 
     def look() -> None:
         nonlocal slowest
@@ -406,7 +176,7 @@ def beside(name: str | None, url: str, pid: int, seconds: float) -> Row:
     looking = threading.Thread(target=look)
     looking.start()
     client = session_from("127.0.0.1")
-    with attacked(name, url, seconds) if name else nullcontext(Counter()) as heard:
+    with attacked(attacks, url, seconds) as heard:
         until = time.monotonic() + seconds
         number = 0
         while time.monotonic() < until:
@@ -419,19 +189,22 @@ def beside(name: str | None, url: str, pid: int, seconds: float) -> Row:
     over.set()
     looking.join()
     middle = statistics.median(times) if times else float("inf")
-    return Row(name or "none", slowest, memory_of(pid), middle, heard, failures)
+    memory, *model = map(memory_of, pids)
+    return Row(name, slowest, memory, sum(model), middle, heard, failures)
 
 
 def table(rows: list[Row], most: int | None) -> str:
     lines = [
-        "| attack | slowest /health, s | most memory, MiB | honest edit, s (times alone) | heard |",
-        "|---|---|---|---|---|",
+        "| attack | slowest /health, s | most memory, MiB | of the model, MiB "
+        "| honest edit, s (times alone) | heard |",
+        "|---|---|---|---|---|---|",
     ]
     alone = rows[0].edit
     for row in rows:
         heard = ", ".join(f"{said}: {count}" for said, count in row.heard.most_common(6))
         lines.append(
             f"| {row.name} | {row.health:.2f} | {row.memory / MIB:.0f} | "
+            f"{row.model / MIB:.0f} | "
             f"{row.edit:.2f} ({row.edit / alone:.1f}) | {heard} |"
         )
     if most is not None:
@@ -460,16 +233,18 @@ def most_bytes(url: str) -> int | None:
     return None
 
 
-def attack(url: str, pid: int, names: Sequence[str], seconds: float) -> int:
-    """All attacks, one after the other; prints the table and what is broken. -> the exit code."""
-    rows = [beside(None, url, pid, min(seconds, 10.0))]
-    for name in names:
-        rows.append(beside(name, url, pid, seconds))
+def attack(target: Target, names: Sequence[str], seconds: float, alone: bool) -> int:
+    """The attacks, one after the other and all at once; prints the table and what is broken.
+    -> the exit code."""
+    rows = [beside("none", [], target, min(seconds, 10.0))]
+    rounds = [[name] for name in names] + ([] if alone or len(names) == 1 else [list(names)])
+    for several in rounds:
+        name = several[0] if len(several) == 1 else "all at once"
+        rows.append(beside(name, several, target, seconds))
         print(f"{name}: done", file=sys.stderr, flush=True)
         time.sleep(2)
-    most = most_bytes(url)
-    print(table(rows, most))
-    failed = broken(rows, most)
+    print(table(rows, target.most))
+    failed = broken(rows, target.most)
     for promise in failed:
         print(f"BROKEN: {promise}")
     return 1 if failed else 0
@@ -479,19 +254,23 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/attack", description=(__doc__ or "").strip())
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each attack")
     parser.add_argument("--only", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
+    parser.add_argument("--alone", action="store_true", help="without all at once")
     parser.add_argument("--checkpoint", type=Path, help="default: the tests' tiny random one")
     parser.add_argument("--url", help="of a gateway that runs already")
     parser.add_argument("--pid", type=int, help="of its process")
-    arguments = parser.parse_args(words)
-    if arguments.url:
-        return attack(arguments.url, arguments.pid, arguments.only, arguments.seconds)
+    parser.add_argument("--model", type=int, metavar="PID", help="of the model's process")
+    given = parser.parse_args(words)
+    if given.url:
+        target = Target(given.url, given.pid, given.model)
+        return attack(target, given.only, given.seconds, given.alone)
     with (
-        checkpoint_or_tiny(arguments.checkpoint) as checkpoint,
+        checkpoint_or_tiny(given.checkpoint) as checkpoint,
         tempfile.TemporaryDirectory(prefix="attack-") as folder,
     ):
         log = Path(folder) / "triton.log"
         with Service(checkpoint, log) as service, Gateway(service) as gateway:
-            code = attack(gateway.url, gateway.process.pid, arguments.only, arguments.seconds)
+            target = Target(gateway.url, gateway.process.pid, service.member(STUB))
+            code = attack(target, given.only, given.seconds, given.alone)
             if code:
                 print(gateway.complaints(), tail(log), sep="\n")
             return code

@@ -8,14 +8,8 @@ import pytest
 
 from melodyflow.embedded import EmbeddedServer
 
-from .attack import (
-    ATTACKS,
-    Heard,
-    honest_edit,
-    memory_of,
-    most_bytes,
-    session_from,
-)
+from .attack import ATTACKS, address_of, honest_edit, memory_of, most_bytes
+from .attacks.clients import Heard, session_from
 from .conftest import Running, Start
 
 SECONDS = 2.0
@@ -36,7 +30,7 @@ def attacked(server: EmbeddedServer, start_gateway: Start) -> Running:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_memory_is_bounded_and_honest_edits_come_home(attacked: Running, name: str) -> None:
-    going = ATTACKS[name](attacked.url, f"127.0.0.{2 + list(ATTACKS).index(name)}")
+    going = ATTACKS[name](attacked.url, address_of(name))
     next(going)
     pid = attacked.process.pid
     memory_of(pid, reset=True)
