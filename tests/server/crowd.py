@@ -150,11 +150,13 @@ class AsyncSdk:
 
 
 class _OverGateway:
-    def __init__(self, url: str, path: str, name: str) -> None:
+    def __init__(self, url: str, path: str, name: str, token: str) -> None:
         self.name = name
         self._url = url + path
         self._http = requests.Session()
         self._http.trust_env = False
+        if token:
+            self._http.headers["Authorization"] = f"Bearer {token}"
 
     def _post(self, edit: Edit, **how: Any) -> requests.Response:
         options = edit.options()
@@ -176,8 +178,8 @@ class _OverGateway:
 class GatewayJson(_OverGateway):
     """POST /transform of a gateway."""
 
-    def __init__(self, url: str, name: str = "gateway JSON") -> None:
-        super().__init__(url, "/transform", name)
+    def __init__(self, url: str, name: str = "gateway JSON", token: str = "") -> None:
+        super().__init__(url, "/transform", name, token)
 
     def ask(self, edit: Edit, heard: Heard) -> None:
         heard.results.append(base64.b64decode(self._post(edit).json()["audio"]))
@@ -186,8 +188,8 @@ class GatewayJson(_OverGateway):
 class GatewayEvents(_OverGateway):
     """POST /transform/stream of a gateway."""
 
-    def __init__(self, url: str, name: str = "gateway events") -> None:
-        super().__init__(url, "/transform/stream", name)
+    def __init__(self, url: str, name: str = "gateway events", token: str = "") -> None:
+        super().__init__(url, "/transform/stream", name, token)
 
     def ask(self, edit: Edit, heard: Heard) -> None:
         working = False

@@ -167,12 +167,14 @@ def _command(pid: int) -> str:
 
 
 class Gateway(Process):
-    """A gateway before a service, on a free port."""
+    """A gateway before a service, on a free port; settings as environment variables."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, **settings: str) -> None:
         addresses = ("--server", service.grpc_url, "--metrics", service.metrics_url)
         super().__init__(
-            *("-m", "melodyflow_client", "gateway", "--port", "0", *addresses), **UNLIMITED
+            *("-m", "melodyflow_client", "gateway", "--port", "0", *addresses),
+            **UNLIMITED,
+            **settings,
         )
         self.url = self.says(r"gateway is at (http://\S+)\n")[1]
 

@@ -496,7 +496,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/soak",
         description=(__doc__ or "").split("\n")[0],
-        epilog="The drills: --storm, --kills or --busy as the first option; then --help.",
+        epilog="The drills: --storm, --kills, --stall or --busy as the first option; then --help.",
     )
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--checkpoint", type=Path, help="converted; without it a tiny random one")
