@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .audio import waveform
 from .errors import AudioError
+from .saving import write_file
 
 _SUFFIXES = {"wav": ("", ".wav", ".wave"), "flac": ("", ".flac")}
 
@@ -85,9 +86,10 @@ class Result:
         return float(np.max(np.abs(self.waveform), initial=0.0))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the bytes unchanged; the file appears whole or not at all.
+        """Writes the bytes unchanged; the file appears whole or not at all. Links are followed;
+        devices and FIFOs are written to.
 
-        Raises AudioError for a suffix of another format.
+        Raises AudioError for a suffix of another format, and OSError.
         """
         path = Path(path)
         if path.suffix.lower() not in _SUFFIXES[self.container]:
@@ -95,10 +97,5 @@ class Result:
                 f"{path}: the result is {self.container.upper()}; name it "
                 f"{_SUFFIXES[self.container][1]} or ask for another format"
             )
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            partial.write_bytes(self.audio)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_file(path, self.audio)
         return path

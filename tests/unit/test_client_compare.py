@@ -231,8 +231,12 @@ def test_the_command_draws(files: Path, name: str, begins: bytes) -> None:
     ("arguments", "code", "message"),
     [
         (["a.wav", "none.wav"], 2, "cannot read 'none.wav'"),
-        (["a.wav", "longer.wav", "--plot", "a.wav"], 2, "plot: unknown format a.wav; use .png"),
-        (["a.wav", "longer.wav", "--plot", "no/out.png"], 1, "No such file"),
+        (["a.wav", "longer.wav", "--plot", "a.wav"], 2, "plot: unknown format 'a.wav'; use .png"),
+        (
+            ["a.wav", "longer.wav", "--plot", "no/out.png"],
+            2,
+            "plot: cannot write 'no/out.png': No such file",
+        ),
     ],
 )
 def test_failures_of_the_command(

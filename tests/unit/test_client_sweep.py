@@ -463,7 +463,7 @@ def test_ctrl_c_cancels_the_rest_and_keeps_finished_results(peer: Peer, riff: Pa
         (["--variation", "celtic", "--variation", "celtik"], 2, "did you mean celtic"),
         (["--all", "--strength", "2"], 2, "strength: must be"),
         (["--all", "--concurrency", "0"], 2, "concurrency: must be"),
-        (["--all", "-o", "riff.wav"], 2, "output: cannot make riff.wav"),
+        (["--all", "-o", "riff.wav"], 2, "output: cannot make the folder 'riff.wav'"),
         (["--all", "--timeout", "1", "--concurrency", "1"], 3, "no server answers at"),
     ],
 )

@@ -212,7 +212,7 @@ def test_random_seeds_are_reported(
         ([], "prompt: give a prompt or a variation"),
         (["--prompt", "x", "--end", "3"], "end: 3 s is after the clip's end, 0.1 s"),
         (["--prompt", "x", "--start", "0", "--loop"], "loop: is for the whole clip"),
-        (["--prompt", "x", "-o", "riff.wav"], "output: cannot make riff.wav"),
+        (["--prompt", "x", "-o", "riff.wav"], "output: cannot make the folder 'riff.wav'"),
     ],
 )
 def test_failures_of_the_takes_command(

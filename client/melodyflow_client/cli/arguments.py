@@ -9,14 +9,16 @@ from typing import Any, cast
 from ..batch import CONCURRENCY
 from ..contract import DEFAULT_LIMITS, OPTIONS, Parameter
 from ..contract.parameter import Group
-from ..options import CommonOptions, SweepOptions
+from ..options import CommonOptions, EditOptions, SweepOptions
 
 _NO_DEFAULTS: Mapping[str, str] = {}
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "input", metavar="IN", help="WAV or FLAC; with PyAV, MP3, M4A, OGG and video"
+        "input",
+        metavar="IN",
+        help="WAV or FLAC; with PyAV, MP3, M4A, OGG and video; - is standard input",
     )
 
 
@@ -151,8 +153,13 @@ def common_options(arguments: argparse.Namespace) -> CommonOptions:
     return cast(CommonOptions, _options(arguments, CommonOptions.__annotations__))
 
 
-def edit_options(arguments: argparse.Namespace) -> SweepOptions:
-    """The options shared by transform, takes and sweep."""
+def edit_options(arguments: argparse.Namespace) -> EditOptions:
+    """The options shared by transform and takes."""
+    return cast(EditOptions, _options(arguments, EditOptions.__annotations__))
+
+
+def sweep_options(arguments: argparse.Namespace) -> SweepOptions:
+    """The same without a target, of which a sweep has many."""
     return cast(SweepOptions, _options(arguments, SweepOptions.__annotations__))
 
 

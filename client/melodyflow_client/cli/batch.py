@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import TypeVar
 
+from ..audio import Clip
 from ..client import MelodyFlowClient
-from ..errors import MelodyFlowError
+from ..errors import InvalidRequest, MelodyFlowError
 from ..presets import Presets
 from ..responses import Progress
 from ..sweep import SweepResult
 from ..takes import TakeResult
+from .details import details_of, warn
 from .failures import common_exit_code, complain
-from .output import details_of, prepare_output, suffix, warn
+from .input import load_clip, named_after
+from .output import STANDARD_OUTPUT, Output, least_bytes_of_edit, prepare_output, suffix
 from .progress import display
+from .streams import json_text, say, shown_name
 
 Details = dict[str, object]
 Ended = TypeVar("Ended", SweepResult, TakeResult)
@@ -30,57 +32,66 @@ def run_batch(
     presets: Presets,
     asked: Mapping[str, Details],
     begin: Callable[
-        [MelodyFlowClient, Callable[[str, Progress], None]], Generator[Ended, None, None]
+        [MelodyFlowClient, Clip, Callable[[str, Progress], None]], Generator[Ended, None, None]
     ],
     name_of: Callable[[Ended], str],
 ) -> int:
     """Runs the edits, writes their results and returns the exit code.
 
     asked: the edits by name, each with what identifies it in JSON should it fail. begin: starts
-    the batch, given the client and what to call with each edit's progress. name_of: the name of
-    the edit that ended.
+    the batch, given the client, the clip and what to call with each edit's progress. name_of: the
+    name of the edit that ended.
     """
     succeeded: dict[str, Details] = {}
     failed: dict[str, MelodyFlowError] = {}
     warnings: tuple[str, ...] = ()
-    source = Path(arguments.input)
-    folder = os.path.join(arguments.output or ".", "")
+    misplaced = False
+    outputs = _outputs(arguments, asked)
+    clip, _ = load_clip(arguments.input)
+    size = least_bytes_of_edit(clip, arguments.format, arguments.sample_rate)
+    next(iter(outputs.values())).check(len(outputs) * size)  # all are in one folder
     try:
         with (
             MelodyFlowClient(arguments.server, presets=presets) as client,
             display(sys.stderr, arguments.quiet) as shown,
-            closing(begin(client, shown.show)) as results,
+            closing(begin(client, clip, shown.show)) as results,
         ):
-            outputs = {
-                name: prepare_output(
-                    folder, f"{source.stem}-{name}{suffix(arguments.format)}", source
-                )
-                for name in asked
-            }
             for ended in results:
                 name = name_of(ended)
                 if ended.error is not None:
                     failed[name] = ended.error
                     shown.end(name, "failed")
                     if arguments.json:
-                        print(json.dumps(asked[name] | _failure(ended.error)), flush=True)
+                        say(json_text(asked[name] | _failure(ended.error), sys.stdout, None))
                 elif ended.result is not None:
-                    ended.result.save(outputs[name])
                     warnings = ended.result.warnings  # all are about the one input
-                    succeeded[name] = details_of(outputs[name], ended.result)
+                    saved = outputs[name].save(ended.result)
+                    misplaced = misplaced or not saved.as_asked
+                    if saved.path is None:
+                        shown.end(name, "failed")
+                        continue
+                    succeeded[name] = details_of(saved.path, ended.result)
                     shown.end(name, "done")
-                    line = (
-                        json.dumps(succeeded[name], ensure_ascii=False)
+                    say(
+                        json_text(succeeded[name], sys.stdout, None)
                         if arguments.json
-                        else outputs[name]
+                        else saved.path
                     )
-                    print(line, flush=True)
     finally:  # after Ctrl-C, too: the files that were written stay
         warn(warnings)
         if succeeded and not (arguments.quiet or arguments.json):
             _print_table(list(asked), succeeded, failed)
         _report_failures(failed)
-    return common_exit_code(list(failed.values()))
+    return common_exit_code(list(failed.values())) or (1 if misplaced else 0)
+
+
+def _outputs(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Output]:
+    """Where the result of each edit goes. Raises InvalidRequest."""
+    if arguments.output == STANDARD_OUTPUT:
+        raise InvalidRequest("output: standard output takes one result only; name a folder")
+    source, folder = arguments.input, os.path.join(arguments.output or ".", "")
+    end = suffix(arguments.format)
+    return {name: prepare_output(folder, named_after(source, name + end), source) for name in names}
 
 
 def _failure(error: MelodyFlowError) -> Details:
@@ -94,7 +105,8 @@ def _print_table(
     for name in names:
         if name in succeeded:
             details = succeeded[name]
-            row = f"{details['seconds']:.3f} s  peak {details['peak']:.3f}  {details['output']}"
+            row = f"{details['seconds']:.3f} s  peak {details['peak']:.3f}  "
+            row += shown_name(str(details["output"]))
         else:
             row = "failed" if name in failed else "-"
         print(f"{name:<{width}}  {row}", file=sys.stderr)

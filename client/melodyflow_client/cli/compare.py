@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import sys
 
 from ..comparison import Comparison, Heard, compare_heard
+from ..errors import InvalidRequest
 from .command import AddCommand
+from .input import STANDARD_INPUT, load_clip
+from .streams import json_text, say, shown_name
 
 MONO = 3.01  # LU: a mono clip played by two speakers is this much louder than it measures
 
@@ -24,7 +27,9 @@ Needs no server, but the extra `compare`: pip install "melodyflow-client[compare
 def add(add_command: AddCommand) -> None:
     """Adds the command."""
     parser = add_command("compare", _run, "measure how alike two audio files are", _NOTES)
-    parser.add_argument("a", metavar="A", help="the source, which B is compared with")
+    parser.add_argument(
+        "a", metavar="A", help="the source, which B is compared with; - is standard input"
+    )
     parser.add_argument("b", metavar="B", help="the result")
     parser.add_argument(
         "--plot", metavar="FILE", help="draw waveforms and chromagrams of both: PNG, SVG or PDF"
@@ -36,14 +41,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.plot:
         check_plot(arguments.plot)
-    a, b = Heard(arguments.a), Heard(arguments.b)
+    if arguments.a in STANDARD_INPUT and arguments.b in STANDARD_INPUT:
+        raise InvalidRequest("compare: A and B are both standard input; name a file for one")
+    a, b = (Heard(load_clip(name)[0]) for name in (arguments.a, arguments.b))
+    names = (shown_name(arguments.a), shown_name(arguments.b))
     comparison = compare_heard(a, b)
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(comparison), indent=2))
+        say(json_text(dataclasses.asdict(comparison), sys.stdout))
     else:
-        print(table(comparison, arguments.a, arguments.b))
+        say(table(comparison, *names))
     if arguments.plot:
-        plot(a, b, (arguments.a, arguments.b), arguments.plot)
+        plot(a, b, names, arguments.plot)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,21 @@ import numpy as np
 from ..comparison import Heard, require
 from ..errors import InvalidRequest
 from ..measures import CHROMA_HOP, NOTES, RATE
+from ..saving import check_writable, write_file
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _COLUMNS = 2000  # of a waveform: more than the picture is wide
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
-    """Raises InvalidRequest for an unknown suffix, or if matplotlib isn't installed."""
+    """Raises InvalidRequest for an unknown suffix, a path that can't be written, or if matplotlib
+    isn't installed."""
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise InvalidRequest(f"plot: unknown format {path}; use {', '.join(SUFFIXES)}")
+        raise InvalidRequest(f"plot: unknown format {str(path)!r}; use {', '.join(SUFFIXES)}")
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise InvalidRequest(f"plot: cannot write {str(path)!r}: {error.strerror}") from error
     require("matplotlib")
 
 
@@ -43,7 +50,9 @@ def plot(a: Heard, b: Heard, names: tuple[str, str], path: str | os.PathLike[str
         axis.set(title=f"{name}: notes")
     figure.colorbar(mesh, ax=axes[2:], label="strength of a note", pad=0.01)
     axes[-1].set_xlabel("seconds")
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=120)
+    write_file(path, picture.getvalue())
 
 
 def _draw_waveform(axis: Any, clip: Heard, colour: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import DeadlineExceeded, InvalidRequest, PresetError, Unavailable
+from .streams import printable
 
 _SERVER_FAILED = 4
 
@@ -31,7 +32,7 @@ def common_exit_code(errors: Sequence[Exception]) -> int:
 
 def complain(reason: object, about: str = "") -> None:
     """Prints an error, and the request's id if the server's log may say more about it."""
-    print(f"melodyflow: {about}{reason}", file=sys.stderr)
+    print(printable(f"melodyflow: {about}{reason}"), file=sys.stderr)
     request_id = getattr(reason, "request_id", None)
     if isinstance(reason, Exception) and request_id and exit_code(reason) in (_SERVER_FAILED, 5):
-        print(f"melodyflow: {about}request id {request_id}", file=sys.stderr)
+        print(printable(f"melodyflow: {about}request id {request_id}"), file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ..client import MelodyFlowClient
+from ..contract import DEFAULT_LIMITS
 from ..presets import CUSTOM
 from .arguments import (
     add_common,
@@ -17,7 +18,7 @@ from .arguments import (
     common_options,
 )
 from .command import AddCommand
-from .output import container_of, prepare_output, suffix, write
+from .output import container_of, least_bytes, prepare_output, suffix, write
 from .progress import display
 
 _NOTES = """\
@@ -39,7 +40,8 @@ def add(add_command: AddCommand) -> None:
     add_result(
         parser,
         "OUT",
-        "file or folder; default: NAME.wav in the current folder, numbered if it exists",
+        "file, folder, or - for standard output; default: NAME.wav in the current folder, "
+        "numbered if it exists",
         {"format": "default: from OUT, else wav"},
     )
     add_request(parser, "for the whole request, retries included")
@@ -50,6 +52,8 @@ def _run(arguments: argparse.Namespace) -> int:
     name = arguments.variation or CUSTOM
     container = container_of(arguments)
     output = prepare_output(arguments.output, f"{name}{suffix(container)}")
+    rate = arguments.sample_rate or DEFAULT_LIMITS["min_sample_rate"]
+    output.check(least_bytes(container, arguments.duration * rate, channels=1))
     options = common_options(arguments)
     options["format"] = container
     with (
@@ -63,5 +67,4 @@ def _run(arguments: argparse.Namespace) -> int:
             on_progress=lambda event: shown.show(name, event),
             **options,
         )
-    write(arguments, output, result)
-    return 0
+    return write(arguments, output, result)

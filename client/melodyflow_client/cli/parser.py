@@ -23,8 +23,8 @@ _EXTRAS = {
 _EXIT_CODES = """\
 exit codes:
   0    success
-  1    the result could not be written
-  2    wrong usage or an invalid request: options, variation or audio
+  1    the result could not be written where it should be
+  2    wrong usage or an invalid request: options, variation, audio or output
   3    the server is unreachable, not ready or full
   4    the server failed
   5    the timeout passed

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from ..responses import Progress
+from .streams import is_terminal
 
 LINE_SECONDS = 1.0  # at least, between two plain lines of an edit
 
@@ -68,7 +69,7 @@ class _Bars:
             console=Console(file=stream),
             transient=True,
             # Otherwise Rich would print data meant for standard output on its own stream.
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=is_terminal(sys.stdout),
         )
 
     def __enter__(self) -> Self:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import sys
 
 from ..client import MelodyFlowClient
 from .arguments import add_metrics, add_server
 from .command import AddCommand
+from .streams import json_text, say
 
 
 def add(add_command: AddCommand) -> None:
@@ -25,13 +26,13 @@ def _run(arguments: argparse.Namespace) -> int:
         status = client.status()
     details = dataclasses.asdict(status)
     if arguments.json:
-        print(json.dumps(details, ensure_ascii=False, indent=2))
+        say(json_text(details, sys.stdout))
     else:
         limits = details.pop("limits") or {}
         for name, value in details.items():
             if value is not None:
                 shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-                print(f"{name.replace('_', ' ') + ':':<13}{shown}")
+                say(f"{name.replace('_', ' ') + ':':<13}{shown}")
         for name, value in limits.items():
-            print(f"  {name.replace('_', ' ')}: {value}")
+            say(f"  {name.replace('_', ' ')}: {value}")
     return 0 if status.model_ready else 3

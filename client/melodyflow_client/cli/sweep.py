@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Generator
 
+from ..audio import Clip
 from ..client import MelodyFlowClient
 from ..presets import load_presets
 from ..responses import Progress
-from ..sweep import SweepResult
+from ..sweep import SweepResult, plan_sweep
 from .arguments import (
     add_common,
     add_concurrency,
@@ -17,7 +18,7 @@ from .arguments import (
     add_request,
     add_result,
     add_targets,
-    edit_options,
+    sweep_options,
 )
 from .batch import Details, run_batch
 from .command import AddCommand
@@ -59,16 +60,18 @@ def add(add_command: AddCommand) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     presets = load_presets(arguments.presets)
     names = list(dict.fromkeys(arguments.variations or presets))
+    options = sweep_options(arguments)
+    plan_sweep(names, arguments.concurrency, options, presets)  # told before the input is read
 
     def begin(
-        client: MelodyFlowClient, show: Callable[[str, Progress], None]
+        client: MelodyFlowClient, clip: Clip, show: Callable[[str, Progress], None]
     ) -> Generator[SweepResult, None, None]:
         return client.sweep(
-            arguments.input,
+            clip,
             names,
             concurrency=arguments.concurrency,
             on_progress=show,
-            **edit_options(arguments),
+            **options,
         )
 
     asked: dict[str, Details] = {name: {"variation": name} for name in names}

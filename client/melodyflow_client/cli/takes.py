@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Generator
 
+from ..audio import Clip
 from ..client import MelodyFlowClient
 from ..contract import draw_seed
 from ..presets import CUSTOM, load_presets
 from ..responses import Progress
-from ..takes import TAKES, TakeResult, take_seeds
+from ..takes import TAKES, TakeResult, plan_takes, take_seeds
 from .arguments import (
     add_common,
     add_concurrency,
@@ -59,26 +60,27 @@ def _run(arguments: argparse.Namespace) -> int:
     variation = arguments.variation or CUSTOM
     if arguments.seed in (None, -1):  # drawn here: the names of the files contain it
         arguments.seed = draw_seed()
+    presets = load_presets(arguments.presets)
+    options = edit_options(arguments)
+    # What is wrong is told before the input is read.
+    plan_takes(arguments.count, arguments.concurrency, options, presets)
 
     def name(seed: int) -> str:
         return f"{variation}-{seed}"
 
     def begin(
-        client: MelodyFlowClient, show: Callable[[str, Progress], None]
+        client: MelodyFlowClient, clip: Clip, show: Callable[[str, Progress], None]
     ) -> Generator[TakeResult, None, None]:
         return client.takes(
-            arguments.input,
+            clip,
             arguments.count,
             concurrency=arguments.concurrency,
             on_progress=lambda seed, event: show(name(seed), event),
-            variation=arguments.variation,
-            prompt=arguments.prompt,
-            **edit_options(arguments),
+            **options,
         )
 
     asked: dict[str, Details] = {
         name(seed): {"variation": arguments.variation, "seed": seed}
         for seed in take_seeds(arguments.seed, arguments.count)
     }
-    presets = load_presets(arguments.presets)
     return run_batch(arguments, presets, asked, begin, lambda ended: name(ended.seed))

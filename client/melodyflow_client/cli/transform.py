@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from ..client import MelodyFlowClient
-from ..presets import CUSTOM
+from ..presets import CUSTOM, load_presets
+from ..protocol import plan
 from .arguments import (
     add_common,
     add_edit,
@@ -18,7 +18,8 @@ from .arguments import (
     edit_options,
 )
 from .command import AddCommand
-from .output import container_of, prepare_output, suffix, write
+from .input import load_clip, named_after
+from .output import container_of, least_bytes_of_edit, prepare_output, suffix, write
 from .progress import display
 
 _NOTES = """\
@@ -28,10 +29,13 @@ examples:
   melodyflow transform riff.wav --variation piano_classical --new-take -o take2.wav
   melodyflow transform song.mp3 --prompt "eight-bit chiptune, playful" --json
   melodyflow transform song.wav --variation celtic --start 2.0 --end 6.5    (only that part)
+  sox in.aiff -t wav - | melodyflow transform - --variation celtic -o - | aplay
   melodyflow transform loop.wav --variation trap_808 --loop --loudness -14
 
 Prints the path of the result, or with --json its details, on standard output. Progress and
-messages go to standard error.
+messages go to standard error; with -o - the details, too. Whatever would keep the result from being
+written is told before the edit, as far as possible. If it still can't be written, it is saved
+elsewhere, in the temporary folder if that works, standard error says where, and the exit code is 1.
 
 """
 
@@ -45,7 +49,8 @@ def add(add_command: AddCommand) -> None:
     add_result(
         parser,
         "OUT",
-        "file or folder; default: IN-NAME.wav in the current folder, numbered if it exists",
+        "file, folder, or - for standard output; default: IN-NAME.wav in the current folder, "
+        "numbered if it exists",
         {"format": "default: from OUT, else wav"},
     )
     add_request(parser, "for the edit, retries included")
@@ -53,21 +58,26 @@ def add(add_command: AddCommand) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    source, name = Path(arguments.input), arguments.variation or CUSTOM
+    name = arguments.variation or CUSTOM
     container = container_of(arguments)
-    output = prepare_output(arguments.output, f"{source.stem}-{name}{suffix(container)}", source)
     options = edit_options(arguments)
     options["format"] = container
+    presets = load_presets(arguments.presets)
+    plan(options, presets)  # what is wrong is told before the input is read
+    output = prepare_output(
+        arguments.output,
+        named_after(arguments.input, f"{name}{suffix(container)}"),
+        arguments.input,
+    )
+    clip, options["timeout"] = load_clip(arguments.input, arguments.timeout)
+    output.check(least_bytes_of_edit(clip, container, arguments.sample_rate))
     with (
-        MelodyFlowClient(arguments.server, presets=arguments.presets) as client,
+        MelodyFlowClient(arguments.server, presets=presets) as client,
         display(sys.stderr, arguments.quiet) as shown,
     ):
         result = client.transform(
-            source,
-            variation=arguments.variation,
-            prompt=arguments.prompt,
+            clip,
             on_progress=lambda event: shown.show(name, event),
             **options,
         )
-    write(arguments, output, result)
-    return 0
+    return write(arguments, output, result)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import sys
 import textwrap
 
 from ..presets import load_presets
 from .arguments import add_presets
 from .command import AddCommand
+from .streams import json_text, say
 
 
 def add(add_command: AddCommand) -> None:
@@ -21,13 +22,13 @@ def _run(arguments: argparse.Namespace) -> int:
     presets = load_presets(arguments.presets)
     if arguments.json:
         listed = {name: dataclasses.asdict(preset) for name, preset in presets.items()}
-        print(json.dumps(listed, ensure_ascii=False, indent=2))
+        say(json_text(listed, sys.stdout))
         return 0
     width = max(len(name) for name in presets)
     for category, members in presets.by_category().items():
-        print(category.replace("_", " "))
+        say(category.replace("_", " "))
         for preset in members:
-            print(
+            say(
                 textwrap.fill(
                     preset.prompt,
                     100,
