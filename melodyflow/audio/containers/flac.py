@@ -25,7 +25,8 @@ class FlacHeader(Header):
     md5: bytes  # of the decoded samples; all zeros if unknown
 
     def decode(self, data: bytes, most: int, check: Callable[[], None]) -> tuple[Waveform, str]:
-        """Decodes to the end, or one block past `most`, and verifies the file's checksum."""
+        """Decodes to the total that the header tells (what follows is no part of the sound) or to
+        the end, at most one block past `most`, and verifies the file's checksum."""
         parts = []
         count = 0
         digest = hashlib.md5(usedforsecurity=False)
@@ -33,13 +34,14 @@ class FlacHeader(Header):
             with _Stream(io.BytesIO(data)) as stream:
                 if (stream.channels, stream.samplerate) != (self.channels, self.sample_rate):
                     raise AudioError("audio: FLAC with two different STREAMINFO blocks")
-                while count <= most:
+                while count <= most and count != self.samples:
                     check()
-                    block = stream.read(BLOCK, dtype="int32", always_2d=True)
+                    asked = BLOCK if self.samples is None else min(BLOCK, self.samples - count)
+                    block = stream.read(asked, dtype="int32", always_2d=True)
                     count += len(block)
                     digest.update(_packed(block, self.bits))
                     parts.append(block.T.astype(np.float32))
-                    if len(block) < BLOCK:
+                    if len(block) < asked:
                         break
         except soundfile.SoundFileError as error:
             # error_string: the exception's own text contains an object's address
