@@ -7,7 +7,7 @@ OGG, WavPack, the sound of a video, damaged files. More than two channels are mi
 Nothing is resampled: rate and length stay the source's.
 """
 
-from .containers.ffmpeg import cap_allocations
+from .containers.pyav import cap_allocations
 from .limits import MAX_BYTES, Budget, Limits
 from .loading import AudioSource, Clip, load, waveform
 

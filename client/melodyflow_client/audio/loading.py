@@ -16,10 +16,11 @@ from .blocks import to_float32
 from .containers import Check, Damaged, NotInstalled, Sound, Undecodable, container_of
 from .digest import Digest
 from .limits import Budget, Holding, Limits
+from .mixing import stereo_gains, told
 from .source import ArraySource, File, FileSource, opened
 from .wav import SUBTYPES, Overload, WavWriter
 
-_MOST_CHANNELS = 2  # what models take; FFmpeg mixes what has more
+_MOST_CHANNELS = 2  # what models take; what has more is mixed
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,11 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
         before = holding.size
         try:
             sound = read_header(container.part, check)
-            if sound.channels > _MOST_CHANNELS and read_header is not container.readers[-1]:
-                raise Undecodable(
-                    f"audio: {sound.channels} channels; mixing them to stereo needs PyAV: "
-                    'pip install "melodyflow-client[av]"'
-                )
             sound.warnings[:0] = warnings
             if sound.sample_rate > 0:  # the length first: it is what people can change
                 limits.check_length(sound.samples or 0, sound.sample_rate)
+            if sound.channels > _MOST_CHANNELS:
+                sound = _mixed(sound)
             limits.check_format(sound.sample_rate, sound.channels)
             if sound.sent_unchanged:
                 return _unchanged(container.part, sound, limits, holding)
@@ -127,6 +125,19 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
     raise errors[0] if isinstance(errors[-1], NotInstalled) else errors[-1]
 
 
+def _mixed(sound: Sound) -> Sound:
+    """Stereo of more than two channels. Raises AudioError."""
+    gains = stereo_gains(sound.layout, sound.channels)
+    sound.warnings.append(told(sound.layout, sound.channels))
+    return replace(
+        sound,
+        channels=2,
+        subtype=None,
+        sent_unchanged=False,
+        blocks=lambda: (to_float32(block) @ gains for block in sound.blocks()),
+    )
+
+
 def _unchanged(file: File, sound: Sound, limits: Limits, holding: Holding) -> Clip:
     """The file itself, decoded only for its digest."""
     limits.check_bytes(file.size)
@@ -136,8 +147,6 @@ def _unchanged(file: File, sound: Sound, limits: Limits, holding: Holding) -> Cl
         samples += len(block)
         limits.check_length(samples, sound.sample_rate)
         digest.update(block)
-    if not sound.sent_unchanged:
-        return _rewritten(sound, limits, holding)
     if not samples:
         raise AudioError("audio: holds no samples")
     return _clip(file.whole(limits, holding), digest, sound, samples)
@@ -174,5 +183,5 @@ def _clip(data: bytes, digest: Digest, sound: Sound, samples: int) -> Clip:
         sound.sample_rate,
         sound.channels,
         samples,
-        tuple(sound.warnings),
+        tuple(dict.fromkeys(sound.warnings)),  # some were decoded twice
     )

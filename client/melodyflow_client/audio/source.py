@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
@@ -38,6 +40,12 @@ class File:
         if (start, end) == (0, self.size):
             return self
         return File(self._whole, None, self._start + start, self._start + end)
+
+    def spliced(self, ranges: list[tuple[int, int]]) -> File:
+        """The bytes of several ranges, one after another."""
+        if len(ranges) == 1:
+            return self.part(*ranges[0])
+        return File(cast(BinaryIO, _Splice(self.stream, ranges)))
 
     def head(self, size: int, start: int = 0) -> bytes:
         """Up to `size` bytes from `start` on."""
@@ -81,6 +89,40 @@ class _Window(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+class _Splice(io.RawIOBase):
+    """Several parts of a file, as a file."""
+
+    def __init__(self, stream: BinaryIO, ranges: list[tuple[int, int]]) -> None:
+        self._stream, self._ranges = stream, ranges
+        self._ends = list(accumulate(end - start for start, end in ranges))
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        number = bisect_right(self._ends, self._position)
+        if number == len(self._ends):
+            return 0
+        left = self._ends[number] - self._position
+        self._stream.seek(self._ranges[number][1] - left)
+        data = self._stream.read(min(len(buffer), left))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._ends[-1]}[whence]
         self._position = max(base + offset, 0)
         return self._position
 

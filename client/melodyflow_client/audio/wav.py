@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .blocks import Block
+from .blocks import Block, to_float32
 from .limits import Holding, Limits
 
 # How a sample is stored, as soundfile names it -> (format tag, bits)
@@ -45,11 +45,13 @@ class WavWriter:
 
     def write(self, block: Block) -> Block:
         """Appends `[frames, channels]`, and gives back what was stored, which is the same except
-        where floats are rounded to 24 bits. Raises Overload, AudioError and what the budget
+        where floats are rounded to integers. Raises Overload, AudioError and what the budget
         raises."""
+        if self._subtype.startswith("PCM") and block.dtype.kind == "f":
+            block = _rounded(block, self._subtype)
+        elif SUBTYPES[self._subtype][0] == 3 and block.dtype.kind == "i":
+            block = to_float32(block)
         if self._subtype == "PCM_24":
-            if block.dtype != np.int32:
-                block = _rounded_to_24_bits(block)
             octets = np.ascontiguousarray(block, "<i4").view(np.uint8).reshape(-1, 4)
             stored: npt.NDArray[Any] = octets[:, 1:]
         else:
@@ -83,10 +85,12 @@ class WavWriter:
         self._file.write(data)
 
 
-def _rounded_to_24_bits(block: Block) -> npt.NDArray[np.int32]:
-    """Floats -> int32 with the 24 bits on top."""
+def _rounded(block: Block, subtype: str) -> Block:
+    """Floats -> integers of the subtype; those of 24 bits stand on top of an int32."""
     if not np.max(np.abs(block), initial=0.0) <= 1.0:  # true for NaN as well
         raise Overload
-    full = np.float32(2**23)
-    whole: npt.NDArray[np.int32] = np.clip(np.rint(block * full), -full, full - 1).astype(np.int32)
-    return whole << 8
+    bits = SUBTYPES[subtype][1]
+    full = 2.0 ** (bits - 1)
+    whole = np.clip(np.rint(block * full), -full, full - 1)
+    stored: Block = whole.astype(np.int16) if bits == 16 else whole.astype(np.int32) << (32 - bits)
+    return stored

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..source import File
-from . import aiff, au, caf, ffmpeg, flac, libsndfile, w64, wav
+from . import aiff, au, caf, coded, ffmpeg, flac, libsndfile, ogg, w64, wav
 from .sound import Check, Damaged, NotInstalled, Sound, Undecodable
 from .tags import end_of, search, start_of
 
@@ -14,19 +14,30 @@ __all__ = ["Check", "Damaged", "NotInstalled", "Sound", "Undecodable", "containe
 
 Reader = Callable[[File, Check], Sound]
 
+# Of IRCAM, which has one for each kind of machine, in both byte orders
+_IRCAM = tuple(
+    magic
+    for kind in range(1, 5)
+    for magic in (bytes((100, 163, kind, 0)), bytes((0, kind, 163, 100)))
+)
+
 # What a container begins with -> what reads it, in the order in which it is tried. FFmpeg comes
 # after these, and is alone for everything else.
 READERS: dict[bytes, tuple[Reader, ...]] = {
-    b"RIFF": (wav.read_header, libsndfile.read_header),
-    b"RF64": (wav.read_header, libsndfile.read_header),
+    b"RIFF": (wav.read_header, coded.reader(wav.walk), libsndfile.read_header),
+    b"RF64": (wav.read_header, coded.reader(wav.walk), libsndfile.read_header),
     b"BW64": (wav.read_header,),
     b"RIFX": (libsndfile.read_header,),  # big-endian
     b"fLaC": (flac.read_header,),
     b"FORM": (aiff.read_header, libsndfile.read_header),
-    b"caff": (caf.read_header, libsndfile.read_header),
-    b"riff": (w64.read_header, libsndfile.read_header),
+    b"caff": (caf.read_header,),
+    b"riff": (w64.read_header, coded.reader(w64.walk), libsndfile.read_header),
     b".snd": (au.read_header, libsndfile.read_header),
     b"dns.": (libsndfile.read_header,),
+    b"OggS": (ogg.read_header, libsndfile.read_header),
+    **dict.fromkeys(
+        (b"Crea", b"NIST", b" paf", b"fap ", b"2BIT", b"PVF1", *_IRCAM), (libsndfile.read_header,)
+    ),
 }
 
 
@@ -47,6 +58,5 @@ def container_of(file: File) -> Container:
         start = found
     known = READERS.get(file.head(4, start), ())
     # The others tell where their samples end, and may end in what looks like a tag.
-    end = end_of(file, start) if flac.read_header in known else file.size
-    part = file.part(start, end) if known else file
-    return Container(part, (*known, ffmpeg.read_header), warnings)
+    end = file.size if known and flac.read_header not in known else end_of(file, start)
+    return Container(file.part(start, end), (*known, ffmpeg.read_header), warnings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..source import File
-from . import pcm
+from . import apple, pcm
 from .sound import Check, Sound, Undecodable
 
 _MOST_CHUNKS = 1000
@@ -27,6 +27,7 @@ def read_header(file: File, check: Check) -> Sound:
     if kind not in (b"AIFF", b"AIFC"):
         raise Undecodable("audio: is an IFF file, but no AIFF")
     common = samples = None
+    layout = b""
     position = 12
     for _ in range(_MOST_CHUNKS):
         header = file.head(8, position)
@@ -39,6 +40,8 @@ def read_header(file: File, check: Check) -> Sound:
         elif name == b"SSND" and samples is None:
             offset = int.from_bytes(file.head(4, position), "big")
             samples = position + 8 + offset, max(size - 8 - offset, 0)
+        elif name == b"CHAN":
+            layout = file.head(min(size, apple.MOST), position)
         position += size + size % 2
     if common is None or len(common) < 18 or samples is None or samples[0] > file.size:
         raise Undecodable("audio: AIFF without samples; is the file complete?")
@@ -69,6 +72,7 @@ def read_header(file: File, check: Check) -> Sound:
         start=start,
         size=pcm.size_of_samples(file, start, told, align, warnings, "big"),
         warnings=warnings,
+        layout=apple.layout(layout, channels),
     )
 
 

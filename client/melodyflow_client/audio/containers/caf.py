@@ -6,7 +6,7 @@ import math
 import struct
 
 from ..source import File
-from . import pcm
+from . import apple, libsndfile, pcm
 from .sound import Check, Sound, Undecodable
 
 _MOST_CHUNKS = 1000
@@ -16,8 +16,9 @@ _FLOATS = {4: "FLOAT", 8: "DOUBLE"}
 
 
 def read_header(file: File, check: Check) -> Sound:
-    """Plain samples; raises Undecodable for other codings."""
+    """Plain samples, and what libsndfile decodes (ALAC, ADPCM). Raises Undecodable."""
     description = None
+    layout = b""
     position = 8
     for _ in range(_MOST_CHUNKS):
         header = file.head(12, position)
@@ -27,14 +28,18 @@ def read_header(file: File, check: Check) -> Sound:
         position += 12
         if name == b"data" and description is not None:
             told = size - 4 if size >= 4 else 0
-            return _sound(file, check, description, position + 4, told)
+            return _sound(file, check, description, layout, position + 4, told)
         if name == b"desc":
             description = file.head(min(size, 32), position)
+        elif name == b"chan":
+            layout = file.head(min(size, apple.MOST), position)
         position += size
     raise Undecodable("audio: CAF without samples; is the file complete?")
 
 
-def _sound(file: File, check: Check, description: bytes, start: int, told: int) -> Sound:
+def _sound(
+    file: File, check: Check, description: bytes, layout: bytes, start: int, told: int
+) -> Sound:
     if len(description) < 32:
         raise Undecodable("audio: CAF with a description that is too short")
     rate, coding, flags, packet, _, channels, _ = struct.unpack(">d4sIIIII", description)
@@ -43,6 +48,13 @@ def _sound(file: File, check: Check, description: bytes, start: int, told: int) 
         subtype = (_FLOATS if flags & _IS_FLOAT else _INTEGERS).get(width)
     else:
         subtype = {b"ulaw": "ULAW", b"alaw": "ALAW"}.get(coding)
+    if subtype is None and channels:
+        sound = libsndfile.read_header(file, check)
+        if pcm.LEAST_UNKNOWN > told > file.size - start:
+            sound.warnings.append(
+                f"the header announces {told} bytes of sound, the file has {file.size - start}"
+            )
+        return sound
     if subtype is None or not math.isfinite(rate) or not 1 <= rate < 2**32:
         raise Undecodable("audio: CAF of this coding cannot be decoded")
     warnings: list[str] = []
@@ -57,4 +69,5 @@ def _sound(file: File, check: Check, description: bytes, start: int, told: int) 
         start=start,
         size=pcm.size_of_samples(file, start, told, align, warnings, None),
         warnings=warnings,
+        layout=apple.layout(layout, channels),
     )

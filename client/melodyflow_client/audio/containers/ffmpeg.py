@@ -2,177 +2,225 @@
 
 from __future__ import annotations
 
-import ctypes.util
-import functools
-import io
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from ...errors import AudioError
 from ..blocks import Block
+from ..mixing import Layout, stereo_gains, told
 from ..source import File
-from .frames import Converter, decoded, first, gathered
-from .sound import Check, NotInstalled, Sound, Undecodable
+from . import mpeg, pyav
+from .checked import Checked
+from .converter import Converter
+from .frames import Trouble, array_of, first, frames_of, gathered, layout_of
+from .sound import Check, Sound, Undecodable
+from .tags import start_of
 
 # Playlists and other formats that make FFmpeg open further files or addresses are left out.
 _FORMATS = (
-    "mp3,mov,mp4,m4a,3gp,matroska,webm,ogg,aac,avi,flv,mpeg,mpegts,asf,wav,aiff,caf,w64,flac,"
-    "wv,ape,ac3,eac3,dts,amr,au,mp2"
+    # what people have
+    "mp3,mov,mp4,m4a,3gp,matroska,webm,ogg,aac,loas,avi,flv,live_flv,mpeg,mpegts,asf,xwma,wav,aiff,"
+    "caf,w64,flac,wv,ape,tta,tak,mpc,mpc8,ac3,eac3,dts,dtshd,truehd,mlp,amr,amrnb,amrwb,au,mp2,dsf,"
+    "iff,rm,oma,aa,wtv,mxf,nut,dv,swf,"
+    # what old programs and archives have
+    "voc,nistsphere,ircam,paf,epaf,pvf,avr,sox,sds,shn,gsm,qcp,sbc,vqf,wve,qoa,adx,hcom,dss,rso,spdif"
 )
 
-# FFmpeg's names of a decoder's samples -> what is asked of the resampler, and what holds it
-_DEPTHS = {
-    "u8": ("s16", "PCM_16"),
-    "s16": ("s16", "PCM_16"),
-    "s32": ("s32", "PCM_32"),
-}
+# FFmpeg's names of a decoder's samples -> what holds them, as soundfile names it
+_DEPTHS = {"u8": "PCM_16", "s16": "PCM_16", "s32": "PCM_32"}
+_FLOAT_DEPTHS = {"flt": "FLOAT", "dbl": "DOUBLE"}  # of codings without a loss
+_NOTHING = "audio: nothing of its sound can be decoded; is the file complete?"
+_LOUDEST = 16.0  # beyond it, 24 dB above full scale, a lossy decoder was misled by damage
+_TS_PACKETS = (188, 192, 204)  # bytes
+_MOST_CUT = 0.1  # seconds that a container may announce in vain without being told
 
 
 def read_header(file: File, check: Check) -> Sound:
-    """The sound of the file's default audio track; more than two channels are mixed to stereo.
-    Raises Undecodable."""
-    av = _import()
+    """The sound of the file's default audio track, two channels at most. Raises Undecodable."""
+    av = pyav.imported()
+    with _Opened(av, file, check) as opened:
+        kind = opened.container.format.name
     warnings: list[str] = []
-    with _open(av, file, check) as container:
-        stream = _track(container)
-        context = stream.codec_context
-        rate, there = int(context.sample_rate), int(context.channels)
-        kind = context.format.name.removesuffix("p") if context.format else ""
-        announced = _announced(container, stream, rate)
-        total = announced if container.format.name == "flac" else None  # others estimate it
-        tracks = len(container.streams.audio)
-        if tracks > 1:
-            number = 1 + list(container.streams.audio).index(stream)
-            warnings.append(f"number {number} of {tracks} audio tracks was taken")
-    if there > 2:
-        warnings.append(f"{there} channels were mixed to stereo")
-    sample_format, subtype = ("flt", None) if there > 2 else _DEPTHS.get(kind, ("flt", None))
-    channels = 1 if there == 1 else 2
+    if kind == "mp3":
+        file = _frames_alone(file, check, warnings)
+    if kind == "mpegts" and all(file.size % size for size in _TS_PACKETS):
+        warnings.append("the file breaks off inside a packet; what comes before was taken")
+    with _Opened(av, file, check) as opened:
+        start = opened.start()
+    warnings.extend(start.warnings)
+    channels, rate = min(start.channels, 2), start.rate
+    if start.channels > 2:
+        stereo_gains(start.layout, start.channels)
+        warnings.append(told(start.layout, start.channels))
 
-    def blocks() -> Iterator[Block]:
-        converter = Converter(av, sample_format, channels, rate)
-        with _open(av, file, check) as container:
-            stream = _track(container)
-            decoding = decoded(av, container.demux(stream), converter, check, warnings)
-            yield from first(total, gathered(decoding, channels))
+    def decoded() -> Iterator[Block]:
+        trouble = Trouble()
+        converter = Converter(channels, rate)
+        count = 0
+        for block in _blocks(av, file, check, converter, trouble, start.lossy):
+            count += len(block)
+            yield block
+        if not count:
+            raise Undecodable(_NOTHING)
+        if start.announced is not None and count >= start.announced:
+            trouble.gaps = 0  # behind its end
+        warnings.extend([*trouble.told(), *converter.changes])
+        if start.announced is not None and start.announced - count > _MOST_CUT * rate:
+            warnings.append(f"the file announces {start.announced} samples, it has {count}")
 
     return Sound(
         sample_rate=rate,
         channels=channels,
         # encoders pad, so what is longer by less than a second may turn out to fit
-        samples=None if announced is None else max(announced - rate, 0),
-        subtype=subtype,
+        samples=None if start.announced is None else max(start.announced - rate, 0),
+        subtype=start.subtype,
         sent_unchanged=False,
-        blocks=blocks,
+        blocks=lambda: first(start.total, gathered(decoded(), channels)),
         warnings=warnings,
     )
 
 
-def _import() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise NotInstalled(
-            "audio: is neither WAV nor FLAC; other formats (MP3, M4A, OGG, video) need PyAV: "
-            'pip install "melodyflow-client[av]"'
-        ) from error
-    return av
+def _frames_alone(file: File, check: Check, warnings: list[str]) -> File:
+    """An MP3 without what stands before, between and behind its frames, in which FFmpeg would look
+    for frames, and miss where the sound begins and ends."""
+    rows = mpeg.rows_of(file, check)
+    if not rows.ranges:
+        return file
+    if skipped := rows.ranges[0][0] - start_of(file):
+        warnings.append(f"{skipped} bytes before its first frame were skipped")
+    if between := rows.between():
+        warnings.append(f"{between} bytes between its frames are no sound and were skipped")
+    if rows.told > rows.samples:
+        warnings.append(f"the file announces {rows.told} samples, it has {rows.samples}")
+    elif rows.cut:
+        warnings.append("the file breaks off; its last frame isn't whole and was left out")
+    return file.spliced(rows.ranges)
 
 
-@functools.cache
-def _audio_decoders() -> str:
-    """The names of FFmpeg's audio decoders. No other one is ever opened: FFmpeg would decode cover
-    pictures only to learn their size."""
-    from av.codec import Codec, codecs_available
-
-    names = []
-    for name in sorted(codecs_available):
+def _blocks(
+    av: Any, file: File, check: Check, converter: Converter, trouble: Trouble, lossy: bool
+) -> Iterator[Block]:
+    with _Opened(av, file, check) as opened:
+        for frame, rate in frames_of(opened.file, opened.container, opened.track(), trouble):
+            try:
+                block, layout = array_of(frame), layout_of(frame)
+                if lossy and not np.max(np.abs(block), initial=0) <= _LOUDEST:  # true for NaN
+                    trouble.broken += 1
+                    block = np.nan_to_num(np.clip(block, -1, 1))
+                yield from converter.convert(block, layout, rate)
+            except (ValueError, AudioError, av.error.FFmpegError):  # frames that make no sense
+                trouble.broken += 1
         try:
-            decoder = Codec(name, "r")
-        except ValueError:  # an encoder
-            continue
-        if decoder.type == "audio":
-            names.append(name)
-    return ",".join(names)
+            yield from converter.rest()
+        except av.error.FFmpegError:
+            trouble.broken += 1
 
 
-def cap_allocations(most: int = 2**24) -> None:
-    """Caps what FFmpeg allocates at once, in bytes, in the whole process; for programs that decode
-    strangers' files.
+class _Start(NamedTuple):
+    """What the first frame shows, which headers may have wrong, and what the header announces."""
 
-    A few bytes of an MP4 can announce 10^8 packets, whose index FFmpeg builds before anything is
-    decoded. The default has room for that of 4 hours of AAC. Without PyAV, or where its libraries
-    aren't found, nothing happens.
-    """
-    try:
-        package = Path(_import().__file__).parent
-    except NotInstalled:
-        return
-    bundled = [*package.parent.glob("av.libs/libavutil*"), *package.glob(".dylibs/libavutil*")]
-    library = str(bundled[0]) if bundled else ctypes.util.find_library("avutil")
-    if library is not None:
-        ctypes.CDLL(library).av_max_alloc(ctypes.c_size_t(most))
+    rate: int
+    channels: int
+    layout: Layout
+    subtype: str | None
+    lossy: bool
+    announced: int | None  # samples
+    total: int | None  # samples after which the sound ends, whatever follows
+    warnings: list[str]
 
 
-def _open(av: Any, file: File, check: Check) -> Any:
-    file.stream.seek(0)
-    options = {
-        "format_whitelist": _FORMATS,
-        "protocol_whitelist": "none",
-        "codec_whitelist": _audio_decoders(),
-        "max_streams": "64",  # each may have an index as large as cap_allocations() allows
-    }
-    try:
-        return av.open(_Checked(file.stream, check), "r", options=options, metadata_errors="ignore")
-    except av.error.FFmpegError as error:
-        raise _undecodable(error) from error
+class _Opened:
+    """A container that FFmpeg has opened."""
 
+    def __init__(self, av: Any, file: File, check: Check) -> None:
+        file.stream.seek(0)
+        self.file = Checked(file.stream, check)
+        options = {
+            "format_whitelist": _FORMATS,
+            "protocol_whitelist": "none",
+            "codec_whitelist": pyav.audio_decoders(),
+            "max_streams": "64",  # each may have an index as large as cap_allocations() allows
+        }
+        try:
+            self.container = av.open(self.file, "r", options=options, metadata_errors="ignore")
+        except Exception as error:
+            self.file.pass_on(error)
+            raise _undecodable(error, file.head(8)) from error
 
-class _Checked(io.RawIOBase):
-    """A file that looks at `check` whenever FFmpeg reads, which it also does before it decodes."""
+    def __enter__(self) -> _Opened:
+        return self
 
-    def __init__(self, stream: Any, check: Check) -> None:
-        self._stream, self._check = stream, check
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
 
-    def readable(self) -> bool:
-        return True
+    def tracks(self) -> list[Any]:
+        """As the command ffmpeg prefers them: the default one, then that of the most channels."""
+        streams = list(self.container.streams.audio)
+        if not streams:
+            raise Undecodable("audio: the file has no sound track")
+        known = [stream for stream in streams if stream.codec_context is not None]
+        if not known:
+            raise Undecodable("audio: FFmpeg has no decoder for its sound track")
+        return sorted(known, key=lambda s: (not int(s.disposition) & 1, -s.codec_context.channels))
 
-    def seekable(self) -> bool:
-        return True
+    def track(self) -> Any:
+        return self.tracks()[0]
 
-    def read(self, size: int = -1) -> bytes:
-        self._check()
-        data: bytes = self._stream.read(size)
-        return data
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._stream.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._stream.tell())
-
-
-def _track(container: Any) -> Any:
-    if not container.streams.audio:
-        raise Undecodable("audio: the file has no sound track")
-    stream = container.streams.best("audio") or container.streams.audio[0]
-    if stream.codec_context is None:
-        raise Undecodable("audio: FFmpeg has no decoder for its sound track")
-    return stream
+    def start(self) -> _Start:
+        """Decodes the first frame. Raises Undecodable."""
+        stream = self.track()
+        decoded = next(frames_of(self.file, self.container, stream, Trouble()), None)
+        if decoded is None:
+            raise Undecodable(_NOTHING)
+        frame, rate = decoded
+        there = len(frame.layout.channels)
+        kind = frame.format.name.removesuffix("p")
+        subtype = _DEPTHS.get(kind) if there <= 2 else None
+        exact = stream.codec_context.codec.name.startswith(("pcm_", "wavpack"))
+        if there <= 2 and exact:
+            subtype = subtype or _FLOAT_DEPTHS.get(kind)
+        announced = _announced(self.container, stream, rate)
+        tracks = list(self.container.streams.audio)
+        warnings = []
+        if len(tracks) > 1:
+            number = 1 + tracks.index(stream)
+            warnings.append(f"number {number} of {len(tracks)} audio tracks was taken")
+        return _Start(
+            rate,
+            there,
+            layout_of(frame),
+            subtype,
+            kind == "flt" and subtype is None and not exact,
+            announced,
+            announced if self.container.format.name == "flac" else None,  # others estimate it
+            warnings,
+        )
 
 
 def _announced(container: Any, stream: Any, rate: int) -> int | None:
     """The samples that the header announces; None where FFmpeg estimates them from a bit rate."""
-    if stream.duration is None or stream.time_base is None or container.format.name in _ESTIMATED:
+    if container.format.name in _ESTIMATED:
         return None
-    return int(stream.duration * stream.time_base * rate)
+    if stream.duration is not None and stream.time_base is not None:
+        return int(stream.duration * stream.time_base * rate)
+    if container.duration is not None and len(container.streams) == 1:  # Matroska
+        return int(container.duration * rate // 1_000_000)
+    return None
 
 
 _ESTIMATED = {"mp3", "aac", "ac3", "eac3", "dts", "mpeg", "mpegts", "amr", "flv", "avi", "asf"}
 
 
-def _undecodable(error: Any) -> Undecodable:
-    reason = error.strerror or ""
+def _undecodable(error: Any, head: bytes) -> Undecodable:
+    if head[4:8] in (b"ftyp", b"moov", b"mdat"):
+        return Undecodable(
+            "audio: is an MP4 or M4A whose index (moov) is missing or broken; is the file complete?"
+        )
+    if isinstance(error, EOFError):
+        return Undecodable(_NOTHING)
+    reason = getattr(error, "strerror", None) or ""
     if reason.startswith("Error number"):  # one of FFmpeg's own, without a text
         reason = ""
     return Undecodable(f"audio: is no sound that can be decoded{': ' + reason if reason else ''}")

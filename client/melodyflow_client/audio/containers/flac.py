@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 
 from ..blocks import Block, frames_of_block
+from ..mixing import Layout, layout_of_mask, usual_layout
 from ..source import File
 from .libsndfile import TYPES, Stream, exact, reason
 from .sound import Check, Damaged, Sound, Undecodable
 
+_COMMENTS = 4  # the kind of a metadata block
+_MOST_BLOCKS, _MOST_COMMENTS = 100, 1 << 16
+_MASK = re.compile(rb"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x([0-9A-Fa-f]{1,8})")
 _SUBTYPES = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24"}  # what libsndfile and the server decode
 
 
@@ -41,17 +46,16 @@ def read_header(file: File, check: Check) -> Sound:
             raise Damaged(f"the FLAC ends after {count} of {total} samples")
         if any(checksum) and digest.digest() != checksum:
             raise Damaged("the FLAC's checksum doesn't match its samples")
-        sound.sent_unchanged = not (total and _is_followed(file, total))
 
-    sound = Sound(
+    return Sound(
         sample_rate=rate,
         channels=channels,
         samples=total or None,
         subtype=subtype,
         sent_unchanged=True,
         blocks=blocks,
+        layout=_layout(file, channels),
     )
-    return sound
 
 
 def _decoded(file: File, channels: int, kind: str, total: int) -> Iterator[Block]:
@@ -75,15 +79,20 @@ def _decoded(file: File, channels: int, kind: str, total: int) -> Iterator[Block
         raise Damaged(f"the FLAC is damaged ({reason(error)})") from error
 
 
-def _is_followed(file: File, total: int) -> bool:
-    """Whether anything stands behind the last sample, which the server's decoder stumbles over."""
-    file.stream.seek(0)
-    try:
-        with Stream(file.stream) as stream:
-            stream.seek(total - 1)
-            return len(stream.read(2, dtype="int32", always_2d=True)) != 1
-    except soundfile.SoundFileError:
-        return True
+def _layout(file: File, channels: int) -> Layout:
+    """The usual order, unless a comment names another one."""
+    position, kind = 4, 0
+    for _ in range(_MOST_BLOCKS):
+        header = file.head(4, position)
+        if len(header) < 4 or kind & 0x80:
+            break
+        kind, size = header[0], int.from_bytes(header[1:], "big")
+        if kind & 0x7F == _COMMENTS:
+            found = _MASK.search(file.head(min(size, _MOST_COMMENTS), position + 4))
+            if found:
+                return layout_of_mask(int(found[1], 16), channels)
+        position += 4 + size
+    return usual_layout(channels)
 
 
 def _packed(block: Block, bits: int) -> bytes:

@@ -1,4 +1,4 @@
-"""FFmpeg's packets -> blocks of one format, past what is broken or changes on its way."""
+"""FFmpeg's packets -> frames, past what is broken, and frames -> blocks."""
 
 from __future__ import annotations
 
@@ -8,92 +8,97 @@ from typing import Any
 import numpy as np
 
 from ..blocks import Block, frames_of_block
-from .sound import Check, Undecodable
+from ..mixing import Layout
+from .checked import Checked
+
+# Containers that tell each packet's time; others make it up.
+_TIMED = {"mpegts", "mpeg", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "asf", "ogg"}
+_LEAST_MISSED, _MOST_MISSED = 0.015, 3600.0  # seconds; times are rounded, and may be nonsense
+_MOST_ERRORS = 16  # of a container, one after another, until it counts as at its end
 
 
-def decoded(
-    av: Any, packets: Iterator[Any], converter: Converter, check: Check, warnings: list[str]
-) -> Iterator[Block]:
-    """Blocks as the decoder makes them; what is broken is left out, and told."""
-    broken = good = 0
-    cut = False
+def frames_of(
+    file: Checked, container: Any, stream: Any, trouble: Trouble
+) -> Iterator[tuple[Any, int]]:
+    """The frames of a stream and their rates; what is broken is left out."""
+    failed = 0
+    timed = container.format.name in _TIMED
+    expected: float | None = None  # seconds, by the frames so far
+    packets = container.demux(stream)
     while True:
-        check()
+        file.look()
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError:  # the container, not a packet of it
-            packet, cut = None, True
-        try:
-            frames = [] if packet is None else packet.decode()
-            blocks = [block for frame in frames for block in converter.convert(frame)]
-        except av.error.EOFError:
-            blocks = []
-        except av.error.FFmpegError:
-            broken += 1
+        except Exception as error:  # the container, not a packet of it
+            file.pass_on(error)
+            trouble.gaps += 1
+            failed += 1
+            if failed > _MOST_ERRORS:
+                return
+            packets = container.demux(stream)
             continue
-        good += len(blocks)
-        yield from blocks
         if packet is None:
-            break
-    try:
-        yield from converter.rest()
-    except av.error.FFmpegError:
-        broken += 1
-    if not good:
-        raise Undecodable("audio: is no sound that can be decoded")
-    if cut:
-        warnings.append("the file breaks off; what comes before was taken")
-    if broken:
-        warnings.append(f"{broken} broken packets were left out")
-    warnings.extend(converter.warnings)
-
-
-class Converter:
-    """Frames -> blocks of one format, whatever the stream changes to on its way."""
-
-    def __init__(self, av: Any, sample_format: str, channels: int, rate: int) -> None:
-        self._av, self._channels, self._rate = av, channels, rate
-        self._target = {
-            "format": sample_format,
-            "layout": "mono" if channels == 1 else "stereo",
-            "rate": rate,
-        }
-        self._source: tuple[object, ...] | None = None
-        self._resampler: Any = None
-        self.warnings: list[str] = []
-
-    def convert(self, frame: Any) -> Iterator[Block]:
-        source = frame.format.name, frame.layout.name, frame.sample_rate
-        if source != self._source:
-            yield from self.rest()
-            if self._source is not None and source[1:] != self._source[1:]:
-                self._tell(frame)
-            self._source = source
-            self._resampler = self._av.AudioResampler(**self._target)
-        yield from self._resampled(frame)
-
-    def rest(self) -> Iterator[Block]:
-        """What the resampler still holds."""
-        if self._resampler is not None:
-            yield from self._resampled(None)
-            self._resampler = self._source = None
-
-    def _resampled(self, frame: Any) -> Iterator[Block]:
+            return
+        failed = 0
+        trouble.broken += bool(packet.is_corrupt)
         try:
-            resampled = self._resampler.resample(frame)
-        except self._av.error.FFmpegError:
-            self._resampler = self._source = None
-            raise
-        for block in resampled:
-            yield block.to_ndarray().reshape(-1, self._channels)
+            frames = packet.decode()
+        except Exception as error:
+            file.pass_on(error)
+            trouble.broken += not packet.is_corrupt and not isinstance(error, EOFError)
+            continue
+        for frame in frames:
+            # FFmpeg's MPEG decoder labels a frame with the rate of the one before
+            mpeg = stream.codec_context.name.startswith(("mp1", "mp2", "mp3"))
+            rate = int(stream.codec_context.sample_rate if mpeg else frame.sample_rate)
+            if timed and frame.time is not None and rate > 0:
+                if expected is not None and _LEAST_MISSED < frame.time - expected < _MOST_MISSED:
+                    trouble.missing += frame.time - expected
+                expected = frame.time + frame.samples / rate
+            yield frame, rate
 
-    def _tell(self, frame: Any) -> None:
-        warning = (
-            f"the sound changes to {frame.sample_rate} Hz, {frame.layout.name}, on its way; it was "
-            f"brought to {self._rate} Hz, {self._target['layout']}"
-        )
-        if warning not in self.warnings:
-            self.warnings.append(warning)
+
+class Trouble:
+    """What a stream had of it."""
+
+    def __init__(self) -> None:
+        self.broken = 0  # packets
+        self.gaps = 0  # in the container
+        self.missing = 0.0  # seconds that its times leap over
+
+    def told(self) -> list[str]:
+        words = []
+        if self.gaps:
+            words.append("the file is damaged or breaks off; what could be read was taken")
+        if self.broken:
+            are = (
+                "1 packet of sound is"
+                if self.broken == 1
+                else f"{self.broken} packets of sound are"
+            )
+            words.append(f"{are} broken and left out, or repaired where that is possible")
+        if self.missing:
+            words.append(f"{self.missing:.2f} s of its sound are missing")
+        return words
+
+
+def array_of(frame: Any) -> Block:
+    """`[frames, channels]`, full scale as in blocks.py."""
+    array = frame.to_ndarray()
+    block: Block = array.T if frame.format.is_planar else array.reshape(-1, _channels(frame))
+    if block.dtype == np.uint8:
+        block = (block.astype(np.int16) - 128) << 8
+    return block
+
+
+def layout_of(frame: Any) -> Layout:
+    """The speakers of a frame's channels; () where FFmpeg knows their number only."""
+    names = tuple(channel.name for channel in frame.layout.channels)
+    return () if "NONE" in names else names
+
+
+def _channels(frame: Any) -> int:
+    return len(frame.layout.channels)
 
 
 def first(total: int | None, blocks: Iterator[Block]) -> Iterator[Block]:
@@ -114,6 +119,9 @@ def gathered(blocks: Iterator[Block], channels: int) -> Iterator[Block]:
     waiting: list[Block] = []
     frames = 0
     for block in blocks:
+        if waiting and block.dtype != waiting[0].dtype:
+            yield np.concatenate(waiting)
+            waiting, frames = [], 0
         waiting.append(block)
         frames += len(block)
         if frames >= frames_of_block(channels):

@@ -10,7 +10,10 @@ from ..blocks import Block, frames_of_block
 from ..source import File
 from .sound import Check, Damaged, Sound, Undecodable
 
-_READ = {"WAV", "WAVEX", "RF64", "AIFF", "CAF", "W64", "AU"}
+_READ = {
+    *("WAV", "WAVEX", "RF64", "AIFF", "CAF", "W64", "AU"),
+    *("SVX", "VOC", "NIST", "PAF", "IRCAM", "AVR", "PVF", "OGG"),
+}
 
 # Of the subtypes that aren't here (8 bits, A-law, mu-law, ADPCM, GSM) libsndfile makes 16 bits.
 _DEPTHS = {
@@ -35,19 +38,39 @@ def read_header(file: File, check: Check) -> Sound:
     """The sound of a file that libsndfile reads without a loss. Raises Undecodable."""
     with _open(file) as stream:
         container, coding = stream.format, stream.subtype
+        channels = stream.channels
+    if container not in _READ or coding.startswith("MPEG"):
+        raise Undecodable(f"audio: {container} of {coding} is left to FFmpeg")
+    if channels > 2:
+        raise Undecodable(f"audio: {channels} channels of {coding} are left to FFmpeg")
+    return _sound(file, check, exact(coding))
+
+
+def vorbis(file: File, check: Check) -> Sound:
+    """Ogg Vorbis of one or two channels. Raises Undecodable."""
+    with _open(file) as stream:
+        if stream.subtype != "VORBIS" or stream.channels > 2:
+            raise Undecodable(f"audio: {stream.subtype} is left to FFmpeg")
+    return _sound(file, check, None)
+
+
+def _sound(file: File, check: Check, subtype: str | None) -> Sound:
+    with _open(file) as stream:
         rate, channels, samples = stream.samplerate, stream.channels, stream.frames
-    if container not in _READ:
-        raise Undecodable(f"audio: {container} is left to FFmpeg")
-    subtype = exact(coding)
+    warnings: list[str] = []
 
     def blocks() -> Iterator[Block]:
+        count = 0
         with _open(file) as stream:
             try:
-                for block in stream.all_blocks(TYPES[subtype]):
+                for block in stream.all_blocks(TYPES[subtype or "FLOAT"]):
                     check()
+                    count += len(block)
                     yield block
             except soundfile.SoundFileError as error:
                 raise Damaged(f"the file is damaged ({reason(error)})") from error
+        if count < samples:
+            warnings.append(f"the file announces {samples} samples, it has {count}")
 
     return Sound(
         sample_rate=int(rate),
@@ -56,6 +79,7 @@ def read_header(file: File, check: Check) -> Sound:
         subtype=subtype,
         sent_unchanged=False,
         blocks=blocks,
+        warnings=warnings,
     )
 
 

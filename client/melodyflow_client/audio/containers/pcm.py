@@ -9,6 +9,7 @@ from typing import Literal
 import soundfile
 
 from ..blocks import Block
+from ..mixing import Layout
 from ..source import File
 from .libsndfile import TYPES, Stream, exact, reason
 from .sound import Check, Sound, Undecodable
@@ -30,7 +31,7 @@ _MOST_CHUNKS = 1000
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 
 # What programs put where a size cannot be known yet, such as when they write to a pipe.
-_LEAST_UNKNOWN = 0x7FFFF000  # SoX's; 2^31 - 1, 2^31 and 2^32 - 1 less a header are above it
+LEAST_UNKNOWN = 0x7FFFF000  # SoX's; 2^31 - 1, 2^31 and 2^32 - 1 less a header are above it
 
 
 def is_told(file: File, start: int, told: int, chunks: Literal["little", "big"] | None) -> bool:
@@ -53,11 +54,17 @@ def size_of_samples(
     if is_told(file, start, told, chunks):
         return told // align * align
     there = end_of(file, start) - start
-    if told and told < _LEAST_UNKNOWN:
+    if told and told < LEAST_UNKNOWN:
         warnings.append(
             f"the header announces {told // align} samples, the file has {there // align}"
         )
     return there // align * align
+
+
+def is_chunk(file: File, position: int) -> bool:
+    """Whether a chunk's name stands there."""
+    header = file.head(8, position)
+    return len(header) == 8 and _CHUNK_NAME.fullmatch(header[:4]) is not None
 
 
 def _is_chunks(file: File, position: int, order: Literal["little", "big"]) -> bool:
@@ -65,10 +72,9 @@ def _is_chunks(file: File, position: int, order: Literal["little", "big"]) -> bo
     for _ in range(_MOST_CHUNKS):
         if position >= file.size:
             return position <= file.size + 1  # the padding of the last one may be missing
-        header = file.head(8, position)
-        if len(header) < 8 or not _CHUNK_NAME.fullmatch(header[:4]):
+        if not is_chunk(file, position):
             return False
-        size = int.from_bytes(header[4:], order)
+        size = int.from_bytes(file.head(4, position + 4), order)
         position += 8 + size + size % 2
     return False
 
@@ -84,6 +90,7 @@ def sound(
     start: int,
     size: int,
     warnings: list[str],
+    layout: Layout = (),
     sent_unchanged: bool = False,
 ) -> Sound:
     """The `size` bytes from `start` on, decoded as raw samples; `subtype` as in WIDTHS."""
@@ -114,4 +121,5 @@ def sound(
         sent_unchanged=sent_unchanged,
         blocks=blocks,
         warnings=warnings,
+        layout=layout,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ...errors import AudioError
 from ..blocks import Block
+from ..mixing import Layout
 
 Check = Callable[[], None]  # called between blocks; ends the decoding by raising
 
@@ -34,8 +35,8 @@ class Sound:
     channels: of a block. samples: per channel, None where the file does not say. subtype: what
     holds a sample exactly, as soundfile names it: PCM_16 (blocks of int16), PCM_24 and PCM_32
     (int32, the highest bits), FLOAT, DOUBLE; None for lossy codings (float32), which have no depth
-    of their own. sent_unchanged: whether the server reads the file as it is; the last block may
-    show that it doesn't.
+    of their own. sent_unchanged: whether the server reads the file as it is. layout: the speaker of
+    each channel, where the file names them.
     """
 
     sample_rate: int
@@ -45,3 +46,4 @@ class Sound:
     sent_unchanged: bool
     blocks: Callable[[], Iterator[Block]]  # from the start, each time; raises Undecodable
     warnings: list[str] = field(default_factory=list)  # what was guessed or repaired so far
+    layout: Layout = ()

@@ -12,9 +12,14 @@ _MOST_CHUNKS = 1000
 
 def read_header(file: File, check: Check) -> Sound:
     """Plain samples; raises Undecodable for other codings."""
+    return wav.sound_of(file, check, walk(file))
+
+
+def walk(file: File) -> wav.Found:
+    """The chunks up to the samples. Raises Undecodable."""
     if file.head(16, 24) != b"wave" + _TAIL:
         raise Undecodable("audio: Wave64 without a wave chunk")
-    layout = None
+    layout = frames = None
     position = 40
     for _ in range(_MOST_CHUNKS):
         header = file.head(24, position)
@@ -24,8 +29,10 @@ def read_header(file: File, check: Check) -> Sound:
         position += 24
         if header[:4] == b"data" and layout is not None:
             told = size - 24 if size >= 24 else 0
-            return wav.sound_of(file, check, layout, position, told, sent_unchanged=False)
+            return wav.Found(layout, position, told, frames, plain=False)
         if header[:4] == b"fmt ":
-            layout = wav.read_layout(file.head(40, position))
+            layout = wav.read_format(file.head(40, position))
+        elif header[:4] == b"fact":
+            frames = int.from_bytes(file.head(8, position), "little")
         position += max(-(-size // 8) * 8 - 24, 0)  # chunks begin at multiples of 8
     raise Undecodable("audio: Wave64 without samples; is the file complete?")

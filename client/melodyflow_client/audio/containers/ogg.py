@@ -1,0 +1,127 @@
+"""Ogg: streams chained one after another (RFC 3533, section 4), and Vorbis, of whose last packet
+FFmpeg makes more or less than libvorbis where the file is short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..blocks import Block
+from ..source import File
+from . import ffmpeg, libsndfile
+from .converter import Converter
+from .frames import first, gathered
+from .sound import Check, Sound, Undecodable
+
+_MOST_LINKS = 1000
+_HEADER = 27  # bytes of a page's
+_SEARCHED = 1 << 16  # bytes at a time
+_BEGINS, _ENDS, _LACING = 2, 4, 26  # flags; where the number of a page's segments stands
+
+
+def read_header(file: File, check: Check) -> Sound:
+    """The sound of all links, at the first one's rate and channels. Raises Undecodable."""
+    links, whole = _links(file, check)
+    told = [] if whole else ["the file breaks off; what comes before was taken"]
+    if len(links) < 2:
+        sound = _link(file, check)
+        sound.warnings.extend(told)
+        return sound
+    for number, link in enumerate(links):
+        try:
+            sound = _link(link, check)
+        except Undecodable:
+            continue
+        sound.warnings.extend(told)
+        return _chain(sound, links[number + 1 :], check, left_out=number)
+    raise Undecodable(f"audio: nothing of {len(links)} chained streams can be decoded")
+
+
+def _chain(sound: Sound, links: list[File], check: Check, left_out: int) -> Sound:
+    channels, rate = min(sound.channels, 2), sound.sample_rate
+    warnings = sound.warnings
+
+    def decoded() -> Iterator[Block]:
+        converter = Converter(channels, rate)
+        lost = left_out
+        for part in (None, *links):
+            try:
+                link = sound if part is None else _link(part, check)
+                for block in link.blocks():
+                    yield from converter.convert(block, link.layout, link.sample_rate)
+            except (Undecodable, ValueError):
+                lost += 1
+                continue
+            if link is not sound:
+                warnings.extend(word for word in link.warnings if word not in warnings)
+        yield from converter.rest()
+        warnings.extend(converter.changes)
+        if lost:
+            warnings.append(f"{lost} of {len(links) + 1 + left_out} chained streams left out")
+
+    return Sound(
+        sample_rate=rate,
+        channels=channels,
+        samples=sound.samples,  # at least
+        subtype=sound.subtype,
+        sent_unchanged=False,
+        blocks=lambda: gathered(decoded(), channels),
+        warnings=warnings,
+    )
+
+
+def _link(link: File, check: Check) -> Sound:
+    try:
+        return _vorbis(link, check)
+    except Undecodable:
+        return ffmpeg.read_header(link, check)
+
+
+def _vorbis(file: File, check: Check) -> Sound:
+    sound = libsndfile.vorbis(file, check)
+    *_, last = _pages(file)
+    if (sound.samples or 0) < last.granule:
+        raise Undecodable("audio: damaged Vorbis is left to FFmpeg, which goes on behind")
+    decode = sound.blocks
+    sound.blocks = lambda: first(sound.samples, decode())
+    return sound
+
+
+def _links(file: File, check: Check) -> tuple[list[File], bool]:
+    """The parts of a file that begin with pages which begin streams, and whether the last page is
+    there as a whole and ends one."""
+    starts = []
+    beginning = False  # whether the page before began a stream
+    whole = True
+    for page in _pages(file):
+        whole = page.end <= file.size and bool(page.flags & _ENDS)
+        check()
+        if page.flags & _BEGINS and not beginning:
+            starts.append(page.start)
+            if len(starts) > _MOST_LINKS:
+                raise Undecodable(f"audio: more than {_MOST_LINKS} chained streams")
+        beginning = bool(page.flags & _BEGINS)
+    ends = [*starts[1:], file.size]
+    return [file.part(start, end) for start, end in zip(starts, ends, strict=True)], whole
+
+
+class _Page(NamedTuple):
+    start: int
+    end: int
+    flags: int
+    granule: int  # the samples up to its end; -1: none ends in it
+
+
+def _pages(file: File) -> Iterator[_Page]:
+    """All pages; what stands between pages is skipped."""
+    position = 0
+    while position < file.size:
+        page = file.head(_HEADER + 255, position)
+        if page[:5] != b"OggS\0" or len(page) < _HEADER:
+            found = file.head(_SEARCHED, position + 1).find(b"OggS\0")
+            position += 1 + (found if found >= 0 else _SEARCHED - 4)
+            continue
+        segments = page[_LACING]
+        end = position + _HEADER + segments + sum(page[_HEADER : _HEADER + segments])
+        yield _Page(position, end, page[5], int.from_bytes(page[6:14], "little", signed=True))
+        position = end
