@@ -268,20 +268,21 @@ _TABLE = (
         example=10,
     ),
     Parameter(
-        name="stream",
-        sentence="`false`: no progress and a single response, which HTTP `/generate` needs",
-        wire="BOOL",
-        default=True,
-    ),
-    Parameter(
         name="previews",
         sentence="the most previews of the result to send while it forms",
         note="0 with `stream` false",
         section="previews",
         wire="INT32",
+        group="result",
         lowest=0,
         highest=MOST_PREVIEWS,
         default=0,
+    ),
+    Parameter(
+        name="stream",
+        sentence="`false`: no progress and a single response, which HTTP `/generate` needs",
+        wire="BOOL",
+        default=True,
     ),
     Parameter(
         name="timeout_s",

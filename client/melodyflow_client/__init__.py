@@ -24,7 +24,7 @@ from .errors import (
 )
 from .options import EditOptions, GenerateOptions, SweepOptions
 from .presets import Preset, Presets, load_presets
-from .responses import Progress, Result
+from .responses import Preview, Progress, Result
 from .retry import Retry
 from .status import Status
 from .sweep import SweepResult
@@ -47,6 +47,7 @@ __all__ = [
     "Preset",
     "PresetError",
     "Presets",
+    "Preview",
     "Progress",
     "Result",
     "Retry",

@@ -35,6 +35,9 @@ class CommonOptions(TypedDict, total=False):
     # music `none`.
     loudness: float | str | None
 
+    # The most previews of the result to send while it forms: 0 to 16. Default: 0.
+    previews: int | None
+
     # A name for the server's log, cut to 200 characters. Default: empty.
     session_id: str | None
 

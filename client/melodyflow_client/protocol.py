@@ -21,7 +21,7 @@ from .contract import DEFAULT_LIMITS, INPUTS, OPTIONS, SOLVER_BOUND, Parameter, 
 from .errors import InvalidRequest, ServerError, shown
 from .options import EditOptions, GenerateOptions
 from .presets import CUSTOM, Presets
-from .responses import Progress, Result
+from .responses import Preview, Progress, Result
 
 MODEL = "melodyflow"
 _SHORTEST = DEFAULT_LIMITS["min_seconds"]
@@ -168,6 +168,12 @@ def decode_response(
                 request_id=request_id,
             )
         step, total = (int(n) for n in outputs["step"].reshape(-1))
+        if "preview" in outputs:
+            # A preview doesn't say how far the edit is by now: the connection knows.
+            file = _as_bytes(outputs["preview"])
+            rate = int.from_bytes(file[18:21], "big") >> 4  # of FLAC: RFC 9639, section 8.2
+            preview = Preview(file, rate, step, total)
+            return Progress("generating", 0.0, step, total, preview)
         return Progress(
             stage=_as_bytes(outputs["stage"]).decode(),
             progress=float(outputs["progress"].reshape(-1)[0]),

@@ -42,10 +42,11 @@ from .door.utf8 import Utf8Text
 from .edits.edit import Edits
 from .edits.jobs import Jobs
 from .edits.patience import RETRY
+from .edits.previews import Previews
 from .edits.triton import Triton
 from .metrics import Metrics
 from .problems import CLIENT_GONE, Problem, problem_of
-from .routes import decode, health, juce, legacy, pages, stream
+from .routes import decode, health, juce, legacy, pages, previews, stream
 from .routes.dependencies import Gateway
 from .sessions.in_process import InProcessSessions
 from .sessions.redis import RedisSessions
@@ -134,12 +135,14 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
     )
     owners = Owners(Tokens(settings.accepted_tokens), sign_ins)
     quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
+    previews = Previews(budget)
     edits = Edits(
         client,
         triton,
         sessions,
         metrics,
         decoding,
+        previews,
         max_seconds=settings.max_seconds,
         edit_seconds=settings.edit_seconds,
         owner_slots=settings.owner_slots,
@@ -179,6 +182,7 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         decoding=decoding,
         budget=budget,
         edits=edits,
+        previews=previews,
         jobs=jobs,
         rooms=rooms,
         sockets=SignedInSockets(server, owners),
@@ -236,7 +240,7 @@ def _api(gateway: Gateway) -> FastAPI:
         },
     )
     api.state.gateway = gateway
-    for part in (legacy, stream, juce, decode, health, pages):
+    for part in (legacy, stream, previews, juce, decode, health, pages):
         api.include_router(part.router)
     openapi.complete(api)
     pages.mount(api)

@@ -37,6 +37,7 @@ ROUTES = [
     ("POST", "/transform"),
     ("GET", "/variations"),
     ("POST", "/transform/stream"),
+    ("GET", "/preview/{name}/{step}"),
     ("POST", "/decode"),
     ("POST", "/api/juce/transform_audio"),
     ("GET", "/api/juce/poll_status/{session_id}"),

@@ -19,6 +19,7 @@ Metrics = Callable[[], dict[str, float]]
 EVENTS = (
     "progress_update",
     "queue_status",
+    "preview",
     "audio_transformed",
     "transform_undone",
     "error",

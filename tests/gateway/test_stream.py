@@ -122,5 +122,5 @@ def test_an_error_says_when_to_come_back(open_gateway: Open) -> None:
 
 
 def test_a_deadline_is_an_event(gateway: Running) -> None:
-    name, error = stream(gateway, steps=128, timeout_s=0.05)[-1]
+    name, error = stream(gateway, audio=base64_of(wav(20)), steps=128, timeout_s=1)[-1]
     assert (name, error["code"]) == ("error", 504)

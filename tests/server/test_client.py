@@ -94,6 +94,24 @@ def test_the_same_seed_gives_the_same_bytes_and_a_clip_keeps_its_seed(
         assert take.audio != first.audio
 
 
+def test_previews_come_with_progress_and_change_nothing(
+    client: MelodyFlowClient, tmp_path: Path
+) -> None:
+    options = {"prompt": "a harp", "steps": 64, "seed": 3}
+    plain = client.transform(clip(), **options)
+    told: list[Progress] = []
+    result = client.transform(clip(), previews=4, on_progress=told.append, **options)
+    assert result.audio == plain.audio
+    assert [event.progress for event in told] == sorted(event.progress for event in told)
+    previews = [event.preview for event in told if event.preview is not None]
+    assert 1 <= len(previews) <= 4
+    for preview in previews:
+        assert (preview.container, preview.sample_rate) == ("flac", result.sample_rate)
+        assert preview.waveform.shape == result.waveform.shape
+        assert 0 < preview.step < preview.total
+        assert preview.save(tmp_path / "preview.flac").read_bytes() == preview.audio
+
+
 def test_another_solver_takes_its_own_defaults(client: MelodyFlowClient) -> None:
     result = client.transform(clip(0.3), variation="celtic", solver="midpoint")
     parameters = result.info["parameters"]

@@ -152,7 +152,7 @@ def test_the_options_are_all_there_and_the_command_takes_them() -> None:
         names = re.findall(r"\w+", row[0])
         written |= dict(zip(names, re.findall(r"[\w-]+", row[1]), strict=True))
     assert written.keys() == options.keys()
-    assert [*INPUTS][2:-2] == [name for name in INPUTS if name in options]
+    assert [*INPUTS][2:-1] == [name for name in INPUTS if name in options]
     for name, option in written.items():
         value = [] if name in ("new_take", "metadata", "loop") else ["1"]
         generate = ["generate", "--duration", "1"]

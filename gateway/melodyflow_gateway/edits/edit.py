@@ -25,6 +25,7 @@ from ..problems import Problem, outcome_of, problem_of
 from ..sessions.store import SessionKey, SessionStore
 from ..wire.reading import Asked
 from .patience import with_patience
+from .previews import Previewed, Previews
 from .ticking import ticking
 from .triton import Triton
 from .turns import Turn, Turns
@@ -56,7 +57,7 @@ class Waiting:
     warming: bool = False
 
 
-Event = Waiting | Progress | Result | None
+Event = Waiting | Progress | Previewed | Result | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Edits:
         sessions: SessionStore,
         metrics: Metrics,
         decoding: Decoding,
+        previews: Previews,
         *,
         max_seconds: float,
         edit_seconds: float,
@@ -94,6 +96,7 @@ class Edits:
         self._sessions = sessions
         self._metrics = metrics
         self._decoding = decoding
+        self._previews = previews
         self._max_seconds, self._edit_seconds = max_seconds, edit_seconds
         self._turns = Turns(
             lambda: triton.slots, lambda slots: min(owner_slots or max(1, slots * 3 // 4), slots)
@@ -182,12 +185,23 @@ class Edits:
     async def run(
         self, prepared: Prepared, api: str, *, patient: bool = False
     ) -> AsyncGenerator[Event, None]:
-        """The events of an edit: Waiting until Triton begins, and when that changes; then Progress,
-        and last the Result. None is a tick, after each second without one. Raises Problem.
+        """The events of an edit: Waiting until Triton begins, and when that changes; then Progress
+        and Previewed, and last the Result. None is a tick, after each second without one.
 
         Closing the generator cancels the edit. `api`: what the metrics call the caller. patient:
-        see with_patience().
+        see with_patience(). Raises Problem.
         """
+        with self._previews.of_an_edit(prepared.asked.share.owner) as newest:
+            async with aclosing(self._run(prepared, api, patient=patient)) as events:
+                async for event in events:
+                    if isinstance(event, Progress) and event.preview is not None:
+                        yield newest.keep(event.preview)
+                    else:
+                        yield event
+
+    async def _run(
+        self, prepared: Prepared, api: str, *, patient: bool
+    ) -> AsyncGenerator[Waiting | Progress | Result | None, None]:
         started, outcome = time.monotonic(), "cancelled"
         share, reserved = prepared.asked.share, 0
         priority = prepared.edit.priority or _NORMAL

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 from ..door.quota import Lease
@@ -14,7 +15,8 @@ from ..problems import RETRY_SECONDS, Problem, problem_of
 from ..sessions.store import JobRecord, SessionKey, SessionStore, Standing, Unreachable
 from ..wire.reading import Asked
 from .edit import Edits, Prepared
-from .reports import reports
+from .previews import Previewed
+from .reports import reports, without_previews
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ class Listener(Protocol):
 
     async def told(self, key: SessionKey, standing: Standing) -> None:
         """How far it is: when its status changes, else once a second."""
+
+    async def previewed(self, key: SessionKey, previewed: Previewed) -> None:
+        """There is a preview."""
 
     async def done(self, key: SessionKey, record: JobRecord, audio: bytes) -> None:
         """It is done."""
@@ -123,7 +128,8 @@ class Jobs:
         api: str,
         listener: Listener,
     ) -> None:
-        events = self._edits.run(prepared, api, patient=True)
+        tell = partial(listener.previewed, key)
+        events = without_previews(self._edits.run(prepared, api, patient=True), tell)
         async with aclosing(reports(events, record)) as reported:
             async for now, result in reported:
                 if result is None:

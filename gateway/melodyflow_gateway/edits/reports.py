@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
@@ -12,6 +12,7 @@ from melodyflow_client.responses import Progress, Result
 
 from ..sessions.store import Standing
 from .edit import Event, Waiting
+from .previews import Previewed
 
 REPORT_SECONDS = 1.0
 
@@ -35,6 +36,18 @@ async def reports(
             if standing.status != before or time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
                 yield standing, None
+
+
+async def without_previews(
+    events: AsyncGenerator[Event, None], tell: Callable[[Previewed], Awaitable[None]]
+) -> AsyncGenerator[Event, None]:
+    """The events but for previews, which are told at once: reports come once a second."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Previewed):
+                await tell(event)
+            else:
+                yield event
 
 
 def _after(standing: Known, event: Event) -> Known:

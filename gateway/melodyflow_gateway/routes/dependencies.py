@@ -18,6 +18,7 @@ from ..door.quota import Quota
 from ..door.sign_ins import SignIns
 from ..edits.edit import Edits
 from ..edits.jobs import Jobs
+from ..edits.previews import Previews
 from ..edits.triton import Triton
 from ..metrics import Metrics
 from ..sessions.store import SessionStore
@@ -42,6 +43,7 @@ class Gateway:
     decoding: Decoding
     budget: Budget
     edits: Edits
+    previews: Previews
     jobs: Jobs
     rooms: Rooms
     sockets: SignedInSockets

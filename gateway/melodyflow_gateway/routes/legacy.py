@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from melodyflow_client.responses import Result
 
 from ..edits.edit import Prepared
-from ..edits.reports import reports
+from ..edits.reports import reports, without_previews
 from ..problems import CLIENT_GONE, Problem
 from ..sessions.store import SessionKey, Standing
 from ..wire.answers import AudioAnswer, warnings_field, warnings_header
@@ -71,6 +72,12 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
     with gateway.quota.take(owner):
         name = asked.fields.session_id
         key = SessionKey(owner, name) if name else None
+        if asked.fields.previews and key is None:
+            raise Problem(
+                400,
+                f"previews: {asked.fields.previews}; without a session_id, whose room is told of "
+                "them, it must be 0 here; or use POST /transform/stream",
+            )
         prepared = await gateway.edits.prepare(key, asked)
         try:
             result = await _unless_gone(request, lambda: _edit(gateway, key, prepared))
@@ -88,6 +95,8 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:
     events = gateway.edits.run(prepared, "transform")
+    if key is not None:
+        events = without_previews(events, partial(gateway.rooms.previewed, key))
     try:
         async with aclosing(reports(events, Standing())) as reported:
             async for standing, result in reported:

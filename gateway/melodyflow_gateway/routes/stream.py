@@ -7,6 +7,8 @@ The answer is `text/event-stream`. The data of each event is one JSON object:
     queued    session_id, position, estimated_seconds   at once, and when they change; with
               warming (true) while the server is down, for example for a restart
     progress  session_id, progress (0-100), stage, step ([done, total])
+    preview   session_id, url, step: where to fetch what the result would be from here, for an edit
+              with previews
     result    session_id, audio (base64), variation, prompt, seed, sample_rate, gain_db, info,
               warnings (sentences: what was guessed or repaired in the clip)
     error     error, code (as an HTTP status), retry_after (seconds; where waiting helps)
@@ -34,6 +36,7 @@ from melodyflow_client.responses import Progress, Result
 
 from ..door.quota import Lease
 from ..edits.edit import Prepared, Waiting
+from ..edits.previews import Previewed
 from ..problems import Problem
 from ..sessions.store import SessionKey, new_session_id
 from ..wire.answers import json_pieces
@@ -51,7 +54,7 @@ router = APIRouter(tags=["stream"])
 _EVENT = {
     "type": "object",
     "properties": {
-        "event": {"enum": ["queued", "progress", "result", "error"]},
+        "event": {"enum": ["queued", "progress", "preview", "result", "error"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
     "required": ["event", "data"],
@@ -80,7 +83,7 @@ class _EventStream(StreamingResponse):
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Events: queued, progress, then result or error.",
+            "description": "Events: queued, progress and preview, then result or error.",
             "content": {"text/event-stream": {"schema": _EVENT}},
         },
         **errors(*EDIT),
@@ -122,7 +125,7 @@ async def _events(
         yield _event("error", data)
 
 
-def _encode(session_id: str, event: Waiting | Progress | Result) -> Iterator[bytes]:
+def _encode(session_id: str, event: Waiting | Progress | Previewed | Result) -> Iterator[bytes]:
     data: dict[str, object] = {"session_id": session_id}
     if isinstance(event, Waiting):
         data |= {"position": event.position, "estimated_seconds": event.seconds}
@@ -137,6 +140,9 @@ def _encode(session_id: str, event: Waiting | Progress | Result) -> Iterator[byt
             "step": [event.step, event.total],
         }
         yield _event("progress", data)
+        return
+    if isinstance(event, Previewed):
+        yield _event("preview", {**data, "url": event.path, "step": [event.step, event.total]})
         return
     data |= {
         "variation": event.variation,

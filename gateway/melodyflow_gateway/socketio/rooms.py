@@ -6,6 +6,7 @@ from typing import Any
 
 import socketio
 
+from ..edits.previews import Previewed
 from ..problems import Problem
 from ..sessions.store import JobRecord, SessionKey, Standing
 from ..wire.answers import warnings_field
@@ -43,6 +44,10 @@ class Rooms:
         """Returns when those outside have heard what was told, as far as they are there."""
         if self._gary is not None:
             await self._gary.settle(key.name)
+
+    async def previewed(self, key: SessionKey, previewed: Previewed) -> None:
+        data = {"url": previewed.path, "step": [previewed.step, previewed.total]}
+        await self._emit("preview", key, data)
 
     async def done(self, key: SessionKey, record: JobRecord, audio: bytes) -> None:
         data = {
