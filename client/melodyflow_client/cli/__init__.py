@@ -11,7 +11,7 @@ from ..errors import MelodyFlowError
 from .command import Plugin, installed_plugins
 from .failures import complain, exit_code
 from .parser import build_parser, not_installed
-from .streams import output_failure, steady_streams
+from .streams import output_failure, printable, steady_streams
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None, plugins: Mapping[str, Plugin] | None = N
         arguments, unknown = parser.parse_known_args(argv)
         # A missing package is the error to report, not the arguments that only it understands.
         if unknown and arguments.run is not not_installed:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            parser.error(f"unrecognized arguments: {printable(' '.join(unknown))}")
         code = _run(arguments)
         failure = output_failure()
         if failure is not None:

@@ -89,7 +89,8 @@ def _outputs(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, O
     """Where the result of each edit goes. Raises InvalidRequest."""
     if arguments.output == STANDARD_OUTPUT:
         raise InvalidRequest("output: standard output takes one result only; name a folder")
-    source, folder = arguments.input, os.path.join(arguments.output or ".", "")
+    source = arguments.input
+    folder = "./" if arguments.output is None else os.path.join(arguments.output, "")
     end = suffix(arguments.format)
     return {name: prepare_output(folder, named_after(source, name + end), source) for name in names}
 

@@ -92,6 +92,8 @@ def prepare_output(asked: str | None, default: str, source: str | None = None) -
     if asked == STANDARD_OUTPUT:
         _check_standard_output(source)
         return Output(None)
+    if asked == "":
+        raise InvalidRequest("output: is empty; name a file, a folder or - for standard output")
     if asked is None:
         path, is_new = Path(default), True
     elif asked.endswith(("/", os.sep)) or os.path.isdir(asked):
