@@ -12,7 +12,7 @@ from functools import partial
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.audio import Clip, Limits
-from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, new_seed
+from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, complete, evaluations, new_seed
 from melodyflow_client.errors import InvalidRequest
 from melodyflow_client.protocol import Edit, plan, plan_generation
 from melodyflow_client.responses import Progress, Result
@@ -24,6 +24,8 @@ from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of
 from ..sessions.store import SessionKey, SessionStore
 from ..wire.reading import Asked
+from .line import Line
+from .pace import Work
 from .patience import with_patience
 from .previews import Previewed, Previews
 from .ticking import ticking
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _LIMITS_SECONDS = 2.0  # a server that doesn't say its limits by then refuses by itself
 _NORMAL = 2  # priority
+_ROUGHLY = 10.0  # seconds from which on an estimate has no decimals
 # What gRPC takes while it sends a clip, and while it receives a result, measured: Triton's client
 # and protobuf copy what they are given.
 SENDING_COPIES, RESULT_COPIES = 4, 3
@@ -101,18 +104,17 @@ class Edits:
         self._turns = Turns(
             lambda: triton.slots, lambda slots: min(owner_slots or max(1, slots * 3 // 4), slots)
         )
-        self._line: list[Turn] = []  # edits that Triton has not begun, the oldest first
-        self._working: set[Turn] = set()
+        self._line = Line(self._turns, metrics, lambda: triton.seconds_a_call)
 
     @property
     def waiting(self) -> int:
         """The number of edits that Triton has not started."""
-        return len(self._line)
+        return self._line.waiting
 
     @property
     def running(self) -> int:
         """The number of edits that Triton is running."""
-        return len(self._working)
+        return self._line.running
 
     async def prepare(self, key: SessionKey | None, asked: Asked) -> Prepared:
         """Checks the fields and the audio, and chooses the seed. Raises Problem.
@@ -205,8 +207,8 @@ class Edits:
         started, outcome = time.monotonic(), "cancelled"
         share, reserved = prepared.asked.share, 0
         priority = prepared.edit.priority or _NORMAL
-        turn = self._turns.join(share.owner, priority)
-        self._wait(turn)
+        turn, work = self._turns.join(share.owner, priority), _work_of(prepared)
+        self._line.enter(turn, work)
         warming = False
         last: Waiting | None = None
         try:
@@ -235,19 +237,19 @@ class Edits:
                         if not reserved:  # until there is room, no further message is read
                             reserved = RESULT_COPIES * _most_result_bytes(prepared)
                             await share.wait_for(reserved)
-                        self._begin(turn)
+                        self._line.go_on(turn, event.progress)
                         last = None
                         yield event
                         continue
                     if event is not None:  # the first try, or one more
                         warming = event.stage == "warming"
-                        self._wait(turn)
-                    if turn not in self._line:
+                        self._line.enter(turn, work)
+                    if not self._line.waits(turn):
                         yield None
                         continue
                     # Once the server has answered any client, this edit waits in its queue.
                     warming = warming and self._client.away
-                    waiting = self._look(turn, prepared, warming=warming)
+                    waiting = self._look(turn, warming=warming)
                     yield waiting if waiting != last else None
                     last = waiting
         except Exception as error:
@@ -255,37 +257,15 @@ class Edits:
             outcome = outcome_of(problem)
             raise problem from error
         finally:
-            self._end(turn)
+            self._line.leave(turn, done=outcome == "done")
             self._turns.leave(turn)
             self._metrics.edits.labels(api, outcome).inc()
 
-    def _look(self, turn: Turn, prepared: Prepared, *, warming: bool) -> Waiting:
-        sent = [waiting for waiting in self._line if waiting.granted]
-        position = (sent + self._turns.order()).index(turn)
-        seconds = self._triton.estimate(prepared.edit, position + len(self._working))
-        return Waiting(position, len(self._line), seconds, warming)
-
-    def _wait(self, turn: Turn) -> None:
-        self._working.discard(turn)
-        if turn not in self._line:
-            self._line.append(turn)
-        self._count()
-
-    def _begin(self, turn: Turn) -> None:
-        if turn in self._line:
-            self._line.remove(turn)
-            self._working.add(turn)
-            self._count()
-
-    def _end(self, turn: Turn) -> None:
-        self._working.discard(turn)
-        if turn in self._line:
-            self._line.remove(turn)
-        self._count()
-
-    def _count(self) -> None:
-        self._metrics.waiting.set(len(self._line))
-        self._metrics.running.set(len(self._working))
+    def _look(self, turn: Turn, *, warming: bool) -> Waiting:
+        seconds = self._line.seconds(turn)
+        if seconds is not None:
+            seconds = round(seconds, 1) if seconds < _ROUGHLY else float(round(seconds))
+        return Waiting(self._line.position(turn), self._line.waiting, seconds, warming)
 
 
 @asynccontextmanager
@@ -297,6 +277,12 @@ async def _room_to_send(prepared: Prepared, turn: Turn) -> AsyncGenerator[None, 
         yield
     finally:
         prepared.asked.share.give_back(size)
+
+
+def _work_of(prepared: Prepared) -> Work:
+    values, clip = complete(prepared.edit.values), prepared.clip
+    calls = evaluations(values["steps"], values.get("regularize_iters", 0), music=clip is None)
+    return Work(clip.samples / clip.sample_rate if clip else values["duration"], calls)
 
 
 def _most_result_bytes(prepared: Prepared) -> int:

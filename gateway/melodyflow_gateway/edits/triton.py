@@ -12,8 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
-from melodyflow_client.contract import complete, evaluations
-from melodyflow_client.protocol import Edit
 from melodyflow_client.status import Status, read_metrics
 
 from ..wire.models import Checkpoint, Resources
@@ -115,18 +113,13 @@ class Triton:
             gpu_memory_total=None if gpu_total is None else int(gpu_total),
         )
 
-    def estimate(self, edit: Edit, ahead: int) -> float | None:
-        """About how many seconds an edit takes with `ahead` others before it.
-
-        From the mean time of a network call so far, whatever its size; None while that is unknown.
-        """
+    @property
+    def seconds_a_call(self) -> float | None:
+        """The mean time of a network call so far, whatever its size; None while that is unknown."""
         self.refresh()
         seconds = self._value("melodyflow_evaluation_seconds_sum")
         calls = self._value("melodyflow_evaluation_seconds_count")
-        if not calls or seconds is None:
-            return None
-        rounds = 1 + ahead // self.slots
-        return round(rounds * seconds / calls * _evaluations(edit), 1)
+        return seconds / calls if calls and seconds is not None else None
 
     def _value(self, name: str) -> float | None:
         found = self._metrics.get(name)
@@ -144,10 +137,3 @@ def parse_metrics(text: str) -> Samples:
         log.warning("Triton's metrics can't be read", extra={"reason": str(error)})
         return {}
     return found
-
-
-def _evaluations(edit: Edit) -> int:
-    """Network calls of an edit that runs alone."""
-    values = complete(edit.values)
-    music = "duration" in values
-    return evaluations(values["steps"], values.get("regularize_iters", 0), music=music)

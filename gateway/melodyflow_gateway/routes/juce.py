@@ -112,4 +112,5 @@ def _queue_status(record: JobRecord) -> QueueStatus:
         message=message(record),
         position=record.position,
         estimated_time=estimated_time(record),
+        estimated_seconds=record.estimated_seconds,
     )

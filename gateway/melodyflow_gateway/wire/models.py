@@ -285,6 +285,7 @@ class QueueStatus(BaseModel):
     message: str
     position: int
     estimated_time: str | None
+    estimated_seconds: float | None
 
 
 class JuceStarted(BaseModel):
