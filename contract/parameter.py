@@ -11,7 +11,17 @@ Scope = Literal["both", "edit", "music"]  # music: text-to-music, which has no c
 # Parameters that belong together in a form. Those without a group are for programs that talk to
 # Triton directly; clients don't offer them.
 Group = Literal[
-    "", "target", "distance", "part", "solve", "take", "inversion", "music", "result", "request"
+    "",
+    "target",
+    "distance",
+    "part",
+    "solve",
+    "take",
+    "inversion",
+    "music",
+    "result",
+    "previews",
+    "request",
 ]
 
 _KINDS: dict[str, Kind] = {

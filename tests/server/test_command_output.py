@@ -191,3 +191,33 @@ def test_a_result_that_cannot_be_written_any_more_is_saved_elsewhere(
     assert f"the result is in {str(saved)!r} instead" in err
     if way == "folder":
         assert out == os.fsencode(saved) + b"\n"
+
+
+def test_the_newest_preview_is_in_its_file(command: Command, tmp_path: Path) -> None:
+    arguments = ["transform", "riff.wav", "-o", "out.wav", "--prompt", "x", "--steps", "64"]
+    code, _, said = ended(command(*arguments, "--preview", "now.flac"))
+    assert code == 0, said
+    here = tmp_path / "here"
+    samples, rate = soundfile.read(here / "now.flac")
+    result, result_rate = soundfile.read(here / "out.wav")
+    assert (samples.shape, rate) == (result.shape, result_rate)
+    assert {path.name for path in here.iterdir()} == {"riff.wav", "out.wav", "now.flac"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("now.wav", "previews are FLAC: name it .flac"),
+        ("/dev/null.d/now.flac", "cannot write"),
+        ("folder.flac", "is no file"),
+    ],
+)
+def test_a_preview_that_cannot_be_written_is_told_before_the_edit(
+    command: Command, tmp_path: Path, file: str, text: str
+) -> None:
+    (tmp_path / "here" / "folder.flac").mkdir()
+    code, _, said = ended(command("transform", "riff.wav", *EDIT, "--preview", file))
+    assert code == 2
+    assert "preview: " in said
+    assert text in said
+    assert not list((tmp_path / "here").glob("riff-*.wav"))

@@ -164,4 +164,4 @@ def sweep_options(arguments: argparse.Namespace) -> SweepOptions:
 
 
 def _options(arguments: argparse.Namespace, names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in names}
+    return {name: getattr(arguments, name) for name in names if name in arguments}

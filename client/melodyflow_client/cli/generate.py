@@ -19,6 +19,7 @@ from .arguments import (
 )
 from .command import AddCommand
 from .output import container_of, least_bytes, prepare_output, suffix, write
+from .preview import add_preview, follow
 from .progress import display
 
 _NOTES = """\
@@ -44,6 +45,7 @@ def add(add_command: AddCommand) -> None:
         "numbered if it exists",
         {"format": "default: from OUT, else wav"},
     )
+    add_preview(parser)
     add_request(parser, "for the whole request, retries included")
     add_common(parser, "details")
 
@@ -54,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     output = prepare_output(arguments.output, f"{name}{suffix(container)}")
     rate = arguments.sample_rate or DEFAULT_LIMITS["min_sample_rate"]
     output.check(least_bytes(container, arguments.duration * rate, channels=1))
+    on_progress = follow(arguments, lambda event: shown.show(name, event))
     options = common_options(arguments)
     options["format"] = container
     with (
@@ -64,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
             arguments.prompt,
             duration=arguments.duration,
             variation=arguments.variation,
-            on_progress=lambda event: shown.show(name, event),
+            on_progress=on_progress,
             **options,
         )
     return write(arguments, output, result)

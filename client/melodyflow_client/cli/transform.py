@@ -20,6 +20,7 @@ from .arguments import (
 from .command import AddCommand
 from .input import load_clip, named_after
 from .output import container_of, least_bytes_of_edit, prepare_output, suffix, write
+from .preview import add_preview, follow
 from .progress import display
 
 _NOTES = """\
@@ -29,6 +30,7 @@ examples:
   melodyflow transform riff.wav --variation piano_classical --new-take -o take2.wav
   melodyflow transform song.mp3 --prompt "eight-bit chiptune, playful" --json
   melodyflow transform song.wav --variation celtic --start 2.0 --end 6.5    (only that part)
+  melodyflow transform song.wav --variation celtic --preview now.flac    (hear it while it forms)
   sox in.aiff -t wav - | melodyflow transform - --variation celtic -o - | aplay
   melodyflow transform loop.wav --variation trap_808 --loop --loudness -14
 
@@ -53,6 +55,7 @@ def add(add_command: AddCommand) -> None:
         "numbered if it exists",
         {"format": "default: from OUT, else wav"},
     )
+    add_preview(parser)
     add_request(parser, "for the edit, retries included")
     add_common(parser, "details")
 
@@ -60,6 +63,7 @@ def add(add_command: AddCommand) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     name = arguments.variation or CUSTOM
     container = container_of(arguments)
+    on_progress = follow(arguments, lambda event: shown.show(name, event))
     options = edit_options(arguments)
     options["format"] = container
     presets = load_presets(arguments.presets)
@@ -77,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
     ):
         result = client.transform(
             clip,
-            on_progress=lambda event: shown.show(name, event),
+            on_progress=on_progress,
             **options,
         )
     return write(arguments, output, result)
