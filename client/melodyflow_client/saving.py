@@ -1,13 +1,15 @@
 """Bytes -> a file: whole or not at all, with whatever the path names already taken into account.
 
 A file is replaced: it is written beside the old one, under a short name, and then renamed. Symbolic
-links are followed, and the old file's permissions stay. Devices and FIFOs are written to.
+links are followed, and the old file's permissions stay. Devices, FIFOs and what is open already
+(/dev/fd/N) are written to.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import select
 import stat
@@ -16,6 +18,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 # A folder that takes no files, or a file that is a mount of its own, may still be written to.
 _IN_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 # What file systems say that can't reserve room or flush
@@ -28,22 +31,24 @@ def check_writable(path: str | os.PathLike[str], size: int = 0) -> None:
     size: bytes that have to fit. Leaves nothing behind.
     """
     with _about(path):
-        target = _target(path)
-        if target is None:
+        fd, target = _own_fd(path), _target(path)
+        if fd is not None:
+            check_stream(fd, size)
+        elif target is None:
             _check_device(path)
-            return
-        try:
-            if os.path.exists(target):
-                with _opened(target, os.O_WRONLY):
-                    pass
-                name = _beside(target)
-            else:
-                name = target  # its own, because a file system may not take it
-            with suppress(FileExistsError), _new_file(name, size=size):
+        elif not os.path.exists(target):
+            # Under its own name, because a file system may not take that. It may be there by now.
+            with suppress(FileExistsError), _new_file(target, size=size):
                 pass
-        except OSError as error:
-            if not _goes_in_place(error, target):
-                raise
+        else:
+            with _opened(target, os.O_WRONLY):
+                pass
+            try:
+                with _new_file(_beside(target), size=size):
+                    pass
+            except OSError as error:
+                if error.errno not in _IN_PLACE:
+                    raise
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -53,20 +58,24 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     written in place.
     """
     with _about(path):
-        target = _target(path)
+        fd, target = _own_fd(path), _target(path)
+        if fd is not None:
+            write_all(fd, data)
+            return
         if target is None:
-            _write_device(path, data)
+            with _opened(path, os.O_WRONLY) as device:
+                write_all(device, data)
             return
         try:
             with _new_file(_beside(target), data) as name:
                 _take_permissions(name, target)
                 os.replace(name, target)
         except OSError as error:
-            if not _goes_in_place(error, target):
+            if error.errno not in _IN_PLACE or not os.path.exists(target):
                 raise
-            with _opened(target, os.O_WRONLY | os.O_TRUNC) as fd:
-                write_all(fd, data)
-                _flush(fd)
+            with _opened(target, os.O_WRONLY | os.O_TRUNC) as file:
+                write_all(file, data)
+                _flush(file)
 
 
 def write_new_file(path: Path, data: bytes) -> Path:
@@ -133,9 +142,13 @@ def _target(path: str | os.PathLike[str]) -> str | None:
         raise _error(errno.EISDIR)
     if stat.S_ISSOCK(kind):
         raise OSError(errno.EOPNOTSUPP, "a socket can't be written to by its name")
-    target = os.path.realpath(path)
-    # The file behind /dev/fd/N may have been deleted.
-    return target if stat.S_ISREG(kind) and os.path.exists(target) else None
+    return os.path.realpath(path) if stat.S_ISREG(kind) else None
+
+
+def _own_fd(path: str | os.PathLike[str]) -> int | None:
+    """The N of /dev/fd/N, a file that is open already: it is written to where it stands."""
+    number = re.fullmatch(r"/(dev|proc/self)/fd/(\d+)", os.fspath(path))
+    return int(number[2]) if number else _STREAMS.get(os.fspath(path))
 
 
 def _check_device(path: str | os.PathLike[str]) -> None:
@@ -144,18 +157,6 @@ def _check_device(path: str | os.PathLike[str]) -> None:
     if stat.S_ISCHR(os.stat(path).st_mode):
         with _opened(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY) as fd:
             check_stream(fd)
-
-
-def _write_device(path: str | os.PathLike[str], data: bytes) -> None:
-    # Nobody can begin to read a pipe without a name (/dev/fd/N): whoever did is there or gone.
-    nameless = stat.S_ISFIFO(os.stat(path).st_mode) and not os.path.exists(os.path.realpath(path))
-    try:
-        with _opened(path, os.O_WRONLY | (os.O_NONBLOCK if nameless else 0)) as fd:
-            write_all(fd, data)
-    except OSError as error:
-        if error.errno == errno.ENXIO and nameless:
-            raise _error(errno.EPIPE) from error
-        raise
 
 
 @contextmanager
@@ -217,10 +218,6 @@ def _flush(fd: int) -> None:
     except OSError as error:
         if error.errno not in _UNKNOWN:
             raise
-
-
-def _goes_in_place(error: OSError, target: str) -> bool:
-    return error.errno in _IN_PLACE and os.path.isfile(target) and os.access(target, os.W_OK)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melodyflow_client import InvalidRequest
@@ -76,6 +76,7 @@ def test_where_results_go(riff: Path, tmp_path: Path) -> None:
 
 
 @given(st.binary(min_size=1, max_size=255).filter(lambda name: not set(name) & set(b"\0/.")))
+@settings(deadline=None)
 def test_results_are_named_after_their_source(name: bytes) -> None:
     end = "celtic-1234567890.wav"
     made = os.fsencode(named_after(f"folder/{os.fsdecode(name)}.mp3", end))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melodyflow_client import saving
@@ -33,6 +33,7 @@ names = st.binary(min_size=1, max_size=255).filter(
 
 
 @given(names)
+@settings(deadline=None, max_examples=50)  # each writes to the disk twice
 def test_every_name_that_a_folder_takes_is_written(
     tmp_path_factory: pytest.TempPathFactory, name: bytes
 ) -> None:
@@ -228,9 +229,35 @@ def test_a_pipe_by_its_number(folder: Path) -> None:
     write_file(path, DATA)
     reader.join()
     assert found == [DATA]
-    with pytest.raises(BrokenPipeError):  # nobody can begin to read it
-        write_file(path, DATA)
+    for attempt in (lambda: check_writable(path), lambda: write_file(path, DATA)):
+        with pytest.raises(BrokenPipeError):
+            attempt()
     os.close(write)
+
+
+def test_a_file_that_is_open_already_is_written_to_where_it_stands(folder: Path) -> None:
+    path = folder / "a"
+    path.write_bytes(b"before ")
+    with open(path, "ab") as file:
+        check_writable(f"/dev/fd/{file.fileno()}", 1000)
+        write_file(f"/dev/fd/{file.fileno()}", b"sound")
+        os.write(file.fileno(), b" after")
+    assert path.read_bytes() == b"before sound after"
+    with open(path, "rb") as file, pytest.raises(OSError, match="Bad file descriptor"):
+        check_writable(f"/proc/self/fd/{file.fileno()}")
+
+
+def test_a_file_that_only_grows_is_refused(folder: Path) -> None:
+    path = folder / "a"
+    path.write_bytes(b"old")
+    done = subprocess.run(["chattr", "+a", str(path)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot set the attribute: {done.stderr.strip()}")
+    try:
+        with pytest.raises(PermissionError):
+            check_writable(path)
+    finally:
+        subprocess.run(["chattr", "-a", str(path)], check=True)
 
 
 def test_a_socket_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,10 +37,11 @@ def details_of(output: Path, result: Result) -> dict[str, object]:
 
 def summary(details: Mapping[str, Any]) -> str:
     """A result in one line, for people."""
+    channels = details["channels"]
     parts = [
         f"{details['seconds']:.3f} s",
         f"{details['sample_rate']} Hz",
-        f"{details['channels']} channels",
+        f"{channels} channel{'' if channels == 1 else 's'}",
         f"peak {details['peak']:.3f}",
     ]
     loudness = details["info"].get("loudness") or {}

@@ -33,7 +33,10 @@ def load_clip(name: str, timeout: float | None = None) -> tuple[Clip, float | No
         if timeout is not None and seconds() >= timeout:
             raise DeadlineExceeded(f"timeout: the audio wasn't decoded within {timeout:g} s")
 
-    clip = load(_standard_input() if name in STANDARD_INPUT else name, check=check)
+    try:
+        clip = load(_standard_input() if name in STANDARD_INPUT else name, check=check)
+    except OSError as error:
+        raise AudioError(f"audio: cannot read {name!r}: {error.strerror}") from error
     return clip, None if timeout is None else max(timeout - round(seconds(), 1), 0.001)
 
 
