@@ -31,7 +31,7 @@ from .door.drain import DrainAfterRefusal
 from .door.handshake import Opener, SocketCredentials
 from .door.head import HeadAsGet
 from .door.hosts import AllowedHosts
-from .door.origins import AllowedOrigins
+from .door.origins import AllowedOrigins, pattern_of
 from .door.owners import Owners
 from .door.quota import Quota
 from .door.refusals import Refusals
@@ -53,6 +53,7 @@ from .sessions.redis import RedisSessions
 from .sessions.redis_sign_ins import RedisSignIns
 from .sessions.store import SessionStore
 from .settings import Settings
+from .shared_folder import SharedFolder
 from .socketio.gary import GaryEvents
 from .socketio.namespace import EditNamespace
 from .socketio.packets import EngineJson, PlainPackets, TextPacket, WithoutTraceback
@@ -113,7 +114,7 @@ def _cors(settings: Settings) -> list[Middleware]:
         return []
     allowed = Middleware(
         CORSMiddleware,
-        allow_origins=settings.origins,
+        allow_origin_regex=pattern_of(settings.origins),
         allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["Authorization", "Content-Type"],
         expose_headers=[SEED_HEADER, WARNINGS_HEADER, "Retry-After"],
@@ -133,7 +134,8 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
     sign_ins: SignIns = (
         RedisSignIns(settings.redis_url) if settings.redis_url else InProcessSignIns()
     )
-    owners = Owners(Tokens(settings.accepted_tokens), sign_ins)
+    tokens = Tokens(settings.accepted_tokens)
+    owners = Owners(tokens, sign_ins)
     quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
     previews = Previews(budget)
     edits = Edits(
@@ -186,8 +188,18 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         jobs=jobs,
         rooms=rooms,
         sockets=SignedInSockets(server, owners),
+        shared=_shared(settings, tokens),
     )
     return gateway, server
+
+
+def _shared(settings: Settings, tokens: Tokens) -> SharedFolder | None:
+    if not settings.shared_folder:
+        return None
+    named = {tokens.owner_of(token) or "" for token in settings.shared_tokens}
+    return SharedFolder(
+        settings.shared_folder, settings.max_body_bytes, named if tokens.owners else None
+    )
 
 
 def _opener(server: Any) -> Opener:
@@ -203,9 +215,11 @@ def _opener(server: Any) -> Opener:
 def _sessions(settings: Settings) -> tuple[SessionStore, RedisRooms | None]:
     """The store of sessions, and Socket.IO's way to clients of other gateways."""
     if settings.redis_url:
-        shared = RedisSessions(settings.redis_url, settings.session_seconds)
+        shared = RedisSessions(settings.redis_url, settings.session_seconds, settings.poll_seconds)
         return shared, RedisRooms(settings.redis_url, shared)
-    own = InProcessSessions(settings.sessions, settings.session_bytes, settings.session_seconds)
+    own = InProcessSessions(
+        settings.sessions, settings.session_bytes, settings.session_seconds, settings.poll_seconds
+    )
     return own, None
 
 

@@ -38,6 +38,7 @@ SHARED_VARIABLES = {
 # A token travels in a header; 16 characters of base64 are 96 bits.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:]+")
+_APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://")  # file://, capacitor://
 _REDIS = ("redis://", "rediss://", "unix://")
 
 _SHOWN = 80  # characters of a name that is looked for
@@ -62,11 +63,26 @@ def _plain_host(name: str) -> str:
 
 
 def _plain_origin(origin: str) -> str:
+    """Browsers name pages of apps by other schemes, and pages without an address `null`."""
+    if origin == "null" or _APP_ORIGIN.fullmatch(origin):
+        return origin
     parts = urlsplit(origin)
     plain = f"{parts.scheme}://{parts.netloc}" == origin and "*" not in origin
-    if not (plain and parts.scheme in ("http", "https") and parts.netloc):
-        raise ValueError("expected scheme://host[:port] without a path or *")
+    if not (plain and parts.netloc):
+        raise ValueError(
+            "expected scheme://host[:port] without a path or *, null, or the scheme:// of an app"
+        )
     return origin
+
+
+def _plain_folder(folder: str) -> str:
+    if not folder:
+        return folder
+    if not os.path.isabs(folder) or os.path.normpath(folder) == "/":
+        raise ValueError("expected the absolute path of a folder other than /")
+    if not os.path.isdir(folder):
+        raise ValueError("there is no such folder")
+    return os.path.normpath(folder)
 
 
 _Words = BeforeValidator(_split)
@@ -101,7 +117,14 @@ class Settings(BaseSettings):
     tokens_file: str = ""  # more of them, one per line; # begins a comment
     allow_no_token: bool = False  # listen on other addresses than loopback without a token
     hosts: _Hosts = ()  # names other than loopback's that a request's Host may have
-    origins: _Origins = ()  # origins of other sites that may use the gateway (CORS)
+    # origins of other sites and apps that may use the gateway (CORS)
+    origins: _Origins = ()
+    # the folder whose files POST /transform may name in audio_file_path; "": none
+    shared_folder: Annotated[str, AfterValidator(_plain_folder)] = ""
+    # of the accepted tokens, those that may
+    shared_tokens: Annotated[tuple[str, ...], NoDecode, _Words] = ()
+    # how such a JSON request is answered: JSON, or the file itself
+    shared_answer: Literal["json", "file"] = "json"
     connections: _Count = 512  # open at once
     connections_by_address: _Count = 256  # of one address, or one /64 network of IPv6
     head_seconds: _Seconds = 10.0  # for a request's line and headers to arrive
@@ -113,6 +136,7 @@ class Settings(BaseSettings):
     edit_seconds: _Seconds = 600.0  # longest time for one edit, including its wait in the queue
     # /health says "warming" for so long after the start, or after Triton was last ready
     warming_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+    poll_seconds: _Seconds = 900.0  # an edit of the VST's is cancelled so long after its last poll
     edits_per_minute: _Count = 120  # per token
     concurrent_edits: _Count = 32  # per token
     # of Triton's slots, those that one owner may hold; 0: three quarters
@@ -143,6 +167,20 @@ class Settings(BaseSettings):
     def _has_a_redis_for_events(self) -> Self:
         if self.gary_events and not self.redis_url:
             raise ValueError(f"{PREFIX}GARY_EVENTS: there is no Redis to write to; set REDIS_URL")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_with_somebody(self) -> Self:
+        if not set(self.shared_tokens) <= set(self.accepted_tokens):
+            raise ValueError(
+                f"{PREFIX}SHARED_TOKENS: not all of them are accepted; add them to {PREFIX}TOKENS "
+                f"or {PREFIX}TOKENS_FILE"
+            )
+        if self.shared_folder and self.accepted_tokens and not self.shared_tokens:
+            raise ValueError(
+                f"{PREFIX}SHARED_FOLDER: no token may use it; name those that may in "
+                f"{PREFIX}SHARED_TOKENS"
+            )
         return self
 
     @property

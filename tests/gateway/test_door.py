@@ -165,6 +165,40 @@ def test_hosts_and_origins_can_be_allowed(open_gateway: Open) -> None:
     assert preflight("https://evil.example").status_code == 403
 
 
+APPS = ("null", "file://", "capacitor://", "ionic://localhost")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("null", True),
+        ("file://", True),
+        ("capacitor://localhost", True),
+        ("capacitor://", True),
+        ("ionic://localhost", True),
+        ("ionic://elsewhere", False),
+        ("NULL", False),
+        ("nullx", False),
+        ("capacitorx://localhost", False),
+        ("https://capacitor://localhost", False),
+        ("capacitor://localhost/../x", False),
+        ("https://evil.example", False),
+        ("", False),
+    ],
+)
+def test_pages_of_apps_can_be_allowed(open_gateway: Open, origin: str, allowed: bool) -> None:
+    opened = open_gateway(origins=APPS)
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    answers = [
+        opened.get("/variations", headers={"Origin": origin}),
+        opened.get(SOCKET_IO + "polling", headers={"Origin": origin}),
+        opened.options("/transform", headers=asked),
+    ]
+    for answer in answers:
+        assert answer.status_code == (200 if allowed else 403)
+        assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+
+
 def test_answers_keep_browsers_careful(gateway: Running) -> None:
     for path in ("/health", "/nowhere", "/static/style/token.css"):
         headers = ask(gateway, "GET", path).headers

@@ -17,6 +17,8 @@ from melodyflow_gateway.sessions.in_process import InProcessSessions
 from melodyflow_gateway.sessions.redis import RedisSessions
 from melodyflow_gateway.sessions.store import JobRecord, SessionKey, SessionStore
 
+POLL_SECONDS = 0.2
+
 Test = Callable[[SessionStore], Awaitable[None]]
 Play = Callable[[Test], None]
 
@@ -29,9 +31,9 @@ def play(request: pytest.FixtureRequest) -> Play:
     def run(test: Test) -> None:
         async def with_store() -> None:
             store: SessionStore = (
-                InProcessSessions(100, 10_000, 60)
+                InProcessSessions(100, 10_000, 60, POLL_SECONDS)
                 if redis_url is None
-                else RedisSessions(redis_url, 60)
+                else RedisSessions(redis_url, 60, POLL_SECONDS)
             )
             try:
                 await test(store)
@@ -142,17 +144,66 @@ def test_a_newer_job_takes_the_place_of_one_that_runs(play: Play, key: SessionKe
     play(test)
 
 
-def test_a_new_job_forgets_the_result_of_the_one_before(play: Play, key: SessionKey) -> None:
+def test_a_poll_has_the_result_of_its_own_job_alone(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
-        first = JobRecord("first", 1)
-        await store.begin(key, first)
-        await store.finish(key, replace(first, status="completed"), b"1", b"result")
-        await store.begin(key, JobRecord("second", 1))
-        found = await store.poll(key)
-        assert found is not None
-        assert (found[0].job, found[1]) == ("second", None)
+        await done(store, key, "first", b"1", b"result")
+        second = JobRecord("second", 1)
+        await store.begin(key, second)
+        assert await store.poll(key) == (second, None)
+        failed = replace(second, status="failed")
+        assert await store.finish(key, failed)
+        assert await store.poll(key) == (failed, None)
 
     play(test)
+
+
+def test_a_session_goes_on_from_its_last_result_or_from_what_was_before(
+    play: Play, key: SessionKey
+) -> None:
+    async def test(store: SessionStore) -> None:
+        assert await store.latest(key) is None
+        assert await store.undo(key) is None
+        assert await store.poll(key) is None
+        await done(store, key, "first", b"1", b"2")
+        assert await store.latest(key) == b"2"
+        await store.begin(key, JobRecord("second", 1))
+        assert await store.latest(key) == b"2"
+        assert await store.finish(key, JobRecord("second", 1, status="failed"))
+        assert await store.latest(key) == b"2"
+        assert await store.undo(key) == await store.original(key) == b"1"
+        assert await store.latest(key) == b"1"
+        await done(store, key, "third", b"1", b"3")
+        assert await store.latest(key) == b"3"
+        other = key._replace(owner="other")
+        assert await store.latest(other) is None
+
+    play(test)
+
+
+def test_a_result_is_dropped_where_its_own_job_is_named(play: Play, key: SessionKey) -> None:
+    async def test(store: SessionStore) -> None:
+        await store.consume(key, "nobody's")
+        assert await store.poll(key) is None
+        await done(store, key, "first", b"1", b"2")
+        await store.consume(key, "another")
+        assert await store.latest(key) == b"2"
+        await store.consume(key, "first")
+        found = await store.poll(key)
+        assert found is not None
+        assert (found[0].status, found[1]) == ("completed", None)
+        assert await store.latest(key) == await store.original(key) == b"1"
+
+    play(test)
+
+
+def test_what_is_dropped_makes_room() -> None:
+    async def test() -> None:
+        store = InProcessSessions(100, 100, 60, POLL_SECONDS)
+        await done(store, names(0), "first", b"x" * 40, b"y" * 50)
+        await store.consume(names(0), "first")
+        assert await store.sizes() == (1, 40)
+
+    run(test())
 
 
 def test_an_edit_that_fails_leaves_the_undo_of_the_one_before(play: Play, key: SessionKey) -> None:
@@ -177,12 +228,7 @@ async def done(
     assert await store.finish(key, JobRecord(job, 1, status="completed"), original, result)
 
 
-def test_a_polled_job_that_nobody_asks_after_is_not_wanted(
-    play: Play, key: SessionKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (in_process, redis_sessions):
-        monkeypatch.setattr(module, "POLL_SECONDS", 0.2)
-
+def test_a_polled_job_that_nobody_asks_after_is_not_wanted(play: Play, key: SessionKey) -> None:
     async def test(store: SessionStore) -> None:
         state = JobRecord("job", 1, polled=True)
         await store.begin(key, state)
@@ -220,7 +266,7 @@ async def filled(store: InProcessSessions, number: int, size: int, *, runs: bool
 
 def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
     async def test() -> None:
-        store = InProcessSessions(3, 10_000, 60)
+        store = InProcessSessions(3, 10_000, 60, POLL_SECONDS)
         for number in range(3):
             await filled(store, number, 1)
         assert await store.original(names(0)) is not None  # used: 1 is the oldest now
@@ -234,7 +280,7 @@ def test_memory_is_bounded_by_number_and_drops_the_longest_unused() -> None:
 
 def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
     async def test() -> None:
-        store = InProcessSessions(100, 100, 60)
+        store = InProcessSessions(100, 100, 60, POLL_SECONDS)
         await filled(store, 0, 40, runs=True)
         await filled(store, 1, 40)
         await filled(store, 2, 40)
@@ -256,7 +302,7 @@ def test_memory_is_bounded_by_bytes_and_never_drops_a_running_job() -> None:
 
 def test_memory_forgets_with_age() -> None:
     async def test() -> None:
-        store = InProcessSessions(100, 100, 0.2)
+        store = InProcessSessions(100, 100, 0.2, POLL_SECONDS)
         await filled(store, 0, 10, runs=True)
         await filled(store, 1, 10)
         for _ in range(3):  # it goes on, and is in nobody's way
@@ -271,7 +317,7 @@ def test_memory_forgets_with_age() -> None:
 
 def test_memory_forgets_with_age_where_nobody_asks() -> None:
     async def test() -> None:
-        store = InProcessSessions(100, 100, 0.2)
+        store = InProcessSessions(100, 100, 0.2, POLL_SECONDS)
         await filled(store, 0, 10)
         audio = weakref.ref(store._sessions[names(0)])
         await asyncio.sleep(0.5)
@@ -285,7 +331,7 @@ def test_what_redis_loses_under_a_running_job_is_written_anew(
     redis_url: str, key: SessionKey
 ) -> None:
     async def test() -> None:
-        store, redis = RedisSessions(redis_url, 60), Redis.from_url(redis_url)
+        store, redis = RedisSessions(redis_url, 60, POLL_SECONDS), Redis.from_url(redis_url)
         state = JobRecord("job", 1, polled=True)
         await store.begin(key, state)
         await redis.flushall()
@@ -307,7 +353,7 @@ def test_a_newer_gateways_state_is_read_as_far_as_it_is_known(
     """During an upgrade both have one Redis."""
 
     async def test() -> None:
-        store, redis = RedisSessions(redis_url, 60), Redis.from_url(redis_url)
+        store, redis = RedisSessions(redis_url, 60, POLL_SECONDS), Redis.from_url(redis_url)
         state = JobRecord("job", 7, polled=True)
         await store.begin(key, state)
         newer = {**state.as_dict(), "mood": "of a later version"}
@@ -324,7 +370,7 @@ def test_a_newer_gateways_state_is_read_as_far_as_it_is_known(
 
 def test_redis_forgets_with_age(redis_url: str, key: SessionKey) -> None:
     async def test() -> None:
-        store = RedisSessions(redis_url, 1)
+        store = RedisSessions(redis_url, 1, POLL_SECONDS)
         await done(store, key, "job", b"audio", b"result")
         first = await store.seed(key, "clip", None, False)
         await asyncio.sleep(1.5)
@@ -337,7 +383,7 @@ def test_redis_forgets_with_age(redis_url: str, key: SessionKey) -> None:
 
 def test_without_redis_it_is_a_503_and_no_ping(tmp_path: object) -> None:
     async def test() -> None:
-        store = RedisSessions(f"unix://{tmp_path}/nobody.sock", 60)
+        store = RedisSessions(f"unix://{tmp_path}/nobody.sock", 60, POLL_SECONDS)
         assert not await store.ping()
         with pytest.raises(Problem) as refused:
             await store.poll(names(0))

@@ -121,7 +121,7 @@ def test_a_room_gets_its_events_and_no_other(gateway: Running, transport: str) -
         "celtic",
     )
     assert client.of("transform_undone")[0]["audio_data"] == base64_of(wav())
-    kept = request(audio=base64_of(wav()), session_id=name, steps=1)
+    kept = request(audio=base64_of(wav()), session_id=name, steps=1, new_take=False)
     assert gateway.post("/transform", json=kept).headers["X-Melodyflow-Seed"] == str(result["seed"])
 
 

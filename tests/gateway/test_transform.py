@@ -106,7 +106,7 @@ def test_a_form_is_answered_with_the_file(gateway: Running) -> None:
     answer = gateway.post("/transform", data=form, files={"audio": ("a.wav", wav(), "audio/wav")})
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == "audio/wav"
-    assert 0 <= int(answer.headers[SEED]) < 2**31
+    assert 0 <= int(answer.headers[SEED]) < 100_000
     result, rate = decoded(answer.content)
     assert (result.shape, rate) == (music().shape, RATE)
     flac = gateway.post(
@@ -132,7 +132,7 @@ def test_without_a_seed_and_a_session_it_is_random(gateway: Running, blank: obje
 
 def test_a_session_keeps_the_seed_of_each_clip(gateway: Running) -> None:
     def seed_of(pitch: float, **changes: object) -> str:
-        changes = {"session_id": "keeps", **changes}
+        changes = {"session_id": "keeps", "new_take": False, **changes}
         return edit(gateway, audio=base64_of(wav(pitch=pitch)), **changes).headers[SEED]
 
     first, other = seed_of(220), seed_of(330)
@@ -144,9 +144,15 @@ def test_a_session_keeps_the_seed_of_each_clip(gateway: Running) -> None:
     take = seed_of(220, new_take=True)
     assert take != "5"
     assert seed_of(220, seed="") == take
-    drawn = seed_of(220, seed=-1)
-    assert drawn != take
-    assert seed_of(220) == drawn
+
+
+@pytest.mark.parametrize("blank", [..., None, "", -1, "-7", " "])
+def test_whoever_does_not_ask_for_it_gets_another_take(gateway: Running, blank: object) -> None:
+    seeds = [edit(gateway, seed=blank, session_id="takes").headers[SEED] for _ in range(2)]
+    assert seeds[0] != seeds[1]
+    assert all(int(seed) < 100_000 for seed in seeds)
+    kept = edit(gateway, session_id="takes", new_take=False)
+    assert kept.headers[SEED] == seeds[1]
 
 
 def test_midpoint_with_a_euler_variation_has_steps_of_its_own(gateway: Running) -> None:

@@ -33,7 +33,7 @@ def peer() -> Iterator[Peer]:
 
 
 def edits_of(client: AsyncMelodyFlowClient) -> Edits:
-    sessions = InProcessSessions(10, 2**20, 60.0)
+    sessions = InProcessSessions(10, 2**20, 60.0, 60.0)
     return Edits(
         client,
         Triton(client),

@@ -74,6 +74,21 @@ def test_the_environment_is_read_and_an_option_overrides_it(
         ("ORIGINS", "https://*.example"),
         ("ORIGINS", "studio.example"),
         ("ORIGINS", "https://studio.example/"),
+        ("ORIGINS", "https://"),
+        ("ORIGINS", "http://"),
+        ("ORIGINS", "capacitor://localhost/"),
+        ("ORIGINS", "capacitor://*"),
+        ("ORIGINS", "file:///home"),
+        ("ORIGINS", "://"),
+        ("ORIGINS", "nul"),
+        ("SHARED_FOLDER", "relative"),
+        ("SHARED_FOLDER", "/"),
+        ("SHARED_FOLDER", "/tmp/../"),
+        ("SHARED_FOLDER", "/nowhere/at/all"),
+        ("SHARED_FOLDER", "/dev/null"),
+        ("SHARED_ANSWER", "wav"),
+        ("POLL_SECONDS", "0"),
+        ("POLL_SECONDS", "inf"),
         ("HOSTS", "*"),
         ("HOSTS", "http://studio"),
         ("HOSTS", "studio:8002"),
@@ -151,6 +166,22 @@ def test_others_are_let_in_with_a_token_or_when_told_so(
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_needs_none(read: Read, host: str) -> None:
     assert read(HOST=host).loopback
+
+
+def test_origins_of_apps_and_of_pages_without_an_address(read: Read) -> None:
+    named = "null, file:// capacitor:// capacitor://localhost https://studio.example:8443"
+    assert len(read(ORIGINS=named).origins) == 5
+
+
+def test_a_shared_folder_is_shared_with_tokens_that_are_named(read: Read, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/"
+    assert read(SHARED_FOLDER=folder).shared_folder == str(tmp_path)
+    with pytest.raises(InvalidRequest, match=r"^MELODYFLOW_GATEWAY_SHARED_FOLDER: no token may"):
+        read(SHARED_FOLDER=folder, TOKENS=f"{TOKEN}1 {TOKEN}2")
+    assert read(SHARED_FOLDER=folder, SHARED_TOKENS=f"{TOKEN}2").shared_tokens == (f"{TOKEN}2",)
+    with pytest.raises(InvalidRequest, match=r"^MELODYFLOW_GATEWAY_SHARED_TOKENS: ") as refused:
+        read(SHARED_FOLDER=folder, SHARED_TOKENS=f"{TOKEN}2 {TOKEN}3")
+    assert TOKEN not in str(refused.value)
 
 
 def test_the_address_it_listens_on_is_one_of_its_names(

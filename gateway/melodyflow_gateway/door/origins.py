@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -12,10 +13,13 @@ from ..problems import Problem
 
 
 class AllowedOrigins:
-    """Refuses, with 403, what a page of another site sends, unless it is one of `origins`."""
+    """Refuses, with 403, what a page of another site sends, unless it is one of `origins`.
+
+    One that is a scheme alone, `capacitor://`, stands for all origins of that scheme.
+    """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
-        self._app, self._origins = app, frozenset(origins)
+        self._app, self._allowed = app, re.compile(pattern_of(origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and self._is_foreign(scope):
@@ -33,7 +37,7 @@ class AllowedOrigins:
         if origins:
             host = headers.get("host", "")
             return not all(
-                origin in self._origins or _same_origin(origin, host) for origin in origins
+                self._allowed.fullmatch(origin) or _same_origin(origin, host) for origin in origins
             )
         site = headers.get("sec-fetch-site", "none")
         followed = (
@@ -42,6 +46,15 @@ class AllowedOrigins:
             and scope.get("method") in ("GET", "HEAD")
         )
         return site not in ("none", "same-origin") and not followed
+
+
+def pattern_of(origins: Iterable[str]) -> str:
+    """A regular expression that matches those origins, and for a scheme alone all of that scheme;
+    without any it matches nothing."""
+    each = (
+        re.escape(origin) + (r"[\w.:-]*" if origin.endswith("://") else "") for origin in origins
+    )
+    return "|".join(each) or r"(?!)"
 
 
 def _same_origin(origin: str, host: str) -> bool:

@@ -24,6 +24,7 @@ from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of
 from ..sessions.store import SessionKey, SessionStore
 from ..wire.reading import Asked
+from .formats import format_of
 from .line import Line
 from .pace import Work
 from .patience import with_patience
@@ -133,6 +134,8 @@ class Edits:
             _check(edit, None, limits)
             if asked.audio is not None:
                 clip = await self._load(asked.audio, asked.share, limits, deadline)
+                if fields.as_the_clip:
+                    edit = replace(edit, values={**edit.values, "format": format_of(clip)})
             _check(edit, clip, limits)
             edit = replace(edit, timeout=max(deadline - time.monotonic(), 0.001))
         except Exception as error:

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -57,13 +58,16 @@ class Jobs:
         listener: Listener,
         client: str | None = None,
     ) -> JobRecord:
-        """Begins an edit as the session's job; returns once its request is found valid.
+        """Begins an edit as the session's job; returns once its request is found valid. An edit
+        without audio goes on from the session's.
 
         client: a connection that can be lost; its job lives until leave() names it. None: the job
         lives as long as somebody polls it. A job that this one replaces learns so from its next
         report, in whichever gateway it runs. The lease is released when the job ends. Raises
         Problem, and then doesn't keep the lease.
         """
+        if asked.audio is None:
+            asked = await self._continued(key, asked)
         prepared = await self._edits.prepare(key, asked)
         assert prepared.clip is not None  # the models of jobs have no text-to-music
         record = JobRecord(
@@ -89,6 +93,13 @@ class Jobs:
 
         task.add_done_callback(ended)
         return record
+
+    async def _continued(self, key: SessionKey, asked: Asked) -> Asked:
+        audio = await self._sessions.latest(key)
+        if audio is None:
+            raise Problem(404, f"session_id: {key.name!r} has no audio to edit; send audio_data")
+        asked.share.take(len(audio))
+        return replace(asked, audio=audio)
 
     def leave(self, client: str) -> None:
         """Cancels the jobs of a client that has gone."""

@@ -23,6 +23,7 @@ from ..edits.triton import Triton
 from ..metrics import Metrics
 from ..sessions.store import SessionStore
 from ..settings import Settings
+from ..shared_folder import SharedFolder
 from ..socketio.rooms import Rooms
 from ..socketio.signed_in import SignedInSockets
 
@@ -47,6 +48,7 @@ class Gateway:
     jobs: Jobs
     rooms: Rooms
     sockets: SignedInSockets
+    shared: SharedFolder | None
     started: float = field(default_factory=time.monotonic)
 
 

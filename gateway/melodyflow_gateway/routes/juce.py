@@ -12,7 +12,6 @@ from ..sessions.store import JobRecord, SessionKey, new_session_id
 from ..wire.answers import AudioAnswer, warnings_field
 from ..wire.models import (
     SESSION_ID,
-    AudioDataRequest,
     JuceError,
     JuceStarted,
     JuceStatus,
@@ -20,6 +19,7 @@ from ..wire.models import (
     QueueStatus,
     SessionRequest,
 )
+from ..wire.old_requests import AudioDataRequest
 from ..wire.openapi import EDIT, body, errors
 from ..wire.reading import read_edit, read_fields
 from ..wire.status_text import estimated_time, message
@@ -35,7 +35,8 @@ router = APIRouter(prefix=PREFIX, tags=["VST"])
     summary="Start an edit",
     description=(
         "The edit runs in the background; poll it with poll_status. A session has one such edit at "
-        "a time: a new one replaces it. An edit that nobody polls for 60 s is cancelled. "
+        "a time: a new one replaces it. Without `audio_data` it edits the session's last result. "
+        "An edit that nobody polls for a while (15 minutes by default) is cancelled. "
         "`flowstep`: 0 = most change, towards 1 = the source is kept."
     ),
     response_model=JuceStarted,
@@ -63,16 +64,22 @@ async def transform_audio(request: Request, gateway: Shared, owner: Owner) -> Ju
     description=(
         "`status` is `warming` while the server is down or loading. The position counts edits of "
         "this gateway only; position and time are approximate. `audio_data` comes with "
-        "`completed`, at every poll until the session expires."
+        "`completed`, at every poll until the session expires; with `consume` the result is "
+        "dropped once it has been sent."
     ),
     response_model=JuceStatus,
     response_model_exclude_none=True,
     responses=errors(400, 401, 404, 500, 503, model=JuceError),
 )
 async def poll_status(
-    session_id: Annotated[str, Path(pattern=SESSION_ID)], gateway: Shared, owner: Owner
+    session_id: Annotated[str, Path(pattern=SESSION_ID)],
+    request: Request,
+    gateway: Shared,
+    owner: Owner,
+    consume: bool = False,
 ) -> Response:
-    found = await gateway.sessions.poll(SessionKey(owner, session_id))
+    key = SessionKey(owner, session_id)
+    found = await gateway.sessions.poll(key)
     if found is None:
         unknown = JuceError(status="unknown", error=f"session_id: {session_id!r} is unknown")
         return JSONResponse(unknown.model_dump(), 404)
@@ -87,7 +94,13 @@ async def poll_status(
     ).model_dump(exclude_none=True)
     if audio is None:
         return JSONResponse(answer)
-    return AudioAnswer({**answer, **warnings_field(record.warnings)}, "audio_data", audio)
+
+    async def drop() -> None:
+        if not await request.is_disconnected():
+            await gateway.sessions.consume(key, record.job)
+
+    rest = {**answer, **warnings_field(record.warnings)}
+    return AudioAnswer(rest, "audio_data", audio, sent=drop if consume else None)
 
 
 @router.post(
@@ -99,7 +112,7 @@ async def poll_status(
 )
 async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> Response:
     asked = await read_fields(request, SessionRequest)
-    original = await gateway.sessions.original(SessionKey(owner, asked.session_id))
+    original = await gateway.sessions.undo(SessionKey(owner, asked.session_id))
     if original is None:
         raise Problem(404, f"session_id: {asked.session_id!r} has nothing to undo")
     rest = {"success": True, "message": "the audio before the edit"}

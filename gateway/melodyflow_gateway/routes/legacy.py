@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,19 +18,20 @@ from ..edits.edit import Prepared
 from ..edits.reports import reports, without_previews
 from ..problems import CLIENT_GONE, Problem
 from ..sessions.store import SessionKey, Standing
+from ..shared_folder import INSTEAD
 from ..wire.answers import AudioAnswer, warnings_field, warnings_header
 from ..wire.models import (
+    PATH,
     PROCESSED,
     SEED_HEADER,
     LoudnessAnswer,
-    MusicFields,
     TransformAnswer,
-    TransformRequest,
     Variation,
     Variations,
 )
+from ..wire.old_requests import TransformForm, TransformRequest
 from ..wire.openapi import EDIT, RESULT_HEADERS, body, errors
-from ..wire.reading import read_edit
+from ..wire.reading import Asked, read_edit
 from .dependencies import Gateway, Owner, Shared
 
 router = APIRouter(tags=["the old service"])
@@ -48,8 +50,9 @@ class ClientGone(Exception):
         "JSON gets a JSON answer, a multipart form the file itself. `flowstep`: 0 = most change, "
         "towards 1 = the source is kept. A session (`session_id`) keeps the seed of a clip for its "
         "next edit, and its Socket.IO clients see the progress. Closing the connection cancels the "
-        "edit. `audio_file_path` is refused: the gateway never opens a path. With a `duration` "
-        "instead of `audio` it is text-to-music."
+        "edit. `audio_file_path` instead of `audio` names a file in the folder that the operator "
+        "shares; without one it is refused. With a `duration` instead of `audio` it is "
+        "text-to-music."
     ),
     response_model=None,
     responses={
@@ -64,12 +67,15 @@ class ClientGone(Exception):
         },
         **errors(*EDIT),
     },
-    openapi_extra=body(TransformRequest, MusicFields),
+    openapi_extra=body(TransformRequest, TransformForm),
 )
 async def transform(request: Request, gateway: Shared, owner: Owner) -> Response:
     gateway.quota.check(owner)
-    asked, is_form = await read_edit(request, gateway.decoding, TransformRequest, MusicFields)
+    asked, is_form = await read_edit(request, gateway.decoding, TransformRequest, TransformForm)
+    by_path = asked.audio is None and asked.fields.audio_is_elsewhere
     with gateway.quota.take(owner):
+        if by_path:
+            asked = await _from_shared_folder(gateway, owner, asked)
         name = asked.fields.session_id
         key = SessionKey(owner, name) if name else None
         if asked.fields.previews and key is None:
@@ -84,13 +90,21 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
         except ClientGone:
             return Response(status_code=CLIENT_GONE)  # only the log sees it
     headers = {SEED_HEADER: str(result.seed)}
-    if is_form:
+    if is_form or (by_path and gateway.settings.shared_answer == "file"):
         headers |= warnings_header(result.warnings)
         return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
     rest: dict[str, object] = {"message": PROCESSED, **warnings_field(result.warnings)}
     if result.loudness:  # clients that didn't ask for it get the two fields that they know
         rest["loudness"] = LoudnessAnswer(**result.loudness).model_dump()
     return AudioAnswer(rest, "audio", result.audio, headers)
+
+
+async def _from_shared_folder(gateway: Gateway, owner: str, asked: Asked) -> Asked:
+    if gateway.shared is None:
+        raise Problem(400, f"{PATH}: this gateway shares no files; {INSTEAD}")
+    gateway.shared.check(owner)
+    work = partial(gateway.shared.read, getattr(asked.fields, PATH), asked.share)
+    return replace(asked, audio=await gateway.decoding.run(work, asked.share.owner))
 
 
 async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:

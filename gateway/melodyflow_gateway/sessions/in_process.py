@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from melodyflow_client.seeds import LastSeeds
 
 from ..problems import RETRY_SECONDS, Problem
-from .store import POLL_SECONDS, SEEDS_KEPT, JobRecord, SessionKey
+from .store import SEEDS_KEPT, JobRecord, SessionKey
 
 
 @dataclass
@@ -19,6 +19,7 @@ class _Session:
     record: JobRecord | None = None
     original: bytes | None = None
     result: bytes | None = None
+    undone: bool = False  # the result is
     used: float = 0.0  # time.monotonic() of the last use
     polled: float = 0.0  # time.monotonic() of the last poll of the job
 
@@ -32,10 +33,14 @@ class _Session:
 
 
 class InProcessSessions:
-    """A SessionStore. Sessions used longest ago make room for new ones, unless their job runs."""
+    """A SessionStore. Sessions used longest ago make room for new ones, unless their job runs.
 
-    def __init__(self, sessions: int, size: int, seconds: float) -> None:
+    poll_seconds: after so long without a poll, a polled job isn't wanted any more.
+    """
+
+    def __init__(self, sessions: int, size: int, seconds: float, poll_seconds: float) -> None:
         self._most, self._size, self._seconds = sessions, size, seconds
+        self._poll_seconds = poll_seconds
         self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()  # by their last use
         self._bytes = 0
         self._sweeping: asyncio.TimerHandle | None = None
@@ -45,7 +50,6 @@ class InProcessSessions:
 
     async def begin(self, key: SessionKey, record: JobRecord) -> None:
         session = self._session(key)
-        self._store(key, session, session.original, None)
         session.record, session.polled = record, time.monotonic()
 
     async def report(self, key: SessionKey, record: JobRecord) -> bool:
@@ -54,7 +58,7 @@ class InProcessSessions:
             return False
         session.record = record
         self._touch(key)
-        return not record.polled or time.monotonic() - session.polled < POLL_SECONDS
+        return not record.polled or time.monotonic() - session.polled < self._poll_seconds
 
     async def finish(
         self,
@@ -68,6 +72,7 @@ class InProcessSessions:
             return False
         if result is not None:
             self._store(key, session, original, result)
+            session.undone = False
         session.record = record
         self._touch(key)
         return True
@@ -77,11 +82,30 @@ class InProcessSessions:
         if session is None or session.record is None:
             return None
         session.polled = time.monotonic()
-        return session.record, session.result
+        done = session.record.status == "completed"
+        return session.record, session.result if done else None
+
+    async def consume(self, key: SessionKey, job: str) -> None:
+        session = self._sessions.get(key)
+        if session is not None and session.record is not None and session.record.job == job:
+            self._store(key, session, session.original, None)
 
     async def original(self, key: SessionKey) -> bytes | None:
         session = self._known(key)
         return session.original if session else None
+
+    async def undo(self, key: SessionKey) -> bytes | None:
+        session = self._known(key)
+        if session is None:
+            return None
+        session.undone = True
+        return session.original
+
+    async def latest(self, key: SessionKey) -> bytes | None:
+        session = self._known(key)
+        if session is None:
+            return None
+        return session.original if session.undone or session.result is None else session.result
 
     async def sizes(self) -> tuple[int, int] | None:
         self._forget_old()

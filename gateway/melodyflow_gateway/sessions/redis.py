@@ -24,7 +24,6 @@ from redis.exceptions import BusyLoadingError, RedisError
 from melodyflow_client.contract import draw_seed, new_seed
 
 from .store import (
-    POLL_SECONDS,
     SEEDS_KEPT,
     SILENT_SECONDS,
     JobRecord,
@@ -49,7 +48,6 @@ local now = time[1] + time[2] / 1000000
 
 # KEYS: session. ARGV: job, record, seconds to keep.
 _BEGIN = f"""{_NOW}
-redis.call('HDEL', KEYS[1], 'result')
 redis.call('HSET', KEYS[1], 'job', ARGV[1], 'state', ARGV[2], 'polled', now,
   'at', ARGV[1] .. ' ' .. now)
 redis.call('EXPIRE', KEYS[1], ARGV[3])
@@ -78,6 +76,18 @@ local at = redis.call('HGET', KEYS[1], 'at')
 if not at then return nil end
 local job, written = string.match(at, '^(%S+) (%S+)$')
 return job .. ' ' .. (now - written)
+"""
+
+# KEYS: session. ARGV: job. Drops its result, unless another job has replaced it.
+_CONSUME = """
+if redis.call('HGET', KEYS[1], 'job') == ARGV[1] then redis.call('HDEL', KEYS[1], 'result') end
+"""
+
+# KEYS: session. -> the audio before its last edit, from which it goes on.
+_UNDO = """
+local original = redis.call('HGET', KEYS[1], 'original')
+if original then redis.call('HSET', KEYS[1], 'undone', '1') end
+return original
 """
 
 # KEYS: seeds. ARGV: clip, the seed if there is none, the seed in any case or '', seconds to keep,
@@ -113,11 +123,16 @@ async def reached(command: Awaitable[Any] | Any) -> Any:
 
 
 class RedisSessions:
-    """A SessionStore. `url` as redis-py takes it: redis://, rediss:// or unix://."""
+    """A SessionStore. `url` as redis-py takes it: redis://, rediss:// or unix://.
 
-    def __init__(self, url: str, seconds: float) -> None:
+    seconds: until a session is forgotten. poll_seconds: after so long without a poll, a polled job
+    isn't wanted any more.
+    """
+
+    def __init__(self, url: str, seconds: float, poll_seconds: float) -> None:
         self._redis = connect(url)
         self._seconds = math.ceil(seconds)
+        self._poll_seconds = poll_seconds
         self._first_run: str | None = None  # of Redis, as it was first seen
 
     async def seed(self, key: SessionKey, clip: str, seed: int | None, new_take: bool) -> int:
@@ -139,7 +154,7 @@ class RedisSessions:
 
     async def report(self, key: SessionKey, record: JobRecord) -> bool:
         unpolled = await self._write(key, record)
-        return unpolled is not None and (not record.polled or float(unpolled) < POLL_SECONDS)
+        return unpolled is not None and (not record.polled or float(unpolled) < self._poll_seconds)
 
     async def finish(
         self,
@@ -148,9 +163,10 @@ class RedisSessions:
         original: bytes | None = None,
         result: bytes | None = None,
     ) -> bool:
-        audio = {"original": original, "result": result}
-        more = [part for field in audio.items() if field[1] is not None for part in field]
-        return await self._write(key, record, *cast(list[Any], more)) is not None
+        audio = {"original": original, "result": result, "undone": b""}
+        fields = {} if result is None else audio
+        parts = [part for field in fields.items() if field[1] is not None for part in field]
+        return await self._write(key, record, *cast(list[Any], parts)) is not None
 
     async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
         state, result = await reached(
@@ -163,7 +179,10 @@ class RedisSessions:
         record = JobRecord.read(json.loads(state))
         if record.running and _silence(record, written) > SILENT_SECONDS:
             record = record.failed("the gateway that ran this edit is gone; send the edit again")
-        return record, result
+        return record, result if record.status == "completed" else None
+
+    async def consume(self, key: SessionKey, job: str) -> None:
+        await reached(self._redis.eval(_CONSUME, 1, _name(key), job))
 
     async def _check_complete(self) -> None:
         """Raises Unreachable while Redis may have lost what gateways are about to write again."""
@@ -177,6 +196,15 @@ class RedisSessions:
     async def original(self, key: SessionKey) -> bytes | None:
         found = self._redis.hget(_name(key), "original")
         return cast(bytes | None, await reached(cast(Awaitable[Any], found)))
+
+    async def undo(self, key: SessionKey) -> bytes | None:
+        return cast(bytes | None, await reached(self._redis.eval(_UNDO, 1, _name(key))))
+
+    async def latest(self, key: SessionKey) -> bytes | None:
+        fields = ["result", "original", "undone"]
+        found = self._redis.hmget(_name(key), fields)
+        result, original, undone = await reached(cast(Awaitable[list[Any]], found))
+        return cast(bytes | None, original if undone or result is None else result)
 
     async def sizes(self) -> tuple[int, int] | None:
         return None

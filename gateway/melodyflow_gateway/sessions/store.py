@@ -16,8 +16,6 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 from ..problems import RETRY_SECONDS, Problem
 
 SEEDS_KEPT = 256  # clips of one session whose seed is known
-# A polled job that nobody polls for so long is cancelled: its client is gone.
-POLL_SECONDS = 60.0
 # A job that isn't written for so long has died with its gateway.
 SILENT_SECONDS = 30.0
 
@@ -101,11 +99,11 @@ class SessionStore(Protocol):
         """The seed for a clip (its digest), kept as its last: as contract.new_seed says."""
 
     async def begin(self, key: SessionKey, record: JobRecord) -> None:
-        """Begins a job, which replaces the one before; its result is forgotten."""
+        """Begins a job, which replaces the one before; the audio stays until it is done."""
 
     async def report(self, key: SessionKey, record: JobRecord) -> bool:
-        """Writes how far a job is. False: it is replaced, or its client stopped polling
-        (POLL_SECONDS)."""
+        """Writes how far a job is. False: it is replaced, or its client stopped
+        polling."""
 
     async def finish(
         self,
@@ -121,8 +119,18 @@ class SessionStore(Protocol):
         """The session's job and, when completed, its audio; None without a job. Keeps a polled
         job alive."""
 
+    async def consume(self, key: SessionKey, job: str) -> None:
+        """Drops a job's result, unless another job has replaced it."""
+
     async def original(self, key: SessionKey) -> bytes | None:
         """The audio before the last edit that was done; None where there is none."""
+
+    async def undo(self, key: SessionKey) -> bytes | None:
+        """The same, from which the session goes on."""
+
+    async def latest(self, key: SessionKey) -> bytes | None:
+        """What the session goes on from: the result of the last edit that was done, or the audio
+        before it where that was undone or consumed; None where there is none."""
 
     async def sizes(self) -> tuple[int, int] | None:
         """The number of sessions and their bytes of audio; None where that is unknown."""

@@ -19,7 +19,8 @@ from ..metrics import Metrics
 from ..problems import CLIENT_GONE, Problem, problem_of
 from ..sessions.store import SessionKey, SessionStore, new_session_id
 from ..text import short
-from ..wire.models import AudioDataRequest, SessionRequest
+from ..wire.models import SessionRequest
+from ..wire.old_requests import AudioDataRequest
 from ..wire.reading import parse, parse_edit
 from .packets import AUDIO, EVENTS, RESERVED
 from .payloads import error_data
@@ -111,7 +112,7 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
         name = _named(data)
         try:
             key = SessionKey(self._owners[sid], parse(_object(data), SessionRequest).session_id)
-            original = await self._sessions.original(key)
+            original = await self._sessions.undo(key)
             if original is None:
                 raise Problem(404, f"session_id: {key.name!r} has nothing to undo")
             await self._enter(sid, key)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,7 +30,10 @@ def warnings_header(warnings: Iterable[str]) -> dict[str, str]:
 
 
 class AudioAnswer(Response):
-    """An object of the fields of `data` and, under `name`, audio in base64."""
+    """An object of the fields of `data` and, under `name`, audio in base64.
+
+    sent: is called when all of the audio has been handed over.
+    """
 
     media_type = "application/json"
 
@@ -40,8 +43,9 @@ class AudioAnswer(Response):
         name: str,
         audio: bytes,
         headers: Mapping[str, str] | None = None,
+        sent: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._data, self._name, self._audio = data, name, audio
+        self._data, self._name, self._audio, self._sent = data, name, audio, sent
         super().__init__(headers=headers)
         self.headers["Content-Length"] = str(json_length(data, name, audio))
 
@@ -53,6 +57,8 @@ class AudioAnswer(Response):
             # Comes back when the client has read most of what was sent before.
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(0)  # the network may take megabytes at once
+        if self._sent is not None:
+            await self._sent()
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -65,7 +65,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
     "JuceStarted": {
         "success": True,
         "session_id": "test_session",
-        "seed": 1203948573,
+        "seed": 20394,
         "message": "the edit has started",
     },
     "JuceStatus": {
@@ -79,7 +79,7 @@ OF_MODEL: dict[str, dict[str, Any]] = {
             "estimated_time": None,
         },
         "transform_in_progress": True,
-        "seed": 1203948573,
+        "seed": 20394,
     },
     "JuceUndone": {"success": True, "audio_data": SOUND, "message": "the audio before the edit"},
 }

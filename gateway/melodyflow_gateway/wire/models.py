@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -20,20 +20,21 @@ from melodyflow_client.presets import CUSTOM
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"
 WARNINGS_HEADER = "X-Melodyflow-Warnings"
+PATH = "audio_file_path"
 PROCESSED = "Audio processed successfully"  # the old service's words
 
-_AUDIO = "An audio file in base64: WAV, FLAC, MP3, M4A, AIFF, OGG, the sound of a video"
+AUDIO_FILE = "An audio file in base64: WAV, FLAC, MP3, M4A, AIFF, OGG, the sound of a video"
 SessionId = Annotated[str, Field(pattern=SESSION_ID, examples=["test_session"])]
 Base64Audio = Annotated[
     str,
     Field(
-        description=f"{_AUDIO}.",
+        description=f"{AUDIO_FILE}.",
         json_schema_extra={"contentEncoding": "base64"},
     ),
 ]
 SourceAudio = Annotated[
     Base64Audio | None,
-    Field(description=f"{_AUDIO}. Required without a `duration`."),
+    Field(description=f"{AUDIO_FILE}. Required without a `duration`."),
 ]
 
 
@@ -74,6 +75,10 @@ _SWITCHES = {row.field_name for row in OPTIONS.values() if row.kind == "switch"}
 class EditFields(_fields("edit")):  # type: ignore[misc]  # made from the contract's table
     """The options of an edit. Blank and null count as absent."""
 
+    without_audio: ClassVar[str] = (  # an error's text
+        "audio: is missing; send a clip, or a duration for text-to-music"
+    )
+
     model_config = ConfigDict(allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -81,18 +86,34 @@ class EditFields(_fields("edit")):  # type: ignore[misc]  # made from the contra
     def _plain(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        if data.get("audio_file_path") is not None:
-            raise ValueError(
-                "audio_file_path: the server never opens a client's path; send the audio instead"
-            )
         for name, value in data.items():
             if isinstance(value, bool) and name in cls.model_fields and name not in _SWITCHES:
                 raise ValueError(f"{name}: expected a number or text, got {str(value).lower()}")
-        return {
+        given = {
             name: value
             for name, value in data.items()
             if value is not None and not (isinstance(value, str) and not value.strip())
         }
+        if PATH in given and PATH not in cls.model_fields:
+            raise ValueError(f"{PATH}: only POST /transform opens one; send the audio instead")
+        if isinstance(given.get("solver"), str):
+            given["solver"] = given["solver"].strip().lower()
+        return cls.translated(given)
+
+    @classmethod
+    def translated(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The fields that were given, by their present names. Raises ValueError."""
+        return given
+
+    @property
+    def audio_is_elsewhere(self) -> bool:
+        """Whether the audio of an edit isn't in its request: in a file, or in the session."""
+        return False
+
+    @property
+    def as_the_clip(self) -> bool:
+        """Whether the result has the file format of the clip."""
+        return False
 
     def options(self) -> EditOptions:
         """The same for the client; session and timeout are dealt with elsewhere."""
@@ -133,18 +154,6 @@ class StreamRequest(StrictFields):
     """An edit, or text-to-music, for POST /transform/stream."""
 
     audio: SourceAudio = None
-
-
-class TransformRequest(MusicFields):
-    """An edit, or text-to-music, for POST /transform. Unknown fields are ignored."""
-
-    audio: SourceAudio = None
-
-
-class AudioDataRequest(EditFields):
-    """An edit of a client that calls the audio `audio_data`. Unknown fields are ignored."""
-
-    audio_data: Base64Audio
 
 
 class FileAlone(BaseModel):

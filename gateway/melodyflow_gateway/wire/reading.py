@@ -22,7 +22,7 @@ from ..problems import Problem
 from ..text import SHOWN, short, utf8
 from .base64_audio import decode_audio
 from .lifting import MOST_OTHER_BYTES, PLACEHOLDER, lift
-from .models import EditFields, FileAlone
+from .models import PATH, EditFields, FileAlone
 
 _FORM = "multipart/form-data"
 _FILE = "audio"  # of a form
@@ -34,7 +34,10 @@ Model = TypeVar("Model", bound=BaseModel)
 @dataclass(frozen=True)
 class Asked:
     """An edit as a client asked for it; audio: the file's bytes as they came, and only here. Or
-    text-to-music: no audio, and a duration in seconds. share: the memory that it takes."""
+    text-to-music: no audio, and a duration in seconds. share: the memory that it takes.
+
+    audio is also None as long as the request only says where it is (audio_is_elsewhere).
+    """
 
     fields: EditFields
     audio: bytes | None
@@ -167,9 +170,12 @@ def parse(body: bytes | dict[str, Any], model: type[Model]) -> Model:
 
 def _asked(fields: EditFields, audio: bytes | None, share: Share) -> Asked:
     duration: float | None = getattr(fields, "duration", None)
-    if audio is None and duration is None:
-        raise Problem(400, "audio: is missing; send a clip, or a duration for text-to-music")
-    refused = exclusion({"audio": audio, "duration": duration})
+    if audio is None and duration is None and not fields.audio_is_elsewhere:
+        raise Problem(400, fields.without_audio)
+    path = getattr(fields, PATH, None)
+    if path is not None and audio is not None:
+        raise Problem(400, f"{PATH}: comes with audio; give one of the two")
+    refused = exclusion({"audio": path if audio is None else audio, "duration": duration})
     if refused is not None:
         raise Problem(400, f"{refused.name}: {refused.because}")
     return Asked(fields, audio, share, duration)
