@@ -75,14 +75,15 @@ class JobRecord(Standing):
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can carry it; `read` is the way back."""
-        return asdict(self)
+        return {**asdict(self), "warnings": list(self.warnings)}
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """A record that another gateway wrote. Fields that this one doesn't know are left out:
         during an upgrade both share one Redis."""
         known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        given = {name: value for name, value in values.items() if name in known}
+        return cls(**{**given, "warnings": tuple(given.get("warnings", ()))})
 
 
 class Unreachable(Problem):
