@@ -12,6 +12,7 @@ from .frames import first
 from .sound import Check, Sound, Undecodable
 
 _MS, _IMA, _GSM = 0x2, 0x11, 0x31
+_MPEG = (0x50, 0x55)
 _OTHERS = (0x14, 0x20, 0x38, 0x40, 0x64, 0x65)  # further kinds of ADPCM
 _MOST_FILLED_UP = 4096  # frames, in blocks of theirs
 
@@ -21,6 +22,8 @@ def reader(walk: Callable[[File], wav.Found]) -> Callable[[File, Check], Sound]:
 
     def read_header(file: File, check: Check) -> Sound:
         found = walk(file)
+        if found.format.tag in _MPEG:  # libsndfile's decoder writes to standard error
+            return ffmpeg.read_header(file, check)
         if found.format.tag not in (_MS, _IMA, _GSM, *_OTHERS) or not found.format.channels:
             raise Undecodable("audio: WAV that isn't coded in blocks")
         cut: list[str] = []

@@ -9,12 +9,13 @@ import numpy as np
 
 from ...errors import AudioError
 from ..blocks import Block
-from ..mixing import Layout, stereo_gains, told
+from ..mixing import Layout, stereo_gains
+from ..mixing import told as mix_told
 from ..source import File
-from . import mpeg, pyav
+from . import layouts, mpeg, pyav
 from .checked import Checked
 from .converter import Converter
-from .frames import Trouble, array_of, first, frames_of, gathered, layout_of
+from .frames import Trouble, first, frames_of, gathered
 from .sound import Check, Sound, Undecodable
 from .tags import start_of
 
@@ -53,7 +54,7 @@ def read_header(file: File, check: Check) -> Sound:
     channels, rate = min(start.channels, 2), start.rate
     if start.channels > 2:
         stereo_gains(start.layout, start.channels)
-        warnings.append(told(start.layout, start.channels))
+        warnings.append(mix_told(start.layout, start.channels))
 
     def decoded() -> Iterator[Block]:
         trouble = Trouble()
@@ -102,10 +103,13 @@ def _frames_alone(file: File, check: Check, warnings: list[str]) -> File:
 def _blocks(
     av: Any, file: File, check: Check, converter: Converter, trouble: Trouble, lossy: bool
 ) -> Iterator[Block]:
+    packer = layouts.Packer(av)
     with _Opened(av, file, check) as opened:
-        for frame, rate in frames_of(opened.file, opened.container, opened.track(), trouble):
+        track, speakers = opened.track()
+        for frame, rate in frames_of(opened.file, opened.container, track, trouble):
             try:
-                block, layout = array_of(frame), layout_of(frame)
+                layout = layouts.of_frame(frame, speakers)
+                block = packer.block(frame)
                 if lossy and not np.max(np.abs(block), initial=0) <= _LOUDEST:  # true for NaN
                     trouble.broken += 1
                     block = np.nan_to_num(np.clip(block, -1, 1))
@@ -155,26 +159,32 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
-    def tracks(self) -> list[Any]:
-        """As the command ffmpeg prefers them: the default one, then that of the most channels."""
+    def track(self) -> tuple[Any, Layout]:
+        """What the command ffmpeg takes: the default one, or that of the most channels. To be
+        called once. Raises Undecodable."""
         streams = list(self.container.streams.audio)
         if not streams:
             raise Undecodable("audio: the file has no sound track")
         known = [stream for stream in streams if stream.codec_context is not None]
         if not known:
             raise Undecodable("audio: FFmpeg has no decoder for its sound track")
-        return sorted(known, key=lambda s: (not int(s.disposition) & 1, -s.codec_context.channels))
-
-    def track(self) -> Any:
-        return self.tracks()[0]
+        told = [layouts.of_track(stream.codec_context) for stream in known]
+        best = max(
+            range(len(known)), key=lambda at: (int(known[at].disposition) & 1, told[at][0], -at)
+        )
+        return known[best], told[best][1]
 
     def start(self) -> _Start:
         """Decodes the first frame. Raises Undecodable."""
-        stream = self.track()
+        stream, speakers = self.track()
         decoded = next(frames_of(self.file, self.container, stream, Trouble()), None)
         if decoded is None:
             raise Undecodable(_NOTHING)
         frame, rate = decoded
+        try:
+            layout = layouts.of_frame(frame, speakers)
+        except ValueError as error:
+            raise Undecodable(f"audio: {error} cannot be decoded") from error
         there = len(frame.layout.channels)
         kind = frame.format.name.removesuffix("p")
         subtype = _DEPTHS.get(kind) if there <= 2 else None
@@ -190,7 +200,7 @@ class _Opened:
         return _Start(
             rate,
             there,
-            layout_of(frame),
+            layout,
             subtype,
             kind == "flt" and subtype is None and not exact,
             announced,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..blocks import Block, frames_of_block
-from ..mixing import Layout
 from .checked import Checked
 
 # Containers that tell each packet's time; others make it up.
@@ -80,25 +79,6 @@ class Trouble:
         if self.missing:
             words.append(f"{self.missing:.2f} s of its sound are missing")
         return words
-
-
-def array_of(frame: Any) -> Block:
-    """`[frames, channels]`, full scale as in blocks.py."""
-    array = frame.to_ndarray()
-    block: Block = array.T if frame.format.is_planar else array.reshape(-1, _channels(frame))
-    if block.dtype == np.uint8:
-        block = (block.astype(np.int16) - 128) << 8
-    return block
-
-
-def layout_of(frame: Any) -> Layout:
-    """The speakers of a frame's channels; () where FFmpeg knows their number only."""
-    names = tuple(channel.name for channel in frame.layout.channels)
-    return () if "NONE" in names else names
-
-
-def _channels(frame: Any) -> int:
-    return len(frame.layout.channels)
 
 
 def first(total: int | None, blocks: Iterator[Block]) -> Iterator[Block]:

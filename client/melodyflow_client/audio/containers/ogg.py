@@ -4,6 +4,7 @@ FFmpeg makes more or less than libvorbis where the file is short."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..blocks import Block
@@ -79,8 +80,10 @@ def _link(link: File, check: Check) -> Sound:
 
 def _vorbis(file: File, check: Check) -> Sound:
     sound = libsndfile.vorbis(file, check)
-    *_, last = _pages(file)
-    if (sound.samples or 0) < last.granule:
+    granule = -1
+    for page in _pages(file):
+        granule = max(granule, page.granule)
+    if (sound.samples or 0) < granule:
         raise Undecodable("audio: damaged Vorbis is left to FFmpeg, which goes on behind")
     decode = sound.blocks
     sound.blocks = lambda: first(sound.samples, decode())
@@ -101,8 +104,8 @@ def _links(file: File, check: Check) -> tuple[list[File], bool]:
             if len(starts) > _MOST_LINKS:
                 raise Undecodable(f"audio: more than {_MOST_LINKS} chained streams")
         beginning = bool(page.flags & _BEGINS)
-    ends = [*starts[1:], file.size]
-    return [file.part(start, end) for start, end in zip(starts, ends, strict=True)], whole
+    parts = [file.part(start, end) for start, end in pairwise([*starts, file.size])]
+    return parts, whole
 
 
 class _Page(NamedTuple):
