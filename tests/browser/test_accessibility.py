@@ -34,7 +34,7 @@ def grave(page: Page, axe: str) -> list[str]:
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_grave(
+def test_axe_finds_nothing_serious(
     visit: Visit, axe: str, tone: Path, size: tuple[int, int], scheme: str
 ) -> None:
     page = visit(size, scheme)

@@ -68,7 +68,7 @@ def test_a_recording_becomes_a_clip(page: Page) -> None:
     assert soundfile.info(save(page)[1]).duration > 0.5
 
 
-def test_a_file_that_is_no_sound_is_refused_in_words(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_not_sound_is_refused_in_words(page: Page, tmp_path: Path) -> None:
     bad = tmp_path / "notes.wav"
     bad.write_text("not a sound")
     drop(page, bad)
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_sound_is_refused_in_words(page: Page, tmp_path: Path)
     assert page.evaluate("window.sent") == []
 
 
-def test_what_the_server_refuses_is_said_at_the_clip(
+def test_what_the_server_refuses_is_reported_at_the_clip(
     page: Page, tmp_path: Path, tone: Path
 ) -> None:
     short = tmp_path / "short.wav"

@@ -45,7 +45,7 @@ def test_own_words(page: Page, tone: Path) -> None:
     assert save(page)[0] == "tone-custom.wav"
 
 
-def test_the_strength_is_said_in_words_and_sent(page: Page, tone: Path) -> None:
+def test_the_strength_is_shown_in_words_and_sent(page: Page, tone: Path) -> None:
     load(page, tone)
     slider = page.get_by_label("Strength of the change")
     said = []

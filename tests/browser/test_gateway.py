@@ -44,7 +44,7 @@ def test_the_first_take_names_the_checkpoint_where_the_gateway_cannot(
         expect(page.locator("#server")).to_have_text("tiny · unknown licence")
 
 
-def test_a_server_that_is_away_is_said(visit: Visit, tone: Path, complaints: list[str]) -> None:
+def test_a_server_that_is_away_is_reported(visit: Visit, tone: Path, complaints: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with started_gateway(f"127.0.0.1:{port}") as address:

@@ -82,7 +82,7 @@ def test_a_part_is_dragged_shown_and_changed_alone(page: Page, fading_tone: Path
     assert position(page) > 0  # a click does
 
 
-def test_a_part_is_typed_and_what_is_none_is_said(page: Page, tone: Path) -> None:
+def test_a_part_is_typed_and_an_invalid_one_is_reported(page: Page, tone: Path) -> None:
     load(page, tone)
     page.get_by_label("Change from").fill("1.5")
     page.get_by_label("to", exact=True).fill("1.55")
@@ -110,7 +110,7 @@ def test_another_clip_has_no_part(page: Page, tone: Path, fading_tone: Path) -> 
     assert part(page) == ("", "")
 
 
-def test_a_loop_is_asked_for_and_is_no_part(page: Page, tone: Path) -> None:
+def test_a_loop_is_asked_for_and_is_not_a_part(page: Page, tone: Path) -> None:
     load(page, tone)
     switch = page.get_by_label("Seamless loop")
     switch.check()

@@ -110,7 +110,7 @@ def test_the_seed_is_kept_typed_or_new(page: Page, tone: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", ["-1", "12.5", "2147483648", "seven"])
-def test_what_is_no_seed_is_said_at_the_seed(page: Page, tone: Path, typed: str) -> None:
+def test_an_invalid_seed_is_reported_at_the_seed(page: Page, tone: Path, typed: str) -> None:
     load(page, tone)
     page.fill("#seed", typed)
     page.click("#make")

@@ -258,7 +258,7 @@ def test_a_body_without_a_length_is_refused_when_it_gets_too_long(
 
 
 @pytest.mark.parametrize("path", ["/transform", "/api/juce/undo_transform"])
-def test_a_client_that_leaves_while_it_sends_is_no_failure(gateway: Running, path: str) -> None:
+def test_a_client_that_leaves_while_it_sends_is_not_a_failure(gateway: Running, path: str) -> None:
     left = f'melodyflow_gateway_requests_total{{route="{path}",status="499"}}'
     before, lines = gateway.metric(left), len(gateway.said)
     with socket.create_connection(("127.0.0.1", gateway.port), PATIENCE) as client:

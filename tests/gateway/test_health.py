@@ -142,7 +142,7 @@ def test_pages_have_a_strict_policy_and_nothing_inline(guarded: Running) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_it_cancels_what_runs(
+def test_a_signal_to_end_cancels_what_runs(
     server: EmbeddedServer, start_gateway: Start, metrics: Metrics, number: int
 ) -> None:
     started = start_gateway(server.grpc_url, server.metrics_url)

@@ -96,7 +96,7 @@ def test_who_asks_for_no_loudness_gets_what_the_model_makes(gateway: Running) ->
 
 
 @pytest.mark.parametrize("asked", ["source", -25, "-25"])
-def test_a_loudness_is_reached_and_said(gateway: Running, asked: str | int) -> None:
+def test_a_loudness_is_reached_and_reported(gateway: Running, asked: str | int) -> None:
     wanted = lufs(CLIP["audio"]) if asked == "source" else -25
     answer = transform(gateway, {**CLIP, "loudness": asked})
     assert lufs(answer["audio"]) == pytest.approx(wanted, abs=0.2)

@@ -78,7 +78,7 @@ def form(*parts: bytes) -> bytes:
         ),
     ],
 )
-def test_what_is_no_text_is_named(
+def test_what_is_not_text_is_named(
     door: Door, headers: Headers, path: bytes, query: bytes, body: bytes, names: str
 ) -> None:
     method = "POST" if body or path == b"/transform" else "GET"
@@ -109,7 +109,7 @@ def test_headers_that_nobody_reads_may_hold_anything(door: Door) -> None:
     assert door.ask("GET", b"/variations", headers=[*MINE, *strange]).status == 200
 
 
-def test_a_cookie_that_is_no_text_opens_nothing(door: Door) -> None:
+def test_a_cookie_that_is_not_text_opens_nothing(door: Door) -> None:
     cookie = [(b"cookie", b"melodyflow_gateway=\xff")]
     assert door.ask("GET", b"/variations", headers=cookie).status == 401
     assert door.ask("POST", b"/logout", headers=cookie).status == 303

@@ -92,7 +92,7 @@ def send(client: ClientConnection, opcode: Opcode, data: bytes, last: bool = Tru
         [(Opcode.TEXT, b"x", True)],
     ],
 )
-def test_a_message_that_is_no_text_ends_its_connection(
+def test_a_message_that_is_not_text_ends_its_connection(
     lonely: Running, frames: list[tuple[Opcode, bytes, bool]]
 ) -> None:
     count = len(lonely.said)

@@ -40,7 +40,7 @@ CLOSED = [
         {"Cookie": f"{COOKIE}="},
     ],
 )
-def test_without_a_token_nothing_is_done(
+def test_without_a_token_nothing_is_allowed(
     guarded: Running, method: str, path: str, headers: dict[str, str]
 ) -> None:
     answer = requests.request(method, guarded.url + path, headers=headers, timeout=PATIENCE)
@@ -49,11 +49,11 @@ def test_without_a_token_nothing_is_done(
     assert TOKEN not in answer.text
 
 
-def test_health_needs_none(guarded: Running) -> None:
+def test_health_needs_no_token(guarded: Running) -> None:
     assert guarded.get("/health").status_code == 200
 
 
-def test_with_a_token_all_is(guarded: Running) -> None:
+def test_with_a_token_everything_is_allowed(guarded: Running) -> None:
     assert guarded.get("/variations", headers=MINE).status_code == 200
     assert guarded.get("/metrics", headers=MINE).status_code == 200
     body = {"audio": base64_of(wav()), "variation": "celtic", "steps": 1}

@@ -206,7 +206,9 @@ def test_what_is_wrong_is_named(gateway: Running, case: str) -> None:
     ("body", "status"),
     [(b"", 400), (b"{", 400), (b"[1]", 400), (b"[" * 100_000, 400), (b'{"audio": "\\ud800"}', 400)],
 )
-def test_a_body_that_is_no_object_is_refused(gateway: Running, body: bytes, status: int) -> None:
+def test_a_body_that_is_not_an_object_is_refused(
+    gateway: Running, body: bytes, status: int
+) -> None:
     answer = gateway.post("/transform", data=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
 

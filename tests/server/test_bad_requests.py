@@ -351,7 +351,7 @@ def assert_explained(answer: Refused, case: Bad) -> None:
     ],
     ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else value,
 )
-def test_text_that_is_no_utf_8(server: EmbeddedServer, named: str, field: bytes) -> None:
+def test_text_that_is_not_utf_8(server: EmbeddedServer, named: str, field: bytes) -> None:
     good = b'"duration": 0.2, "stream": false'
     prompt = b"" if named == "prompt" else b'"prompt": "a harp", '
     connection, reply = raw.post(server, "generate", b"{" + prompt + good + b", " + field + b"}")

@@ -174,7 +174,7 @@ def test_a_result_that_cannot_be_written_any_more_is_saved_elsewhere(
     command: Command, tmp_path: Path, way: str
 ) -> None:
     output = "-" if way == "pipe" else "gone/out.wav"
-    process = command("transform", "riff.wav", *EDIT[:2], "--steps", "40", "-o", output)
+    process = command("transform", "riff.wav", *EDIT[:2], "--steps", "128", "-o", output)
     assert process.stderr is not None
     assert process.stdout is not None
     process.stderr.readline()  # progress: what could be told beforehand has been

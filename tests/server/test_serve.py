@@ -233,7 +233,7 @@ def test_what_dies_or_stops_is_replaced_on_the_same_ports(
         assert leftovers(process) == []
 
 
-def test_a_pause_of_the_model_is_no_death(checkpoint: Path, bare: Path) -> None:
+def test_a_pause_of_the_model_is_not_a_death(checkpoint: Path, bare: Path) -> None:
     with serving(command(checkpoint, "--model-repository", str(bare))) as (process, _):
         pid = member(process, "tritonserver")
         for _ in range(4):

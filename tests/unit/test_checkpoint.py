@@ -164,7 +164,9 @@ def test_t5_tensors_are_checked_at_load(copied: Path) -> None:
         load(open_checkpoint(copied))
 
 
-def test_what_is_no_converted_checkpoint_is_told_the_remedy(tmp_path: Path, root: Path) -> None:
+def test_what_is_not_a_converted_checkpoint_is_refused_with_the_remedy(
+    tmp_path: Path, root: Path
+) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint folder"):
         open_checkpoint(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="scripts/convert_weights"):

@@ -98,7 +98,7 @@ def test_a_tag_in_another_encoding_costs_nothing() -> None:
     assert load(mp3 + tag).digest == load(mp3).digest
 
 
-def test_a_coding_that_ffmpeg_does_not_know_is_said() -> None:
+def test_a_coding_that_ffmpeg_does_not_know_is_reported() -> None:
     pytest.importorskip("av")
     unknown = encoded(sound(), "CAF", "PCM_16").replace(b"lpcm", b"none", 1)
     with pytest.raises(AudioError, match="no decoder"):
@@ -212,7 +212,7 @@ def test_playlists_open_nothing(tmp_path: Path) -> None:
         (17, "not int"),
     ],
 )
-def test_what_is_no_sound_is_refused(source: object, reason: str) -> None:
+def test_what_is_not_sound_is_refused(source: object, reason: str) -> None:
     with pytest.raises(AudioError, match=reason) as caught:
         load(source)  # type: ignore[arg-type]
     assert str(caught.value).startswith("audio: ")

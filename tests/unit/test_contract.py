@@ -95,7 +95,7 @@ def test_the_number_of_evaluations(asked: dict[str, object], expected: int) -> N
         assert Parameters(prompt="x", seed=0, **given).evaluations == expected
 
 
-def test_which_seed_takes_the_place_of_a_clips_last_one() -> None:
+def test_which_seed_replaces_a_clips_last_one() -> None:
     assert new_seed(5, False) == new_seed(5, True) == 5
     assert new_seed(None, False) is None
     for drawn in (new_seed(-1, False), new_seed(None, True)):
@@ -130,7 +130,7 @@ def test_both_wheels_carry_it_under_names_of_their_own(wheels: list[Path]) -> No
 
 
 @pytest.mark.parametrize("packages", [(0,), (1,), (0, 1)], ids=["server", "client", "both"])
-def test_they_work_alone_and_together(
+def test_the_wheels_work_alone_and_together(
     wheels: list[Path], packages: tuple[int, ...], tmp_path: Path
 ) -> None:
     for number in packages:

@@ -190,7 +190,7 @@ def test_base64_in_pieces_is_the_whole(size: int, escaped: bool) -> None:
         b"A" * 2**18 + b"=AAAA",
     ],
 )
-def test_what_is_no_base64_is_refused(text: bytes) -> None:
+def test_what_is_not_base64_is_refused(text: bytes) -> None:
     with pytest.raises(Problem, match=r"audio: .*; expected an audio file in base64") as caught:
         decode_audio(NAME, text)
     assert caught.value.status == 400

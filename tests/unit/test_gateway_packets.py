@@ -57,7 +57,7 @@ def test_other_events_are_as_json_reads_them(value: object) -> None:
         '511111111111111-["a"]',
     ],
 )
-def test_what_is_no_event_is_a_value_error(text: str) -> None:
+def test_what_is_not_an_event_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the libraries' own texts among them
         TextPacket(encoded_packet=text)
 

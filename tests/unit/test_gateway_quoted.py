@@ -80,7 +80,7 @@ def test_lines_of_base64_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["words", "", "[1]", '"{}"', "{", "{]", "{'a': 1}", "7"])
-def test_what_is_no_object_stays_text(text: str) -> None:
+def test_what_is_not_an_object_stays_text(text: str) -> None:
     assert sent(EVENTS[0], text) == [EVENTS[0], text]
 
 

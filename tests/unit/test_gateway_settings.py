@@ -146,7 +146,7 @@ def test_a_token_that_cannot_be_used_is_refused_and_not_shown(read: Read, token:
     assert token not in str(refused.value)
 
 
-def test_an_empty_file_of_tokens_is_no_open_gateway(read: Read, tmp_path: Path) -> None:
+def test_an_empty_file_of_tokens_does_not_open_the_gateway(read: Read, tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("# none yet\n")
     with pytest.raises(InvalidRequest, match="has no token"):
         read(TOKENS_FILE=str(tmp_path / "tokens"))

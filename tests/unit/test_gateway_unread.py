@@ -54,7 +54,7 @@ def test_beyond_the_bound_the_connection_ends_and_holds_nothing() -> None:
     asyncio.run(run())
 
 
-def test_so_it_does_where_the_budget_is_spent() -> None:
+def test_a_connection_ends_where_the_budget_is_spent() -> None:
     async def run() -> None:
         server, budget = server_and_budget(2**30)
         socket = connect(server, "a")

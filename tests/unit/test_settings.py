@@ -46,7 +46,7 @@ def test_wrong_settings_are_named(name: str, value: str) -> None:
         read_settings(config(checkpoint="/a", **{name: value}), {})
 
 
-def test_a_missing_checkpoint_is_told_the_remedy() -> None:
+def test_a_missing_checkpoint_is_refused_with_the_remedy() -> None:
     with pytest.raises(SettingsError, match="MELODYFLOW_CHECKPOINT"):
         read_settings(config(), {})
 

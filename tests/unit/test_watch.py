@@ -141,7 +141,7 @@ def test_a_model_without_a_heart_is_not_missed(
     assert quiet(watching(server, tmp_path / "none"), 1.5)
 
 
-def test_a_pause_of_the_whole_machine_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_of_the_whole_machine_is_not_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     lasting = Lasting()
@@ -214,7 +214,7 @@ def drip(connection: socket.socket) -> None:
     ids=["another protocol", "closed", "half a frame", "no end"],
 )
 @pytest.mark.parametrize("ask", ["http", "grpc"])
-def test_what_is_no_answer(answer: Callable[[socket.socket], None], ask: str) -> None:
+def test_what_is_not_an_answer(answer: Callable[[socket.socket], None], ask: str) -> None:
     with peer(answer) as port:
         begun = time.monotonic()
         if ask == "http":

@@ -67,7 +67,7 @@ def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("frequency", [50.0, 100.0, 440.0])
-def test_where_a_piece_ends_is_no_peak(frequency: float) -> None:
+def test_the_end_of_a_piece_is_not_a_peak(frequency: float) -> None:
     """A cut through a crest of the bass rings when it is oversampled; so does a part's end."""
     n = np.arange(12 * 48000)
     margin = 8.1  # a crest lies where the first piece and what it hears behind itself end
@@ -125,7 +125,7 @@ def test_the_gain_gives_the_loudness_that_was_asked_for(asked: str, source: floa
     assert matched.limited_by is None
 
 
-def test_the_peak_wins_and_says_so() -> None:
+def test_the_peak_wins_and_is_reported() -> None:
     wave = tone(-20, 2)
     wave[:, 40000] = 0.9
     matched = loudness.match("-10", wave, 48000, None)

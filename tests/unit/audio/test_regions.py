@@ -36,7 +36,7 @@ def test_the_samples_of_a_region(start, end, samples):
         ("end", None, 0.05),
     ],
 )
-def test_what_is_no_region_is_named(named, start, end):
+def test_what_is_not_a_region_is_named(named, start, end):
     with pytest.raises(AudioError, match=rf"^{named}: "):
         audio.region_samples(start, end, audio.Extent(1, 100_000, 44100), Limits())
 
