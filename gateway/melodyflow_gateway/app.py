@@ -56,7 +56,7 @@ from .settings import Settings
 from .shared_folder import SharedFolder
 from .socketio.gary import GaryEvents
 from .socketio.namespace import EditNamespace
-from .socketio.packets import EngineJson, PlainPackets, TextPacket, WithoutTraceback
+from .socketio.packets import EngineJson, PlainPackets, WithoutTraceback
 from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
 from .socketio.signed_in import SignedInSockets
@@ -85,7 +85,8 @@ def create_app(
     budget = budget or Budget(settings.memory_bytes, metrics.budget_bytes)
     gateway, events = _assemble(settings, metrics, budget)
     api = _api(gateway)
-    app: ASGIApp = PlainPackets(socketio.ASGIApp(events, other_asgi_app=api))
+    served = socketio.ASGIApp(events, other_asgi_app=api)
+    app: ASGIApp = PlainPackets(served, gateway.decoding, gateway.owners)
     for layer, arguments, options in reversed(_door(gateway, _opener(events))):
         app = layer(app, *arguments, **options)
     return app
@@ -153,11 +154,11 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
     server = BoundedServer(
         most_unread=2 * settings.max_body_bytes,
         budget=budget,
+        decoding=decoding,
         async_mode="asgi",
         client_manager=shared_rooms,
         cors_allowed_origins=[],  # none of its own: the door has checked the origin
         max_http_buffer_size=settings.max_body_bytes,
-        serializer=TextPacket,
         http_compression=False,  # it would be done on the event loop
         # Without these, the two libraries print plain text to stderr, tracebacks too.
         logger=logging.getLogger("socketio.server"),

@@ -121,18 +121,22 @@ class Share:
 
         Raises Problem, 413, where there will never be so many for this owner.
         """
-        if self._size + size > self.most:
-            raise Problem(
-                413,
-                f"audio: the gateway needs {self._size + size} bytes for this edit; at most "
-                f"{self.most} are allowed; send a shorter clip",
-            )
+        self.must_fit(size)
         while True:
             try:
                 self.take(size)
                 return
             except Problem:
                 await asyncio.sleep(_LOOK_SECONDS)
+
+    def must_fit(self, size: int) -> None:
+        """Raises Problem, 413, where so many bytes more will never be left for this owner."""
+        if self._size + size > self.most:
+            raise Problem(
+                413,
+                f"audio: the gateway needs {self._size + size} bytes for this edit; at most "
+                f"{self.most} are allowed; send a shorter clip",
+            )
 
     def moved(self) -> Share:
         """Another share with all that this one held: for a job that outlives its request."""

@@ -26,17 +26,27 @@ class Abandoned(Exception):
 
 
 class Decoding:
-    """Work on bodies and files, beside the event loop. One owner has one thread at a time, so that
-    nobody waits behind another one's slow files."""
+    """Work on bodies and files, beside the event loop: in separate threads, so that a body never
+    waits behind a slow file. One owner has one thread of each at a time, so that nobody waits
+    behind another one's."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._bodies = ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
+        self._files = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, owner: str, kind: str = "body") -> asyncio.Lock:
+        """Held while something of an owner's is worked on."""
+        return self._turns.setdefault((owner, kind), asyncio.Lock())
 
     async def run(self, work: Callable[[], Value], owner: str) -> Value:
-        """The value of what a thread does; it should take well below a second."""
-        async with self._turns.setdefault(owner, asyncio.Lock()):
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        """The value of what a thread does with a body; it should take well below a second."""
+        async with self.turn(owner):
+            return await self.run_in_turn(work)
+
+    async def run_in_turn(self, work: Callable[[], Value]) -> Value:
+        """The same for who holds the owner's turn."""
+        return await asyncio.get_running_loop().run_in_executor(self._bodies, work)
 
     async def load(self, data: bytes, limits: Limits, share: Share, deadline: float) -> Clip:
         """A file as a clip, its bytes taken from `share`.
@@ -55,8 +65,11 @@ class Decoding:
             return load(data, limits=limits, budget=share, check=check)
 
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await self.run(work, share.owner)
+            async with (
+                asyncio.timeout(max(0.0, deadline - time.monotonic())),
+                self.turn(share.owner, "file"),
+            ):
+                return await asyncio.get_running_loop().run_in_executor(self._files, work)
         except TimeoutError:
             raise DeadlineExceeded(
                 "timeout_s: the deadline passed while the audio was decoded"
@@ -65,4 +78,5 @@ class Decoding:
             ended.set()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._bodies, self._files):
+            pool.shutdown(wait=False, cancel_futures=True)

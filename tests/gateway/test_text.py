@@ -140,10 +140,21 @@ def opened(door: Door) -> bytes:
         b"\x1e".join([b"4"] * 17),
     ],
 )
-def test_a_broken_packet_is_refused(door: Door, body: bytes) -> None:
-    answer = door.ask("POST", b"/socket.io/", opened(door), body=body)
+@pytest.mark.parametrize("before", [b"", b"4" + b"x" * 10**6 + b"\x1e"], ids=["short", "long"])
+def test_a_broken_packet_is_refused(door: Door, before: bytes, body: bytes) -> None:
+    answer = door.ask("POST", b"/socket.io/", opened(door), body=before + body)
     assert answer.status == 400
     assert answer.error.startswith("body: ")
+
+
+def test_a_poll_that_never_fits_the_budget_is_too_large() -> None:
+    with asyncio.Runner() as runner:
+        door = Door(create_app(Settings(server="127.0.0.1:1", memory_bytes=2**26)), runner)
+        query = opened(door)
+        answer = door.ask("POST", b"/socket.io/", query, body=b"4" + b"x" * 20 * 2**20)
+        assert answer.status == 413
+        assert "bytes for this edit" in answer.error
+        assert door.ask("POST", b"/socket.io/", query, body=b"4" + b"x" * 2**20).status == 200
 
 
 @pytest.mark.parametrize("text", ["", "x", "9", "b!", "²", "é"])

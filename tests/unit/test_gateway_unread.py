@@ -7,6 +7,7 @@ import engineio
 from prometheus_client import Gauge
 
 from melodyflow_gateway.budget import Budget
+from melodyflow_gateway.decoding import Decoding
 from melodyflow_gateway.socketio.unread import BoundedServer
 
 
@@ -16,7 +17,8 @@ def packet(size: int) -> engineio.packet.Packet:
 
 def server_and_budget(most_unread: int) -> tuple[BoundedServer, Budget]:
     budget = Budget(2**20, Gauge("taken", "", registry=None))
-    return BoundedServer(most_unread=most_unread, budget=budget, async_mode="asgi"), budget
+    options = {"most_unread": most_unread, "budget": budget, "decoding": Decoding()}
+    return BoundedServer(**options, async_mode="asgi"), budget
 
 
 def connect(server: BoundedServer, sid: str) -> engineio.async_socket.AsyncSocket:

@@ -26,6 +26,7 @@ from ..settings import Settings
 from ..shared_folder import SharedFolder
 from ..socketio.rooms import Rooms
 from ..socketio.signed_in import SignedInSockets
+from ..wire.turnstile import Turnstile
 
 
 @dataclass
@@ -49,11 +50,16 @@ class Gateway:
     rooms: Rooms
     sockets: SignedInSockets
     shared: SharedFolder | None
+    turnstile: Turnstile = field(default_factory=Turnstile)
     started: float = field(default_factory=time.monotonic)
 
 
 def gateway_of(request: Request) -> Gateway:
     return cast(Gateway, request.app.state.gateway)
+
+
+async def _shared(request: Request) -> Gateway:
+    return gateway_of(request)  # FastAPI would call a plain function in a thread
 
 
 _bearer = HTTPBearer(auto_error=False, description="One of the gateway's tokens.")
@@ -71,5 +77,5 @@ async def owner_of(
     return await gateway_of(request).owners.of(request.scope)
 
 
-Shared = Annotated[Gateway, Depends(gateway_of)]
+Shared = Annotated[Gateway, Depends(_shared)]
 Owner = Annotated[str, Depends(owner_of)]

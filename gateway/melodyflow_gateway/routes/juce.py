@@ -100,7 +100,7 @@ async def poll_status(
             await gateway.sessions.consume(key, record.job)
 
     rest = {**answer, **warnings_field(record.warnings)}
-    return AudioAnswer(rest, "audio_data", audio, sent=drop if consume else None)
+    return AudioAnswer(rest, "audio_data", audio, gateway.turnstile, sent=drop if consume else None)
 
 
 @router.post(
@@ -116,7 +116,7 @@ async def undo_transform(request: Request, gateway: Shared, owner: Owner) -> Res
     if original is None:
         raise Problem(404, f"session_id: {asked.session_id!r} has nothing to undo")
     rest = {"success": True, "message": "the audio before the edit"}
-    return AudioAnswer(rest, "audio_data", original)
+    return AudioAnswer(rest, "audio_data", original, gateway.turnstile)
 
 
 def _queue_status(record: JobRecord) -> QueueStatus:

@@ -96,7 +96,7 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
     rest: dict[str, object] = {"message": PROCESSED, **warnings_field(result.warnings)}
     if result.loudness:  # clients that didn't ask for it get the two fields that they know
         rest["loudness"] = LoudnessAnswer(**result.loudness).model_dump()
-    return AudioAnswer(rest, "audio", result.audio, headers)
+    return AudioAnswer(rest, "audio", result.audio, gateway.turnstile, headers)
 
 
 async def _from_shared_folder(gateway: Gateway, owner: str, asked: Asked) -> Asked:

@@ -113,6 +113,7 @@ async def _events(
                 if event is not None:
                     for piece in _encode(key.name, event):
                         yield piece
+                        await gateway.turnstile.wait()
                 elif time.monotonic() - sent >= HEARTBEAT_SECONDS:
                     yield b": still here\n\n"
                 else:

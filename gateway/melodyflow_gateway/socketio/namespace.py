@@ -109,14 +109,15 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
     async def on_undo_transform_request(self, sid: str, data: object = None) -> None:
         if sid not in self._owners:
             return
-        name = _named(data)
+        name, held_by = _named(data), self._holders[sid]
         try:
             key = SessionKey(self._owners[sid], parse(_object(data), SessionRequest).session_id)
             original = await self._sessions.undo(key)
             if original is None:
                 raise Problem(404, f"session_id: {key.name!r} has nothing to undo")
             await self._enter(sid, key)
-            await self._rooms.undone(key, original)
+            async with self._decoding.turn(held_by):  # one answer of an owner at a time
+                await self._rooms.undone(key, original)
         except Exception as error:
             await self._complain(sid, name, problem_of(error))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,7 +14,11 @@ import engineio
 import socketio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..budget import Share
+from ..decoding import Decoding
+from ..door.body_budget import holder
 from ..door.handshake import is_socket_io
+from ..door.owners import Owners
 from ..problems import Problem
 from ..text import SHOWN, short, utf8
 from ..wire.lifting import PLACEHOLDER, lift
@@ -28,6 +34,13 @@ _KINDS = (b"0", b"1", b"2", b"3", b"4", b"5", b"6")  # what an Engine.IO packet 
 _CLOSE = b"1"
 _POLLING_KINDS = (_CLOSE, b"3", b"4", b"5")
 _SEPARATOR = b"\x1e"  # between the packets of a body
+
+# Bytes of a message above which threads look at it.
+LARGE = 2**16
+# Of a polling client's message, while it is taken apart: its text, its packet, the event.
+_COPIES = 4
+# Whose turn a large message needs; "": it has it.
+SENDER: ContextVar[str] = ContextVar("sender", default="")
 
 log = logging.getLogger(__name__)
 
@@ -104,17 +117,38 @@ class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # published wit
         return 0
 
 
+class PacketServer(socketio.AsyncServer):  # type: ignore[misc]  # published without types
+    """Takes large packets apart beside the event loop, one of an owner at a time."""
+
+    def __init__(self, *, decoding: Decoding, **options: Any) -> None:
+        self._decoding = decoding
+        super().__init__(serializer=TextPacket, **options)
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        if len(data) <= LARGE:
+            await super()._handle_eio_message(eio_sid, data)
+            return
+        work, sender = partial(TextPacket, encoded_packet=data), SENDER.get()
+        if sender:
+            packet = await self._decoding.run(work, sender)
+        else:
+            packet = await self._decoding.run_in_turn(work)
+        if packet.packet_type != socketio.packet.EVENT:
+            raise ValueError("only an event may be so long")
+        await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
+
+
 class PlainPackets:
     """Hands Engine.IO only what it can read: it raises where a packet isn't one, or where a client
     leaves while it sends.
 
     A polling client's message goes on in one piece: Engine.IO joins pieces one by one, which copies
     a large message a thousand times. A broken one is refused with 400; over a WebSocket it ends the
-    connection.
+    connection. Large ones are looked at beside the event loop, one of an owner at a time.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, decoding: Decoding, owners: Owners) -> None:
+        self._app, self._decoding, self._owners = app, decoding, owners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or not is_socket_io(scope):
@@ -123,11 +157,28 @@ class PlainPackets:
             transport = parse_qs(scope["query_string"].decode()).get("transport", [""])[0]
             if transport != "websocket":
                 raise Problem(400, f"transport: {short(transport)}; a WebSocket's is websocket")
+            SENDER.set(await holder(scope, self._owners))
             await self._app(scope, _packets(receive, send), send)
         else:
-            body = await _body(receive, scope["method"] == "POST")
-            if body is not None:  # else its client is gone
-                await self._app(_no_upgrade(scope), _first(body, receive), send)
+            await self._poll(scope, receive, send)
+
+    async def _poll(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pieces = await _pieces(receive) if scope["method"] == "POST" else [b""]
+        if pieces is None:  # its client is gone
+            return
+        size = sum(map(len, pieces))
+        if size <= LARGE:
+            body = _checked(pieces)
+            await self._app(_no_upgrade(scope), _first(body, receive), send)
+            return
+        share: Share = scope["state"]["share"]
+        share.must_fit(_COPIES * size)
+        async with self._decoding.turn(share.owner):
+            share.take(_COPIES * size)
+            body = await self._decoding.run_in_turn(partial(_checked, pieces))
+            pieces.clear()
+            await self._app(_no_upgrade(scope), _first(body, receive), send)
+        # What was taken is given back with the request.
 
 
 def _no_upgrade(scope: Scope) -> Scope:
@@ -135,8 +186,8 @@ def _no_upgrade(scope: Scope) -> Scope:
     return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"upgrade"]}
 
 
-async def _body(receive: Receive, wanted: bool) -> bytes | None:
-    """A polling client's packets, in one piece; None where it left. Raises Problem, 400."""
+async def _pieces(receive: Receive) -> list[bytes] | None:
+    """A body as it came; None where its client left."""
     pieces = []
     more = True
     while more:
@@ -144,9 +195,12 @@ async def _body(receive: Receive, wanted: bool) -> bytes | None:
         if message["type"] != "http.request":
             return None
         pieces.append(message.get("body", b""))
-        more = wanted and message.get("more_body", False)
-    if not wanted:
-        return b""
+        more = message.get("more_body", False)
+    return pieces
+
+
+def _checked(pieces: list[bytes]) -> bytes:
+    """A polling client's packets, in one piece. Raises Problem, 400."""
     body = b"".join(pieces)
     utf8("body", body)
     if body.count(_SEPARATOR) >= engineio.payload.Payload.max_decode_packets:

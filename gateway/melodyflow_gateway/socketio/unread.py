@@ -8,10 +8,10 @@ import weakref
 from typing import Any
 
 import engineio
-import socketio
 
 from ..budget import Budget, Share
 from ..problems import Problem
+from .packets import PacketServer
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class UnreadQueue(asyncio.Queue[Any]):
         return packet
 
 
-class BoundedServer(socketio.AsyncServer):  # type: ignore[misc]  # published without types
+class BoundedServer(PacketServer):
     """Closes a connection whose client leaves more than `most_unread` bytes unread. One packet is
     always taken, however large: a result may be larger."""
 

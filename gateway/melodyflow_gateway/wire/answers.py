@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .models import WARNINGS_HEADER
+from .turnstile import Turnstile
 
 _PIECE = 3 * 2**14  # bytes; of three at a time the base64 of pieces is that of the whole
 
@@ -42,10 +43,12 @@ class AudioAnswer(Response):
         data: Mapping[str, object],
         name: str,
         audio: bytes,
+        turnstile: Turnstile,
         headers: Mapping[str, str] | None = None,
         sent: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._data, self._name, self._audio, self._sent = data, name, audio, sent
+        self._turnstile = turnstile
         super().__init__(headers=headers)
         self.headers["Content-Length"] = str(json_length(data, name, audio))
 
@@ -56,7 +59,7 @@ class AudioAnswer(Response):
         for piece in json_pieces(self._data, self._name, self._audio):
             # Comes back when the client has read most of what was sent before.
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await asyncio.sleep(0)  # the network may take megabytes at once
+            await self._turnstile.wait()  # the network may take megabytes at once
         if self._sent is not None:
             await self._sent()
         await send({"type": "http.response.body", "body": b""})
