@@ -22,7 +22,8 @@ def frames_of(
     """The frames of a stream and their rates; what is broken is left out."""
     failed = 0
     timed = container.format.name in _TIMED
-    expected: float | None = None  # seconds, by the frames so far
+    # seconds, by the frames so far; only Ogg is known to begin at 0
+    expected = 0.0 if container.format.name == "ogg" else None
     packets = container.demux(stream)
     while True:
         file.look()

@@ -87,6 +87,10 @@ def rows_of(file: File, check: Check) -> Rows:
         begin = tag_end(file, position)  # a picture in a tag may hold what looks like frames
         row = _row(window, begin, check)
         if row.frames >= (_LEAST if kind in (None, row.kind) else _LEAST_OF_OTHERS):
+            first = frame_of(window.head(begin))
+            if ranges and first and _told(file.head(first.size, begin)):
+                begin += first.size  # a joined file's header, which would be silence
+                row = row._replace(samples=row.samples - first.samples)
             ranges.append((begin, row.end))
             samples += row.samples
             kind, cut = kind or row.kind, row.cut
