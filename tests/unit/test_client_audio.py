@@ -1,6 +1,7 @@
 """Sounds of all kinds -> what is sent, and the hash of what they say."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -216,6 +217,15 @@ def test_what_is_not_sound_is_refused(source: object, reason: str) -> None:
     with pytest.raises(AudioError, match=reason) as caught:
         load(source)  # type: ignore[arg-type]
     assert str(caught.value).startswith("audio: ")
+
+
+def test_a_pipe_that_does_not_wait_for_the_rest_is_refused() -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.write(write, encoded(sound(), "WAV", "PCM_16")[:1000])
+    with open(read, "rb") as file, pytest.raises(AudioError, match="doesn't wait"):
+        load(file)
+    os.close(write)
 
 
 def test_file_without_a_sound_track_is_refused() -> None:

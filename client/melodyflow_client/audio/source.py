@@ -170,7 +170,12 @@ def _open(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def _read(stream: BinaryIO, holding: Holding) -> File:
     """All that a stream still has, in memory."""
     memory = io.BytesIO()
-    while piece := stream.read(_PIECE):
+    while (piece := stream.read(_PIECE)) != b"":
+        if piece is None:
+            raise AudioError(
+                "audio: the file object has no data yet and doesn't wait; make it block, with "
+                "os.set_blocking(file.fileno(), True)"
+            )
         if not isinstance(piece, bytes):
             raise AudioError("audio: the file object gives text; open it in binary mode, 'rb'")
         _check_size(memory.tell() + len(piece))
