@@ -14,7 +14,7 @@ from schemathesis.core.failures import FailureGroup
 from melodyflow.embedded import EmbeddedServer
 from melodyflow_gateway.wire import models
 
-from .conftest import PATIENCE, Running, Start, base64_of, wav
+from .conftest import PATIENCE, Running, Start, base64_of, until, wav
 
 load_all_checks()
 CONFORMANCE = CHECKS.get_by_names(
@@ -68,6 +68,23 @@ def test_answers_are_as_the_document_says(api: Any, method: str, path: str) -> N
             attempt.validate_response(answer, checks=CONFORMANCE)
 
     ask()
+
+
+def test_polls_are_as_the_document_says_from_first_to_last(api: Any, generous: Running) -> None:
+    body = {"audio_data": base64_of(wav(0.3)), "variation": "celtic", "session_id": "polled"}
+    assert generous.post("/api/juce/transform_audio", json=body).status_code == 200
+    case = api["/api/juce/poll_status/{session_id}"]["GET"].Case(
+        path_parameters={"session_id": "polled"}
+    )
+    seen = set()
+
+    def done() -> bool:
+        answer = case.call(timeout=PATIENCE)
+        case.validate_response(answer, checks=CONFORMANCE)
+        seen.add(answer.json()["status"])
+        return "completed" in seen
+
+    assert until(done)
 
 
 def test_no_route_is_left_out(api: Any) -> None:

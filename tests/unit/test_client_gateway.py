@@ -12,6 +12,7 @@ from melodyflow_client.audio import load
 from melodyflow_gateway.budget import Budget
 from melodyflow_gateway.decoding import Decoding
 from melodyflow_gateway.edits.edit import Edits, Waiting
+from melodyflow_gateway.edits.previews import Previews
 from melodyflow_gateway.edits.triton import Triton
 from melodyflow_gateway.metrics import Metrics
 from melodyflow_gateway.problems import Problem
@@ -40,6 +41,7 @@ def edits_of(client: AsyncMelodyFlowClient) -> Edits:
         sessions,
         Metrics(),
         Decoding(),
+        Previews(Budget(2**26, Metrics().budget_bytes)),
         max_seconds=60,
         edit_seconds=EDIT_SECONDS,
         owner_slots=0,

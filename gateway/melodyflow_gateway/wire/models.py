@@ -288,13 +288,13 @@ class Ready(BaseModel):
 
 
 class QueueStatus(BaseModel):
-    """How far an edit is; position and time are approximate."""
+    """How far an edit is; position and time are approximate, and left out where unknown."""
 
     status: Literal["queued", "warming", "processing", "completed", "failed"]
     message: str
     position: int
-    estimated_time: str | None
-    estimated_seconds: float | None
+    estimated_time: str | None = None
+    estimated_seconds: float | None = None
 
 
 class JuceStarted(BaseModel):
