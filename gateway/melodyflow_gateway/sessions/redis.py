@@ -66,6 +66,14 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return tostring(now - redis.call('HGET', KEYS[1], 'polled'))
 """
 
+# KEYS: session. -> its job's record, and the result if that is the job's own; nil: no such session.
+_READ = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return nil end
+if cjson.decode(state)['status'] ~= 'completed' then return {state, false} end
+return {state, redis.call('HGET', KEYS[1], 'result')}
+"""
+
 # KEYS: session. ARGV: seconds to keep. -> for how many seconds its job wasn't written, with the
 # job's id before it; nil: not known.
 _POLL = f"""{_NOW}
@@ -169,17 +177,16 @@ class RedisSessions:
         return await self._write(key, record, *cast(list[Any], parts)) is not None
 
     async def poll(self, key: SessionKey) -> tuple[JobRecord, bytes | None] | None:
-        state, result = await reached(
-            cast(Awaitable[list[Any]], self._redis.hmget(_name(key), ["state", "result"]))
-        )
-        if state is None:
+        found = await reached(self._redis.eval(_READ, 1, _name(key)))
+        if found is None:
             await self._check_complete()
             return None
+        state, result = found
         written = await reached(self._redis.eval(_POLL, 1, _name(key), str(self._seconds)))
         record = JobRecord.read(json.loads(state))
         if record.running and _silence(record, written) > SILENT_SECONDS:
             record = record.failed("the gateway that ran this edit is gone; send the edit again")
-        return record, result if record.status == "completed" else None
+        return record, result
 
     async def consume(self, key: SessionKey, job: str) -> None:
         await reached(self._redis.eval(_CONSUME, 1, _name(key), job))
