@@ -121,6 +121,40 @@ def test_gary4live(gateway: Running) -> None:
         assert is_an_edit_of(data["audio_data"], wav())
 
 
+def test_gary4live_asks_for_progress_and_hears_no_error(gateway: Running) -> None:
+    """It does so five seconds after what it heard last, also when the edit is long done."""
+    asking = {"session_id": "asks", "last_progress": 0}
+
+    async def play() -> tuple[Client, list[tuple[str, dict[str, Any]]]]:
+        async with connected(gateway) as worker, connected(gateway) as client:
+            long = {
+                "audio_data": base64_of(wav(20)),
+                "variation": "celtic",
+                "session_id": "asks",
+                "steps": 128,
+            }
+            await worker.socket.emit("transform_audio_request", long)
+            await worker.wait_for("progress_update")
+            await client.socket.emit("request_progress_status", asking)
+            await client.wait_for("progress_update", "queue_status", "error")
+            running = list(client.got)
+            client.got.clear()
+            short = long | {"audio_data": base64_of(wav()), "steps": 1}
+            await worker.socket.emit("transform_audio_request", short)
+            await worker.wait_for("audio_transformed")
+            await client.socket.emit("request_progress_status", asking)
+            await client.socket.emit("request_progress_status", {"session_id": "nobody"})
+            await client.socket.emit("undo_transform_request", {"session_id": "nobody"})
+            await client.wait_for("error")
+            return client, running
+
+    client, running = asyncio.run(play())
+    [(event, data)] = running
+    assert (event, data["session_id"]) == ("progress_update", "asks")
+    assert [name for name, _ in client.got] == ["error"]  # of the undo, sent last
+    assert client.got[0][1]["session_id"] == "nobody"
+
+
 # g4lwebsockets.py and g4l_localhost.py: back ends that share a folder with the service
 
 
@@ -345,6 +379,7 @@ def test_an_event_without_audio_goes_on_too(gateway: Running) -> None:
 def test_a_poll_may_consume_the_result(gateway: Running) -> None:
     session = begin(gateway, steps=2)["session_id"]
     assert until(lambda: not poll(gateway, session)["transform_in_progress"])
+    gateway.http.head(f"{gateway.url}{POLL}/{session}?consume=1", timeout=PATIENCE)
     state = poll(gateway, f"{session}?consume=1")
     assert is_an_edit_of(state["audio_data"], wav())
     for query in ("", "?consume=1"):

@@ -171,7 +171,7 @@ def test_events_of_other_services_are_refused_by_name(
     assert error["code"] == 404
     assert error["message"] == (
         f"{event!r}: no event of this service; "
-        "it takes transform_audio_request and undo_transform_request"
+        "it takes transform_audio_request, undo_transform_request, request_progress_status"
     )
     known = "foreign" in str(data)
     assert error["session_id"] == ("foreign" if known else None)

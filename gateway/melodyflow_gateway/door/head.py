@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_HEAD = "head"  # in a request's state
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether a GET was a HEAD, so that the body of its answer reaches nobody."""
+    return bool(scope.get("state", {}).get(_HEAD))
+
 
 class HeadAsGet:
     """Answers HEAD wherever there is a GET (RFC 9110, 9.3.2)."""
@@ -21,7 +28,8 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        asked = {**scope, "method": "GET"}
+        state = {**scope.get("state", {}), _HEAD: True}
+        asked = {**scope, "method": "GET", "state": state}
         try:
             await self._app(asked, receive, send_head)
         finally:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse, Response
 
+from ..door.head import is_head
 from ..problems import Problem
 from ..sessions.store import JobRecord, SessionKey, new_session_id
 from ..wire.answers import AudioAnswer, warnings_field
@@ -96,7 +97,7 @@ async def poll_status(
         return JSONResponse(answer)
 
     async def drop() -> None:
-        if not await request.is_disconnected():
+        if not is_head(request.scope) and not await request.is_disconnected():
             await gateway.sessions.consume(key, record.job)
 
     rest = {**answer, **warnings_field(record.warnings)}

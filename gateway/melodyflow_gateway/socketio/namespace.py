@@ -23,11 +23,11 @@ from ..wire.models import SessionRequest
 from ..wire.old_requests import AudioDataRequest
 from ..wire.reading import parse, parse_edit
 from .packets import AUDIO, EVENTS, RESERVED
-from .payloads import error_data
+from .payloads import error_data, event_of
 from .rooms import Rooms
 
 _SOCKETS = 64  # of one owner
-_NO_SUCH_EVENT = f"no event of this service; it takes {' and '.join(EVENTS)}"
+_NO_SUCH_EVENT = f"no event of this service; it takes {', '.join(EVENTS)}"
 
 
 class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published without types
@@ -118,6 +118,21 @@ class EditNamespace(socketio.AsyncNamespace):  # type: ignore[misc]  # published
             await self._enter(sid, key)
             async with self._decoding.turn(held_by):  # one answer of an owner at a time
                 await self._rooms.undone(key, original)
+        except Exception as error:
+            await self._complain(sid, name, problem_of(error))
+
+    async def on_request_progress_status(self, sid: str, data: object = None) -> None:
+        """Asked by who has heard nothing for a while, also long after an edit; old clients take any
+        answer but progress for a failure of the edit, so that there is none where nothing runs."""
+        if sid not in self._owners:
+            return
+        name = _named(data)
+        try:
+            key = SessionKey(self._owners[sid], parse(_object(data), SessionRequest).session_id)
+            record, _ = await self._sessions.poll(key) or (None, None)
+            if record is not None and record.running:
+                event, told = event_of(record)
+                await self.emit(event, {**told, "session_id": key.name}, to=sid)
         except Exception as error:
             await self._complain(sid, name, problem_of(error))
 

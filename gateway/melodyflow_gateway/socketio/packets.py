@@ -25,7 +25,8 @@ from ..wire.lifting import PLACEHOLDER, lift
 from .quoted import quoted_event
 
 AUDIO = "audio_data"  # the only field of an event that may be large
-EVENTS = ("transform_audio_request", "undo_transform_request")  # what clients may send
+# What clients may send.
+EVENTS = ("transform_audio_request", "undo_transform_request", "request_progress_status")
 _NAME = re.compile(rb'\s*\[\s*"([A-Za-z0-9_:.-]{1,100})"\s*,')  # of an event
 _LONGEST_ENGINE_JSON = 4096  # characters
 RESERVED = ("connect", "disconnect")
