@@ -17,6 +17,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted(ROOT.glob("*/README.md")),
     ROOT / "checkpoints/demo/README.md",
+    ROOT / "examples/gary/README.md",
     ROOT / "tests/data/parity/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
