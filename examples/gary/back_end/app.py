@@ -1,6 +1,6 @@
-"""A back end with the calls of the gary tool chain's own, and none of its models: it hands an edit on
-by the path of a file, reads progress in Redis, and its Socket.IO clients hear what comes through
-Flask-SocketIO's queue. To see that the gateway serves such a back end; not for use."""
+"""A back end with the calls of the gary tool chain's own, and none of its models: it hands an edit
+on by the path of a file and reads progress in Redis; its Socket.IO clients hear what comes through
+Flask-SocketIO's queue. It shows that the gateway serves such a back end, and nothing more."""
 
 import base64
 import json
