@@ -38,10 +38,12 @@ def services(folder: Path) -> dict[str, Any]:
 
 
 def test_the_gateway_is_where_the_back_ends_look_for_it(
-    services: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+    services: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gateway = services["melodyflow"]
-    for name, value in gateway["environment"].items():
+    shared = gateway["environment"]["MELODYFLOW_GATEWAY_SHARED_FOLDER"]
+    there = {"MELODYFLOW_GATEWAY_SHARED_FOLDER": str(tmp_path)}  # the other is in the container
+    for name, value in {**gateway["environment"], **there}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MELODYFLOW_GATEWAY_HOST", "0.0.0.0")  # as the image says
     settings = read_settings({})
@@ -49,7 +51,7 @@ def test_the_gateway_is_where_the_back_ends_look_for_it(
     assert settings.allowed_hosts == ("melodyflow",)
     assert (settings.server, settings.metrics) == ("triton:8001", "triton:8002")
     assert (settings.gary_events, settings.redis_url) == (True, "redis://redis:6379")
-    assert gateway["volumes"] == [f"audio-transfer:{settings.shared_folder}:ro"]
+    assert gateway["volumes"] == [f"audio-transfer:{shared}:ro"]
     # The back end that stands in for theirs looks there, too.
     assigned = {
         node.targets[0].id: node.value
@@ -59,7 +61,7 @@ def test_the_gateway_is_where_the_back_ends_look_for_it(
     defaults = {name: ast.unparse(assigned[name]) for name in ("SERVICE", "REDIS_URL", "FOLDER")}
     assert "'http://melodyflow:8002'" in defaults["SERVICE"]
     assert repr(settings.redis_url) in defaults["REDIS_URL"]
-    assert repr(settings.shared_folder) in defaults["FOLDER"]
+    assert repr(shared) in defaults["FOLDER"]
 
 
 def test_no_port_is_open_to_the_outside_and_none_is_tritons(services: dict[str, Any]) -> None:

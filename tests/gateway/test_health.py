@@ -36,7 +36,7 @@ def test_health_says_what_may_be_sent(gateway: Running) -> None:
     health = gateway.get("/health").json()
     most = gateway.get("/limits").json()["limits"]["max_seconds"]
     assert health["limits"] == {"seconds": most, "bytes": 64 * 2**20}
-    assert health["audio_formats"] == ["wav", "wav24", "wav32f", "flac"]
+    assert health["audio_formats"] == ["wav", "wav24", "wav32f", "flac", "wav_float"]
 
 
 def test_health_without_triton_is_warming_for_a_while(open_gateway: Open) -> None:

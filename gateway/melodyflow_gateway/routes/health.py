@@ -15,6 +15,7 @@ from melodyflow_client.contract import LIMIT_NAMES, OPTIONS
 from melodyflow_client.status import Status
 
 from ..wire.models import Health, HealthLimits, LimitsAnswer, Queue, Range, Ready
+from ..wire.old_requests import OLD_FORMATS
 from ..wire.openapi import errors
 from .dependencies import Gateway, Owner, Shared
 
@@ -58,7 +59,7 @@ async def health(gateway: Shared) -> Response:
             seconds=gateway.edits.known_limits(status).get("max_seconds"),
             bytes=gateway.settings.max_body_bytes,
         ),
-        audio_formats=list(OPTIONS["format"].choices),
+        audio_formats=[*OPTIONS["format"].choices, *OLD_FORMATS],
         checkpoint=gateway.triton.checkpoint,
         version=__version__,
     )

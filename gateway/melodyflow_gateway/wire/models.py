@@ -275,7 +275,7 @@ class Health(BaseModel):
     resources: Resources
     queue: Queue
     limits: HealthLimits
-    audio_formats: list[str] = Field(description="of results, as `format` takes them")
+    audio_formats: list[str] = Field(description="of results, as `audio_format` takes them")
     checkpoint: Checkpoint | None
     version: str
 

@@ -15,7 +15,7 @@ from .models import AUDIO_FILE, Base64Audio, EditFields, MusicFields, SourceAudi
 SEEDS_READ_OUT = 100_000  # five digits: people read seeds out to each other
 AUTO = "auto"  # the format that the clip came in
 
-_FORMATS = {"wav_float": "wav32f"}
+OLD_FORMATS = {"wav_float": "wav32f"}
 _FORMAT_NAMES = tuple(OPTIONS["format"].choices)
 _WHOLE = re.compile(r"\s*-\d{1,40}(\.0*)?\s*", re.ASCII)
 _FORM_NAMES = {"transformation_type": "variation", "prompt": "custom_prompt"}
@@ -134,9 +134,9 @@ def _read_audio_format(given: dict[str, Any]) -> None:
     if value is None:
         return
     word = value.strip().lower() if isinstance(value, str) else value
-    word = _FORMATS.get(word, word) if isinstance(word, str) else word
+    word = OLD_FORMATS.get(word, word) if isinstance(word, str) else word
     if word != AUTO and word not in _FORMAT_NAMES:
-        allowed = ", ".join((*_FORMAT_NAMES, *_FORMATS))
+        allowed = ", ".join((*_FORMAT_NAMES, *OLD_FORMATS))
         raise ValueError(f"audio_format: {value!r:.80}; {allowed} and {AUTO} are allowed")
     given["audio_format"] = word
     if word == AUTO and "format" in given:
