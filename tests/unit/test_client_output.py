@@ -166,6 +166,17 @@ def test_many_results_need_a_folder(
     assert "cannot make the folder '/dev/null'" in capsys.readouterr().err
 
 
+def test_a_preview_never_replaces_the_input(riff: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write("riff.flac", np.zeros(4800, np.float32), 48000)
+    before = Path("riff.flac").read_bytes()
+    Path("link.flac").symlink_to("riff.flac")
+    asked = ["transform", "riff.flac", "--prompt", "x", "--server", NOWHERE, "--timeout", "1"]
+    for name in ("riff.flac", "link.flac"):
+        assert main([*asked, "--preview", name]) == 2
+        assert f"preview: '{name}' is the input" in capsys.readouterr().err
+    assert Path("riff.flac").read_bytes() == before
+
+
 @pytest.mark.parametrize("command", ["transform", "sweep", "takes", "generate"])
 def test_a_disk_that_is_too_small_is_told_before_the_edit(
     riff: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], command: str

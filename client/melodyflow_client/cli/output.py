@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from ..audio import MAX_BYTES, Clip
-from ..errors import AudioError, InvalidRequest
+from ..errors import InvalidRequest
 from ..responses import Result
 from ..saving import check_stream, check_writable, numbered, write_all, write_file, write_new_file
 from . import streams
@@ -71,7 +71,7 @@ class Output:
                 return Saved(write_new_file(self.path, result.audio), as_asked=True)
             else:
                 write_file(self.path, result.audio)
-        except (OSError, AudioError) as error:
+        except OSError as error:
             return _save_elsewhere(result, _cannot_write(self.path, error))
         except KeyboardInterrupt:  # a FIFO that nobody reads, or a slow disk
             _save_elsewhere(result, f"{_named(self.path)} isn't written")
@@ -105,14 +105,14 @@ def prepare_output(asked: str | None, default: str, source: str | None = None) -
         raise InvalidRequest(
             f"output: {_named(path)} doesn't fit the format; name it {' or '.join(suffixes)}"
         )
-    if not is_new and _is_stream(path, sys.stdout):
+    if not is_new and is_stream(path, sys.stdout):
         _check_standard_output(source)
         return Output(None)
-    if not is_new and _is_stream(path, sys.stderr):
+    if not is_new and is_stream(path, sys.stderr):
         raise InvalidRequest(
             f"output: {_named(path)} is standard error, which takes the messages; choose another"
         )
-    if not is_new and _is_source(path, source):
+    if not is_new and is_source(path, source):
         raise InvalidRequest(f"output: {_named(path)} is the input, which is never overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,17 +179,17 @@ def _check_standard_output(source: str | None) -> None:
         raise InvalidRequest(
             "output: standard output is a terminal; name a file, or pipe it into a program"
         )
-    if _is_stream(sys.stdout.fileno(), sys.stderr):
+    if is_stream(sys.stdout.fileno(), sys.stderr):
         raise InvalidRequest(
             "output: standard error goes where standard output goes, and would put messages among "
             "the samples; redirect it"
         )
-    if _is_source(sys.stdout.fileno(), source):
+    if is_source(sys.stdout.fileno(), source):
         raise InvalidRequest("output: standard output is the input, which is never overwritten")
     Output(None).check()
 
 
-def _is_stream(path: Path | int, stream: TextIO | None) -> bool:
+def is_stream(path: Path | int, stream: TextIO | None) -> bool:
     """Whether the path, or an open file, is what the stream writes to. Devices other than terminals
     don't count: they take anything."""
     if stream is None:
@@ -203,7 +203,7 @@ def _is_stream(path: Path | int, stream: TextIO | None) -> bool:
         return False
 
 
-def _is_source(path: Path | int, source: str | None) -> bool:
+def is_source(path: Path | int, source: str | None) -> bool:
     """Whether the path, or an open file, is the file that is read."""
     if source is None:
         return False
@@ -233,8 +233,8 @@ def _save_elsewhere(result: Result, reason: str) -> Saved:
     return Saved(None, as_asked=False)
 
 
-def _cannot_write(path: Path | None, error: Exception) -> str:
-    return f"cannot write {_named(path)}: {getattr(error, 'strerror', None) or error}"
+def _cannot_write(path: Path | None, error: OSError) -> str:
+    return f"cannot write {_named(path)}: {error.strerror or error}"
 
 
 def _named(path: Path | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..responses import Progress
 from ..saving import check_writable, write_file
 from .arguments import add_options
 from .failures import complain
+from .output import is_source, is_stream
 
 PREVIEWS = 8  # where --previews doesn't say
 
@@ -40,6 +42,12 @@ def follow(
         raise InvalidRequest(f"preview: {str(path)!r}; previews are FLAC: name it .flac")
     if path.exists() and not path.is_file():
         raise InvalidRequest(f"preview: {str(path)!r} is no file; name one")
+    if is_source(path, getattr(arguments, "input", None)):
+        raise InvalidRequest(f"preview: {str(path)!r} is the input, which is never overwritten")
+    if is_stream(path, sys.stdout) or is_stream(path, sys.stderr):
+        raise InvalidRequest(
+            f"preview: {str(path)!r} takes standard output or messages; name another"
+        )
     try:
         check_writable(path)
     except OSError as error:
