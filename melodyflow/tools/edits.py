@@ -30,7 +30,6 @@ class Timed:
         self, engine: Engine, waveform: Tensor, parameters: Parameters, previews: int = 0
     ) -> None:
         self.previews: dict[int, Tensor] = {}  # by the evaluations done
-        self.result: Tensor | None = None
         self.solving = threading.Event()
         self.ended = threading.Event()
         self.seconds = 0.0
@@ -48,7 +47,6 @@ class Timed:
         self.previews[done] = waveform
 
     def finished(self, waveform: Tensor, job: Job) -> None:
-        self.result = waveform
         self._end()
 
     def failed(self, error: EditError) -> None:
