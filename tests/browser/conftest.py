@@ -151,7 +151,13 @@ def long_tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _write_tone(tmp_path_factory.mktemp("clips") / "long.wav", 20 * RATE)
 
 
-def _write_tone(path: Path, samples: int) -> Path:
+@pytest.fixture(scope="session")
+def surround(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for 3 s, with six channels: the page says that they were mixed."""
+    return _write_tone(tmp_path_factory.mktemp("clips") / "surround.wav", 3 * RATE, 6)
+
+
+def _write_tone(path: Path, samples: int, channels: int = 2) -> Path:
     mono = 0.9 * np.sin(2 * np.pi * TONE_HZ * np.arange(samples) / RATE)
-    soundfile.write(path, np.stack([mono, mono], axis=1), RATE, subtype="PCM_16")
+    soundfile.write(path, np.stack([mono] * channels, axis=1), RATE, subtype="PCM_16")
     return path

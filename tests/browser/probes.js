@@ -1,11 +1,12 @@
 // Runs in the page before its own script: what the tests hear, see and measure there.
 (() => {
   window.sent = []; // the form of each edit, with the audio's SHA-256
+  window.buffers = []; // that were played
   window.tamper = null; // called with each form before it is sent
   const fetch = window.fetch;
   window.fetch = async (address, options) => {
     const form = options?.body;
-    if (form instanceof FormData) {
+    if (address === "transform/stream") {
       window.tamper?.(form);
       const fields = Object.fromEntries([...form].filter(([name]) => name !== "audio"));
       const audio = (await form.get("audio")?.arrayBuffer()) ?? new ArrayBuffer(0);
@@ -30,6 +31,7 @@
   const start = AudioBufferSourceNode.prototype.start;
   AudioBufferSourceNode.prototype.start = function (...times) {
     window.starts += 1;
+    window.buffers.push(this.buffer);
     return start.apply(this, times);
   };
   window.heard = () => {

@@ -35,12 +35,13 @@ def grave(page: Page, axe: str) -> list[str]:
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
-    visit: Visit, axe: str, tone: Path, size: tuple[int, int], scheme: str
+    visit: Visit, axe: str, surround: Path, size: tuple[int, int], scheme: str
 ) -> None:
     page = visit(size, scheme)
     page.locator(".variation").first.wait_for()
     assert grave(page, axe) == []
-    load(page, tone)
+    load(page, surround)
+    expect(page.locator("#clip-note")).to_be_visible()
     page.locator("summary").click()
     make(page)
     page.get_by_role("button", name="Your own words").click()

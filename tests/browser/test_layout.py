@@ -14,7 +14,7 @@ SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clie
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_cut_off_and_everything_can_be_read(
-    visit: Visit, tone: Path, size: tuple[int, int], scheme: str
+    visit: Visit, surround: Path, size: tuple[int, int], scheme: str
 ) -> None:
     page = visit(size, scheme)
     page.locator(".variation").first.wait_for()
@@ -28,7 +28,8 @@ def test_nothing_is_cut_off_and_everything_can_be_read(
     page.fill("#duration", "1")
     make(page)
     check()
-    load(page, tone)
+    load(page, surround)
+    expect(page.locator("#clip-note")).to_be_visible()
     page.locator("summary").click()
     page.select_option("#loudness", "lufs")
     page.fill("#start", "2")

@@ -13,7 +13,7 @@ from functools import partial
 from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.audio import Clip, Limits
 from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, complete, evaluations, new_seed
-from melodyflow_client.errors import InvalidRequest
+from melodyflow_client.errors import DeadlineExceeded, InvalidRequest
 from melodyflow_client.protocol import Edit, plan, plan_generation
 from melodyflow_client.responses import Progress, Result
 from melodyflow_client.status import Status
@@ -155,6 +155,9 @@ class Edits:
         deadline = time.monotonic() + self._edit_seconds
         try:
             return await self._load(file, share, await self.limits(), deadline)
+        except DeadlineExceeded:
+            what = f"audio: was not decoded within {self._edit_seconds:g} s; send a shorter file"
+            raise Problem(504, what) from None
         except Exception as error:
             raise problem_of(error) from error
 

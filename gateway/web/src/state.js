@@ -28,6 +28,7 @@ import { Store } from "./store.js";
  * @property {Presets} presets
  * @property {string} variation  its name, or OWN_WORDS
  * @property {Record<string, number | null>} limits  the server's, by setting; null: it doesn't say
+ * @property {number} bodyBytes  that a request may have; Infinity: not known yet
  * @property {Record<string, {lowest: number | null, highest: number | null}>} fields  their ranges
  * @property {Playback} playback
  */
@@ -48,6 +49,7 @@ export function createStore() {
     presets: {},
     variation: "",
     limits: {},
+    bodyBytes: Number.POSITIVE_INFINITY,
     fields: {},
     playback: { playing: false, side: "a", loop: true, duration: 0 },
   });

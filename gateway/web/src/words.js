@@ -20,6 +20,13 @@ export const inOneLine = (facts) => facts.map((fact) => fact.replaceAll(" ", "\u
 /** @param {number} rate  Hz */
 export const rateInWords = (rate) => `${+(rate / 1000).toFixed(2)} kHz`;
 
+/** @param {number} bytes */
+export const mebibytes = (bytes) => `${+(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+/** What the server says of a thing, as a sentence. @param {string} text */
+export const sentence = (text) =>
+  text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 /** @param {number} channels */
 export const channelsInWords = (channels) => ["mono", "stereo"][channels - 1] ?? `${channels} channels`;
 

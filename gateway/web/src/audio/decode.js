@@ -2,6 +2,7 @@
 
 import { breathe, PIECE } from "../pieces.js";
 import { readHeader } from "./header.js";
+import { readSamples } from "./wav-samples.js";
 
 /**
  * Decodes a file at a rate; the browser resamples where the file has another.
@@ -11,6 +12,31 @@ import { readHeader } from "./header.js";
  */
 export function decode(bytes, rate) {
   return new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
+}
+
+/**
+ * Decodes a WAV or FLAC file at its own rate to the samples that its header says. Throws where the
+ * browser finds fewer.
+ * @param {Blob} file
+ * @param {import("./header.js").Header} header
+ * @returns {Promise<AudioBuffer>}
+ */
+export async function decodeExactly(file, header) {
+  const { kind, rate, channels: numberOfChannels, samples } = header;
+  const decoded = await decode(await file.arrayBuffer(), rate).catch(() => null);
+  const length = samples || (decoded?.length ?? 0);
+  if (decoded?.length === length && decoded.numberOfChannels === numberOfChannels) return decoded;
+  const buffer = new AudioBuffer({ numberOfChannels, length, sampleRate: rate });
+  let channels = [];
+  if (kind === "WAV") channels = await readSamples(await file.arrayBuffer(), header);
+  else if (decoded && decoded.length > length) {
+    // What follows the samples that a FLAC announces is no part of it.
+    channels = Array.from({ length: numberOfChannels }, (_, n) =>
+      decoded.getChannelData(n).subarray(0, length),
+    );
+  } else throw new Error("the browser can't decode this FLAC");
+  for (const [channel, values] of channels.entries()) buffer.copyToChannel(values, channel);
+  return buffer;
 }
 
 /**

@@ -3,11 +3,15 @@
 import { breathe, PIECE } from "../pieces.js";
 
 const HEADER = 44; // bytes
+const WIDTH = 2; // bytes of a sample
 
 /**
  * What is encoded: an AudioBuffer, or anything like it.
  * @typedef {Pick<AudioBuffer, "numberOfChannels" | "length" | "sampleRate" | "getChannelData">} Sound
  */
+
+/** How large encodeWav() makes a sound, in bytes. @param {Pick<Sound, "numberOfChannels" | "length">} sound */
+export const wavBytes = ({ numberOfChannels, length }) => HEADER + length * numberOfChannels * WIDTH;
 
 /**
  * A WAV file of 16 bits: what is decoded here lost more before, and the server's limits are in
@@ -18,7 +22,7 @@ const HEADER = 44; // bytes
  */
 export async function encodeWav(sound, peak) {
   const { numberOfChannels: channels, length } = sound;
-  const view = new DataView(new ArrayBuffer(HEADER + length * channels * 2));
+  const view = new DataView(new ArrayBuffer(wavBytes(sound)));
   writeHeader(view, channels, sound.sampleRate);
   const scale = 32767 / Math.max(1, peak);
   for (let channel = 0; channel < channels; channel++) {
@@ -27,7 +31,7 @@ export async function encodeWav(sound, peak) {
       const last = Math.min(first + PIECE, length);
       for (let n = first; n < last; n++) {
         const sample = Math.round((samples[n] ?? 0) * scale);
-        view.setInt16(HEADER + (n * channels + channel) * 2, sample, true);
+        view.setInt16(HEADER + (n * channels + channel) * WIDTH, sample, true);
       }
       await breathe();
     }
@@ -52,8 +56,8 @@ function writeHeader(view, channels, rate) {
   view.setUint16(20, 1, true); // PCM
   view.setUint16(22, channels, true);
   view.setUint32(24, rate, true);
-  view.setUint32(28, rate * channels * 2, true);
-  view.setUint16(32, channels * 2, true);
+  view.setUint32(28, rate * channels * WIDTH, true);
+  view.setUint16(32, channels * WIDTH, true);
   view.setUint16(34, 16, true);
   text(36, "data");
   view.setUint32(40, view.byteLength - HEADER, true);

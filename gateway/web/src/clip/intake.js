@@ -3,7 +3,8 @@
 import { complain } from "../complaints.js";
 import { announce, button, element, input } from "../dom.js";
 import { setClip } from "../state.js";
-import { readClip } from "./clip.js";
+import { sentence } from "../words.js";
+import { decodeHere, readClip } from "./clip.js";
 import { Recorder } from "./recorder.js";
 
 /** @typedef {import("../state.js").PageStore} PageStore */
@@ -32,17 +33,31 @@ export function mountIntake(store, stopPlaying) {
   );
 }
 
+/** Of the clip that is being read: a newer one takes its place. */
+let reading = new AbortController();
+
 /**
  * @param {PageStore} store
  * @param {Blob} file
  * @param {string} name
+ * @param {typeof readClip} [read]
  */
-async function takeClip(store, file, name) {
+async function takeClip(store, file, name, read = readClip) {
+  reading.abort();
+  reading = new AbortController();
+  const { signal } = reading;
+  const { limits, bodyBytes } = store.value;
   complain("audio", "");
+  element("facts-a").textContent = `reading ${name} …`;
   try {
-    setClip(store, await readClip(file, name));
+    const most = { bodyBytes, seconds: limits.max_seconds ?? Number.POSITIVE_INFINITY };
+    const found = await read(file, name, most, signal);
+    if (signal.aborted) return;
+    setClip(store, found);
     announce(`${name} is ready.`);
   } catch (error) {
+    if (signal.aborted) return;
+    showClip(store.value.clip, store.value.putAway);
     complain("audio", error instanceof Error ? error.message : String(error));
   }
 }
@@ -57,6 +72,9 @@ function showClip(clip, putAway) {
   element("invitation").hidden = Boolean(clip);
   element("name-a").textContent = clip?.name ?? "Your clip";
   element("facts-a").textContent = clip?.facts ?? "";
+  const told = clip ? [clip.note, ...clip.warnings.map(sentence)].filter(Boolean).join(" ") : "";
+  element("clip-note").textContent = told;
+  element("clip-note").hidden = !told;
   const away = button("put-away");
   away.hidden = !clip && !putAway;
   away.textContent = clip ? "×" : `Bring back ${putAway?.name}`;
@@ -84,7 +102,7 @@ function mountRecorder(store, stopPlaying) {
         (recording) => {
           record.textContent = "Record";
           record.classList.remove("recording");
-          takeClip(store, recording, "recording.wav");
+          takeClip(store, recording, "recording.wav", (blob, name, most) => decodeHere(blob, name, most));
         },
       );
       record.classList.add("recording");

@@ -8,11 +8,17 @@ const NAMED = /^(audio|prompt|custom_prompt|seed|start|end|loudness|duration): (
 
 /** A refused or failed edit, in words for people. */
 export class EditError extends Error {
-  /** @param {string} message  as the gateway says it: "field: what is wrong" */
-  constructor(message) {
+  /**
+   * @param {string} message  as the gateway says it: "field: what is wrong"
+   * @param {number} [status]  of its answer; 0: there was none, or it is an event
+   */
+  constructor(message, status = 0) {
     const [, name, rest] = NAMED.exec(message) ?? [];
-    const text = rest ?? message;
-    super(text.charAt(0).toUpperCase() + text.slice(1));
+    const said = rest ?? message;
+    super(said.charAt(0).toUpperCase() + said.slice(1));
+    /** What is wrong, as a part of a sentence. */
+    this.said = said;
+    this.status = status;
     /** The input that it is about, where the text names one. @type {string | null} */
     this.field = name ? (INPUTS[name] ?? name) : null;
   }
@@ -35,5 +41,5 @@ const KNOWN = {
 export function refusalOf(status, said, wait) {
   const own = typeof said === "string" && ![401, 413].includes(status) ? said : null;
   const message = own ?? KNOWN[status] ?? `The server answered with status ${status}.`;
-  return new EditError(wait > 0 ? `${message} Try again in ${wait} s.` : message);
+  return new EditError(wait > 0 ? `${message} Try again in ${wait} s.` : message, status);
 }

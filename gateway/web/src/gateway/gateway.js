@@ -6,11 +6,11 @@ import { events } from "./sse.js";
 /**
  * What the gateway answers with JSON.
  * @param {string} path
- * @returns {Promise<{ok: boolean, body: any}>}
+ * @returns {Promise<any>}
  */
 export async function getJson(path) {
   const answer = await fetch(path, { headers: { Accept: "application/json" } });
-  return { ok: answer.ok, body: await answer.json() };
+  return answer.json();
 }
 
 /**
@@ -19,25 +19,42 @@ export async function getJson(path) {
  * @param {AbortSignal} signal  aborting cancels the edit on the server
  */
 export async function* streamEdit(form, signal) {
-  const answer = await post(form, signal);
-  if (!answer.ok || !answer.body) {
-    const body = await answer.json().catch(() => ({}));
-    throw refusalOf(answer.status, body.error, Number(answer.headers.get("Retry-After")));
-  }
-  yield* events(chunksOf(answer.body.pipeThrough(new TextDecoderStream())));
+  const { body } = await post("transform/stream", form, signal);
+  if (body) yield* events(chunksOf(body.pipeThrough(new TextDecoderStream())));
 }
 
 /**
+ * A file as the server decodes it, WAV or FLAC, and what it guessed or repaired.
+ * @param {Blob} file
+ * @param {string} name
+ * @param {AbortSignal} signal
+ * @returns {Promise<{decoded: Blob, warnings: string[]}>}
+ */
+export async function decodeThere(file, name, signal) {
+  const form = new FormData();
+  form.set("audio", file, name);
+  const answer = await post("decode", form, signal);
+  const warnings = JSON.parse(answer.headers.get("X-Melodyflow-Warnings") ?? "[]");
+  return { decoded: await answer.blob(), warnings };
+}
+
+/**
+ * @param {string} path
  * @param {FormData} form
  * @param {AbortSignal} signal
  */
-async function post(form, signal) {
+async function post(path, form, signal) {
+  /** @type {Response} */
+  let answer;
   try {
-    return await fetch("transform/stream", { method: "POST", body: form, signal });
+    answer = await fetch(path, { method: "POST", body: form, signal });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new EditError("The server isn't responding. Is it still running?");
   }
+  if (answer.ok) return answer;
+  const body = await answer.json().catch(() => ({}));
+  throw refusalOf(answer.status, body.error, Number(answer.headers.get("Retry-After")));
 }
 
 /**

@@ -23,8 +23,8 @@ export function showCheckpoint({ name, licence }) {
  * @param {PageStore} store
  */
 export async function readLimits(store) {
-  const { body } = await getJson("limits");
-  store.set({ limits: body.limits, fields: body.fields });
+  const { limits, fields, max_body_bytes: bodyBytes } = await getJson("limits");
+  store.set({ limits, fields, bodyBytes });
 }
 
 /**
@@ -33,16 +33,17 @@ export async function readLimits(store) {
  */
 export async function meetServer(store) {
   try {
-    const [health, variations] = await Promise.all([
+    const [health, { variations }] = await Promise.all([
       getJson("health"),
       getJson("variations"),
       readLimits(store),
     ]);
-    if (!Object.keys(store.value.presets).length) store.set({ presets: variations.body.variations });
+    if (!Object.keys(store.value.presets).length) store.set({ presets: variations });
     // Where the gateway doesn't know the checkpoint, the first take tells.
-    if (health.ok && health.body.checkpoint) showCheckpoint(health.body.checkpoint);
-    else element("server").textContent = health.ok ? "Ready." : "The music server isn't ready yet.";
-    if (health.ok) return;
+    const ready = health.status === "healthy"; // 200 is also the answer while it may be loading
+    if (ready && health.checkpoint) showCheckpoint(health.checkpoint);
+    else element("server").textContent = ready ? "Ready." : "The music server isn't ready yet.";
+    if (ready) return;
   } catch {
     element("server").textContent = "The server isn't responding.";
   }

@@ -11,6 +11,7 @@ import { showCheckpoint } from "../gateway/server.js";
 import {
   BEGINNING,
   changeTake,
+  newWarnings,
   notesOf,
   progressIn,
   queuedIn,
@@ -158,7 +159,7 @@ export class Runner {
       url: URL.createObjectURL(file),
       peaks,
       loudness: { clip: data.info?.clip_lufs, take: data.info?.result_lufs },
-      notes: notesOf(data),
+      notes: [...notesOf(data), ...newWarnings(data, take.request.clip)],
     };
     changeTake(this.#store, take.id, { status: "done", result });
     announce(`${take.title} is ready.`);

@@ -15,7 +15,7 @@ import { inOneLine, inWords } from "../words.js";
  * @property {string} url  of the file, until the take is removed
  * @property {Float32Array} peaks
  * @property {Loudness} loudness
- * @property {readonly string[]} notes  what was done to its level
+ * @property {readonly string[]} notes  what was done to its level, and to its clip if that isn't known
  */
 
 /**
@@ -75,6 +75,14 @@ export function notesOf({ gain_db: gain, info }) {
   const unclipped = gain - (info?.loudness?.gain_db ?? 0);
   return unclipped < -0.05 ? [`turned down ${(-unclipped).toFixed(1)} dB to avoid clipping`] : [];
 }
+
+/**
+ * What the server guessed or repaired in a clip that the page didn't know of.
+ * @param {{warnings?: readonly string[]}} result
+ * @param {Pick<import("../clip/clip.js").Clip, "warnings"> | null} clip
+ */
+export const newWarnings = ({ warnings = [] }, clip) =>
+  warnings.filter((warning) => !clip?.warnings.includes(warning));
 
 /**
  * How a waiting take goes on.
