@@ -1,6 +1,7 @@
 """Connections that stall, vanish or are too many end, and others do not notice."""
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -194,6 +195,10 @@ def test_an_answer_that_nobody_reads_is_dropped() -> None:
             async with asyncio.timeout(PATIENCE):
                 while not refused(metrics, "slow"):
                     await asyncio.sleep(0.1)
+            # The kernel drops what it held, so that the client is told at once.
+            while not (ended := client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+                await asyncio.sleep(0.1)
+            assert ended == errno.ECONNRESET
             assert len(await rest(client)) < 2000 * 2**16
 
     asyncio.run(run())

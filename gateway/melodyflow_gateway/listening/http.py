@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .connections import REFUSAL, Connections
 from .pace import Pace
+from .sockets import reset
 
 
 class Config(uvicorn.Config):
@@ -87,4 +88,7 @@ class HttpConnection(H11Protocol):
         return "the body comes too slowly" if slow else None
 
     def abort(self) -> None:
-        self.transport.abort()
+        if self.flow.write_paused:
+            reset(self.transport)
+        else:
+            self.transport.abort()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+from asyncio import BaseTransport, Transport
 
 from melodyflow_client.errors import InvalidRequest
 
@@ -31,3 +33,12 @@ def listen(host: str, port: int) -> socket.socket:
     ):
         listening.setsockopt(socket.IPPROTO_TCP, option, value)
     return listening
+
+
+def reset(transport: BaseTransport) -> None:
+    """Ends a connection whose client doesn't read: the kernel drops what it holds, up to megabytes,
+    instead of offering it for another minute."""
+    assert isinstance(transport, Transport)
+    client = transport.get_extra_info("socket")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -13,6 +13,7 @@ from ..problems import Problem
 from .connections import network
 from .http import Config
 from .pace import Pace
+from .sockets import reset
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         return bool(self.frames) or len(self.conn.reader.buffer) > 0
 
     def abort(self) -> None:
-        self.transport.abort()
+        if not self.writable.is_set():
+            reset(self.transport)
+        else:
+            self.transport.abort()
 
 
 def _is_utf8(frames: list[bytes]) -> bool:
