@@ -276,7 +276,7 @@ def test_the_generate_command(peer: Peer, riff: Path, capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert captured.out == "celtic.wav\n"
     assert "celtic: generating 60%" in captured.err or "celtic: queued 0%" in captured.err
-    assert captured.err.splitlines()[-1].startswith("0.100 s, 48000 Hz, 1 channels, peak 0.500")
+    assert captured.err.splitlines()[-1].startswith("0.100 s, 48000 Hz, 1 channel, peak 0.500")
     assert main([*arguments, "--prompt", "x", "--loudness", "-14", "-o", "out.wav", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["output"], facts["seed"], facts["variation"]) == ("out.wav", 7, None)
