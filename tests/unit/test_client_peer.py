@@ -321,7 +321,7 @@ def test_the_command_prints_data_only(peer: Peer, riff: Path) -> None:
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, "riff-celtic.wav\n"), err
     assert "celtic: queued 0%" in err
-    assert "0.100 s, 48000 Hz, 1 channels, peak 0.500, seed 7" in err
+    assert "0.100 s, 48000 Hz, 1 channel, peak 0.500, seed 7" in err
     assert (riff.parent / "riff-celtic.wav").is_file()
     with command(peer, *arguments, "--json", "--quiet", cwd=riff.parent) as process:
         out, err = process.communicate(timeout=20)

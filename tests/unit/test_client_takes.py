@@ -5,6 +5,7 @@ How many edits run at once, and how they end, is tested with sweeps: it is the s
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ def test_progress_names_its_take_and_leaving_cancels(peer: Peer, client: MelodyF
         CLIP, 2, prompt="x", seed=7, on_progress=lambda seed, event: seen.append((seed, event))
     )
     assert next(takes).seed == 7
+    while len(peer.requests) < 2:  # what wasn't sent yet can't be cancelled
+        time.sleep(0.01)
     takes.close()
     assert peer.cancelled.wait(5)
     assert {(7, "queued"), (7, "generating")} <= {(seed, event.stage) for seed, event in seen}
