@@ -23,7 +23,10 @@ class Limits:
 
     def check_channels(self, channels: int) -> None:
         if not 1 <= channels <= self.max_channels:
-            raise AudioError(f"audio: {channels} channels; 1 to {self.max_channels} are allowed")
+            advice = "; mix them to stereo, as the client package does" if channels > 2 else ""
+            raise AudioError(
+                f"audio: {channels} channels; 1 to {self.max_channels} are allowed{advice}"
+            )
 
     def check_sample_rate(self, rate: int) -> None:
         if not self.min_sample_rate <= rate <= self.max_sample_rate:

@@ -28,4 +28,6 @@ def read_header(data: bytes) -> Header:
     if is_known(data):
         return READERS[data[:4]](data)
     start = f"{len(data)} bytes starting with {quoted(data[:8])}" if data else "0 bytes"
-    raise AudioError(f"audio: {start}; expected a WAV or FLAC file")
+    raise AudioError(
+        f"audio: {start}; expected a WAV or FLAC file, to which the client package converts others"
+    )

@@ -51,7 +51,8 @@ class FlacHeader(Header):
             if self.samples is not None and count != self.samples:
                 raise AudioError(
                     f"audio: truncated: the FLAC header says {self.samples} samples, but the file "
-                    f"has {count}"
+                    f"has {count}; send the whole file, or let the client package take "
+                    "what is there"
                 )
             if any(self.md5) and digest.digest() != self.md5:
                 raise AudioError("audio: broken or truncated FLAC (MD5 checksum mismatch)")
@@ -67,7 +68,10 @@ def read_header(data: bytes) -> FlacHeader:
     packed = int.from_bytes(data[18:26], "big")
     bits = (packed >> 36 & 0x1F) + 1
     if bits not in SUBTYPES:
-        raise AudioError(f"audio: FLAC with {bits} bits; 8, 16 and 24 are allowed")
+        raise AudioError(
+            f"audio: FLAC with {bits} bits; 8, 16 and 24 are allowed; the client package converts "
+            "the others"
+        )
     total = packed & (1 << 36) - 1
     channels = (packed >> 41 & 0x7) + 1
     return FlacHeader(channels, packed >> 44, bits, total or None, md5=data[26:42])

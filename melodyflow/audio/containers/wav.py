@@ -59,7 +59,7 @@ class WavHeader(Header):
         if self.align != channels * width:
             raise AudioError(
                 f"audio: WAV block align {self.align}; must be {channels * width} for "
-                f"{channels} channels of {self.bits} bits"
+                f"{channels} channels of {self.bits} bits; the client package corrects it"
             )
         samples = np.empty((channels, count), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses non-finite samples
@@ -121,12 +121,23 @@ def read_header(data: bytes) -> WavHeader:
     if size > there:
         raise AudioError(
             f"audio: truncated: the WAV header says {size} bytes of samples, but the file has "
-            f"{there}"
+            f"{there}; send the whole file, or let the client package take what is there"
+        )
+    if size == 0 < there and not _is_chunk(data, position):
+        raise AudioError(
+            f"audio: the WAV header says 0 bytes of samples, but {there} follow; write the size, "
+            "or let the client package do it"
         )
     tag, channels, rate, align, bits = layout
     # channels may still be 0 here; the limits check refuses that
     samples = size // (channels * bits // 8 or 1)
     return WavHeader(channels, rate, bits, samples, tag, align, position)
+
+
+def _is_chunk(data: bytes, position: int) -> bool:
+    """Whether a chunk begins there that ends within the file."""
+    size = int.from_bytes(data[position + 4 : position + 8], "little")
+    return data[position : position + 4].isalnum() and position + 8 + size <= len(data)
 
 
 def _layout(body: bytes) -> tuple[int, int, int, int, int]:
@@ -139,7 +150,8 @@ def _layout(body: bytes) -> tuple[int, int, int, int, int]:
     if (tag, bits) not in SUBTYPES:
         raise AudioError(
             f"audio: WAV format {tag:#06x} with {bits} bits; "
-            "16, 24 and 32-bit PCM and 32 and 64-bit float are allowed"
+            "16, 24 and 32-bit PCM and 32 and 64-bit float are allowed; the client package "
+            "converts the others"
         )
     return tag, channels, rate, align, bits
 

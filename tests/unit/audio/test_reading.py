@@ -88,6 +88,14 @@ def test_read_flac_with_an_unknown_total():
     np.testing.assert_array_equal(read(with_total(flac, 0)).samples, read(flac).samples)
 
 
+@pytest.mark.parametrize(
+    "behind", [bytes(5000), b"TAG" + bytes(125), encoded(noise(), format="FLAC")]
+)
+def test_read_flac_ends_at_its_total(behind):
+    flac = encoded(noise(), format="FLAC")
+    np.testing.assert_array_equal(read(flac + behind).samples, read(flac).samples)
+
+
 @pytest.mark.parametrize("format", ["WAV", "FLAC"])
 def test_reading_can_be_ended_between_two_blocks(format):
     """As an edit's deadline does, also for a FLAC whose length nobody knows."""
@@ -124,8 +132,10 @@ def test_reading_can_be_ended_between_two_blocks(format):
         ),
         (wav(body=PCM[:-1], data_size=len(PCM)), "truncated"),
         (wav(body=b""), "0 samples"),
+        (wav(data_size=0), "says 0 bytes of samples, but 38400 follow; write the size"),
+        (riff(fmt(), chunk(b"data", b""), chunk(b"LIST", b"INFO")), "0 samples"),
         (wav(channels=0), "0 channels; 1 to 2 are allowed"),
-        (wav(channels=3), "3 channels; 1 to 2 are allowed"),
+        (wav(channels=3), "3 channels; 1 to 2 are allowed; mix them to stereo"),
         (wav(channels=65535), "65535 channels; 1 to 2 are allowed"),
         (wav(rate=0), "0 Hz; 8000 to 192000 Hz are allowed"),
         (wav(rate=7999), "7999 Hz; 8000"),
