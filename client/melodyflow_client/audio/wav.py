@@ -47,10 +47,7 @@ class WavWriter:
         """Appends `[frames, channels]`, and gives back what was stored, which is the same except
         where floats are rounded to integers. Raises Overload, AudioError and what the budget
         raises."""
-        if self._subtype.startswith("PCM") and block.dtype.kind == "f":
-            block = _rounded(block, self._subtype)
-        elif SUBTYPES[self._subtype][0] == 3 and block.dtype.kind == "i":
-            block = to_float32(block)
+        block = _of_depth(block, self._subtype)
         if self._subtype == "PCM_24":
             octets = np.ascontiguousarray(block, "<i4").view(np.uint8).reshape(-1, 4)
             stored: npt.NDArray[Any] = octets[:, 1:]
@@ -85,11 +82,23 @@ class WavWriter:
         self._file.write(data)
 
 
-def _rounded(block: Block, subtype: str) -> Block:
-    """Floats -> integers of the subtype; those of 24 bits stand on top of an int32."""
+def _of_depth(block: Block, subtype: str) -> Block:
+    """Samples of any type as those that hold the subtype; 24 bits stand on top of an int32."""
+    if SUBTYPES[subtype][0] == 3:
+        return to_float32(block) if block.dtype.kind == "i" else block
+    bits = SUBTYPES[subtype][1]
+    if block.dtype == np.int16 and bits > 16:
+        wide: Block = block.astype(np.int32) << 16
+        return wide
+    if block.dtype == np.int32 and bits == 16:
+        block = to_float32(block)
+    return _rounded(block, bits) if block.dtype.kind == "f" else block
+
+
+def _rounded(block: Block, bits: int) -> Block:
+    """Floats -> integers. Raises Overload."""
     if not np.max(np.abs(block), initial=0.0) <= 1.0:  # true for NaN as well
         raise Overload
-    bits = SUBTYPES[subtype][1]
     full = 2.0 ** (bits - 1)
     whole = np.clip(np.rint(block * full), -full, full - 1)
     stored: Block = whole.astype(np.int16) if bits == 16 else whole.astype(np.int32) << (32 - bits)

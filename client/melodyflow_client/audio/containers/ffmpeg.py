@@ -230,7 +230,4 @@ def _undecodable(error: Any, head: bytes) -> Undecodable:
         )
     if isinstance(error, EOFError):
         return Undecodable(_NOTHING)
-    reason = getattr(error, "strerror", None) or ""
-    if reason.startswith("Error number"):  # one of FFmpeg's own, without a text
-        reason = ""
-    return Undecodable(f"audio: is no sound that can be decoded{': ' + reason if reason else ''}")
+    return Undecodable("audio: is no sound that can be decoded; is it an audio file, and complete?")

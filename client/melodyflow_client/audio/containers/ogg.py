@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from ...errors import AudioError
 from ..blocks import Block
 from ..source import File
 from . import ffmpeg, libsndfile
@@ -64,7 +65,7 @@ def _chain(sound: Sound, links: list[File], check: Check, left_out: int) -> Soun
         sample_rate=rate,
         channels=channels,
         samples=sound.samples,  # at least
-        subtype=sound.subtype,
+        subtype=None,  # the links may differ
         sent_unchanged=False,
         blocks=lambda: gathered(decoded(), channels),
         warnings=warnings,
@@ -102,7 +103,7 @@ def _links(file: File, check: Check) -> tuple[list[File], bool]:
         if page.flags & _BEGINS and not beginning:
             starts.append(page.start)
             if len(starts) > _MOST_LINKS:
-                raise Undecodable(f"audio: more than {_MOST_LINKS} chained streams")
+                raise AudioError(f"audio: more than {_MOST_LINKS} chained streams; split the file")
         beginning = bool(page.flags & _BEGINS)
     parts = [file.part(start, end) for start, end in pairwise([*starts, file.size])]
     return parts, whole
