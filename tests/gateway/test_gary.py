@@ -18,7 +18,7 @@ from melodyflow.embedded import EmbeddedServer
 from melodyflow_gateway.sessions.store import Standing
 from melodyflow_gateway.socketio.gary import GaryEvents
 
-from .conftest import PATIENCE, Running, Start, base64_of, until, wav
+from .conftest import PATIENCE, Running, Start, base64_of, decoded, music, until, wav
 from .test_redis_restart import MortalRedis
 
 CHANNEL = "flask-socketio"
@@ -26,10 +26,20 @@ SESSION = "d1f0c0de-0000-4000-8000-000000000001"
 
 
 @pytest.fixture(scope="module")
-def gary(server: EmbeddedServer, start_gateway: Start, redis_url: str) -> Running:
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that back end and gateway have in common."""
+    return tmp_path_factory.mktemp("audio_transfer")
+
+
+@pytest.fixture(scope="module")
+def gary(server: EmbeddedServer, start_gateway: Start, redis_url: str, volume: Path) -> Running:
     """A gateway whose sessions are in another database than the keys."""
     return start_gateway(
-        server.grpc_url, server.metrics_url, REDIS_URL=f"{redis_url}?db=3", GARY_EVENTS="true"
+        server.grpc_url,
+        server.metrics_url,
+        REDIS_URL=f"{redis_url}?db=3",
+        GARY_EVENTS="true",
+        SHARED_FOLDER=str(volume),
     )
 
 
@@ -61,10 +71,17 @@ def asked(session: str = SESSION, **changes: object) -> dict[str, object]:
     return {**body, "flowstep": 0.13, "solver": "euler", **changes}
 
 
-def test_an_edit_is_seen_in_redis(gary: Running, keys: redis.Redis, heard: Any) -> None:
+def test_an_edit_is_seen_in_redis(
+    gary: Running, keys: redis.Redis, heard: Any, volume: Path
+) -> None:
     keys.set(f"progress:{SESSION}", "100")  # of the edit before
-    answer = gary.post("/transform", json=asked())
+    clip = volume / f"input_{SESSION}_0a1b2c3d.wav"
+    clip.write_bytes(wav(3))
+    body = asked(audio_file_path=str(clip))
+    del body["audio"]  # the back end sends nothing but the path
+    answer = gary.post("/transform", json=body)
     assert answer.status_code == 200, answer.text
+    assert decoded(answer.json()["audio"])[0].shape == music(3).shape
     # What the back end reads, as it reads it.
     assert keys.get(f"progress:{SESSION}") == b"100"
     status = json.loads(keys.get(f"status:{SESSION}"))
