@@ -22,7 +22,9 @@ FOLDER = os.environ.get("FOLDER", "/tmp/audio_transfer")
 KEPT_SECONDS = 3600
 
 app = Flask(__name__)
-sockets = SocketIO(app, message_queue=REDIS_URL, async_mode="threading")
+sockets = SocketIO(
+    app, message_queue=REDIS_URL, async_mode="threading", max_http_buffer_size=64 * 2**20
+)
 store = redis.Redis.from_url(REDIS_URL, db=0)
 
 
