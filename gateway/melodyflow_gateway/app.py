@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from melodyflow_client import __version__
 from melodyflow_client.aio import AsyncMelodyFlowClient
@@ -28,7 +28,7 @@ from .door.access_log import AccessLog
 from .door.body_budget import BudgetedBody
 from .door.body_limit import BodyLimit
 from .door.drain import DrainAfterRefusal
-from .door.handshake import Opener, SocketCredentials
+from .door.handshake import OpenSockets, SocketCredentials
 from .door.head import HeadAsGet
 from .door.hosts import AllowedHosts
 from .door.origins import AllowedOrigins, pattern_of
@@ -87,12 +87,12 @@ def create_app(
     api = _api(gateway)
     served = socketio.ASGIApp(events, other_asgi_app=api)
     app: ASGIApp = PlainPackets(served, gateway.decoding, gateway.owners)
-    for layer, arguments, options in reversed(_door(gateway, _opener(events))):
+    for layer, arguments, options in reversed(_door(gateway, events)):
         app = layer(app, *arguments, **options)
     return app
 
 
-def _door(gateway: Gateway, opener: Opener) -> list[Middleware]:
+def _door(gateway: Gateway, sockets: OpenSockets) -> list[Middleware]:
     """What a request passes before the application, in this order."""
     settings = gateway.settings
     return [
@@ -103,7 +103,7 @@ def _door(gateway: Gateway, opener: Opener) -> list[Middleware]:
         Middleware(Utf8Text),
         Middleware(AllowedHosts, settings.allowed_hosts),
         Middleware(AllowedOrigins, settings.origins),
-        Middleware(SocketCredentials, gateway.owners, opener),
+        Middleware(SocketCredentials, gateway.owners, sockets, settings.connections),
         Middleware(BodyLimit, settings.max_body_bytes),
         Middleware(BudgetedBody, gateway.budget, gateway.owners),
         *_cors(settings),
@@ -201,16 +201,6 @@ def _shared(settings: Settings, tokens: Tokens) -> SharedFolder | None:
     return SharedFolder(
         settings.shared_folder, settings.max_body_bytes, named if tokens.owners else None
     )
-
-
-def _opener(server: Any) -> Opener:
-    """Finds the request that opened a connection: Socket.IO keeps it as long as that is open."""
-
-    def find(sid: str) -> Scope | None:
-        environ = server.environ.get(sid)
-        return None if environ is None else environ["asgi.scope"]
-
-    return find
 
 
 def _sessions(settings: Settings) -> tuple[SessionStore, RedisRooms | None]:

@@ -52,6 +52,7 @@ ATTACKS: dict[str, Attack] = {
     "unread streams": sockets.unread_streams,
     "large polls": sockets.large_polls,
     "known sid": sockets.known_sid,
+    "many sids": sockets.many_sids,
     "long edits": bodies.long_edits,
 }
 

@@ -19,8 +19,9 @@ class SignedInSockets:
 
     async def close_ended(self) -> None:
         """Raises what the sign-ins raise."""
-        for sid, environ in list(self._server.environ.items()):
-            if not await self._owners.lets_in(environ["asgi.scope"]):
+        for sid in list(self._server.environ):
+            request = self._server.request_of(sid)
+            if request is not None and not await self._owners.lets_in(request):
                 await self._server.drop(sid, "its sign-in has ended")
 
     async def watch(self) -> None:

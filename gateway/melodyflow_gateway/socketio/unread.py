@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import engineio
+from starlette.types import Scope
 
 from ..budget import Budget, Share
 from ..problems import Problem
@@ -62,6 +64,15 @@ class BoundedServer(PacketServer):
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)
         self.eio.sockets.pop(eio_sid, None)  # the library raises where a closed one is posted to
+
+    def request_of(self, sid: str) -> Scope | None:
+        """The request that opened a connection; None where there is no such connection."""
+        environ = self.environ.get(sid)
+        return None if environ is None else environ["asgi.scope"]
+
+    def requests(self) -> Iterator[Scope]:
+        """Those that opened the connections that are open."""
+        return (environ["asgi.scope"] for environ in self.environ.values())
 
     async def drop(self, eio_sid: str, reason: str) -> None:
         """Closes a connection at once: what it has not read is lost."""

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -157,6 +158,26 @@ def large_polls(url: str, address: str) -> Generator[None, float, Heard]:
         except (requests.RequestException, ValueError) as error:
             heard[type(error).__name__] += 1
             time.sleep(0.3)
+    return heard
+
+
+def many_sids(url: str, address: str) -> Generator[None, float, Heard]:
+    """Opens Socket.IO connections by polling, and does nothing with them."""
+    until = yield
+    heard: Heard = Counter()
+
+    def work() -> None:
+        client = session_from(address)
+        while time.time() < until:
+            try:
+                status = client.get(f"{url}/socket.io/{POLLING}", timeout=30).status_code
+                heard[str(status)] += 1
+            except requests.RequestException as error:
+                heard[type(error).__name__] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(work)
     return heard
 
 
