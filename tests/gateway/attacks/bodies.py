@@ -10,14 +10,15 @@ from .clients import MIB, Heard, post
 from .files import encoded, m4a_with_a_large_cover, wav
 
 
-def _edits(files: Sequence[bytes]) -> list[bytes]:
+def _edits(files: Sequence[bytes], steps: int = 1, timeout_s: int = 20) -> list[bytes]:
     return [
         json.dumps(
             {
                 "audio": base64.b64encode(data).decode(),
                 "variation": "celtic",
-                "steps": 1,
-                "timeout_s": 20,
+                "steps": steps,
+                "timeout_s": timeout_s,
+                "priority": 1,
             }
         ).encode()
         for data in files
@@ -70,6 +71,5 @@ def no_text(url: str, address: str) -> Generator[None, float, Heard]:
 def long_edits(url: str, address: str) -> Generator[None, float, Heard]:
     """Valid edits: as many as an owner may have at once, of a minute each."""
     files = [wav(60, 200 + number, 8000) for number in range(32)]
-    bodies = [body.replace(b'"steps": 1', b'"steps": 32, "priority": 1') for body in _edits(files)]
     until = yield
-    return post(url, address, until, "/transform", bodies)
+    return post(url, address, until, "/transform", _edits(files, steps=32, timeout_s=6))
