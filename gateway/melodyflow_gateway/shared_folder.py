@@ -12,7 +12,7 @@ from pathlib import Path
 from .budget import Share
 from .problems import RETRY_SECONDS, Problem
 from .text import short
-from .wire.models import PATH
+from .wire.requests import PATH
 
 INSTEAD = "send the audio instead"
 

@@ -17,8 +17,8 @@ from melodyflow_gateway.edits.triton import Triton
 from melodyflow_gateway.metrics import Metrics
 from melodyflow_gateway.problems import Problem
 from melodyflow_gateway.sessions.in_process import InProcessSessions
-from melodyflow_gateway.wire.models import EditFields
 from melodyflow_gateway.wire.reading import Asked
+from melodyflow_gateway.wire.requests import EditFields
 
 from .client_peer import CLIP, FULL, Context, Peer, Request, edit, say
 

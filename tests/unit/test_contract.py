@@ -105,7 +105,7 @@ def test_which_seed_replaces_a_clips_last_one() -> None:
 
 def test_no_option_is_left_out_anywhere() -> None:
     from melodyflow_client import EditOptions, GenerateOptions
-    from melodyflow_gateway.wire.models import MusicFields
+    from melodyflow_gateway.wire.requests import MusicFields
 
     typed = EditOptions.__annotations__ | GenerateOptions.__annotations__
     assert typed.keys() == OPTIONS.keys()

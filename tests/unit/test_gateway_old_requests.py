@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from melodyflow_client.audio import load
 from melodyflow_gateway.edits.formats import format_of
-from melodyflow_gateway.wire.models import EditFields, StreamRequest
 from melodyflow_gateway.wire.old_requests import (
     SEEDS_READ_OUT,
     AudioDataRequest,
     TransformForm,
     TransformRequest,
 )
+from melodyflow_gateway.wire.requests import EditFields, StreamRequest
 
 OLD = [TransformForm, TransformRequest, AudioDataRequest]
 old = pytest.mark.parametrize("model", OLD)

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ..wire.answers import warnings_header
-from ..wire.models import FileAlone
 from ..wire.openapi import DECODE, WARNINGS_HEADER_DOC, errors, file_body
 from ..wire.reading import read_file, share_of
+from ..wire.requests import FileAlone
 from .dependencies import Owner, Shared
 
 router = APIRouter(tags=["clips"])

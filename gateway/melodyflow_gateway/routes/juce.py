@@ -18,11 +18,11 @@ from ..wire.models import (
     JuceStatus,
     JuceUndone,
     QueueStatus,
-    SessionRequest,
 )
 from ..wire.old_requests import AudioDataRequest
 from ..wire.openapi import EDIT, body, errors
 from ..wire.reading import read_edit, read_fields
+from ..wire.requests import SessionRequest
 from ..wire.status_text import estimated_time, message
 from .dependencies import Owner, Shared
 

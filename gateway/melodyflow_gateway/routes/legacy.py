@@ -21,7 +21,6 @@ from ..sessions.store import SessionKey, Standing
 from ..shared_folder import INSTEAD
 from ..wire.answers import AudioAnswer, warnings_field, warnings_header
 from ..wire.models import (
-    PATH,
     PROCESSED,
     SEED_HEADER,
     LoudnessAnswer,
@@ -32,6 +31,7 @@ from ..wire.models import (
 from ..wire.old_requests import TransformForm, TransformRequest
 from ..wire.openapi import EDIT, RESULT_HEADERS, body, errors
 from ..wire.reading import Asked, read_edit
+from ..wire.requests import PATH
 from .dependencies import Gateway, Owner, Shared
 
 router = APIRouter(tags=["the old service"])

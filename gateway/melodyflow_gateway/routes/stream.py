@@ -40,9 +40,9 @@ from ..edits.previews import Previewed
 from ..problems import Problem
 from ..sessions.store import SessionKey, new_session_id
 from ..wire.answers import json_pieces
-from ..wire.models import StreamRequest, StrictFields
 from ..wire.openapi import EDIT, body, errors
 from ..wire.reading import read_edit
+from ..wire.requests import StreamRequest, StrictFields
 from .dependencies import Gateway, Owner, Shared
 
 HEARTBEAT_SECONDS = 10.0

@@ -19,9 +19,9 @@ from ..metrics import Metrics
 from ..problems import CLIENT_GONE, Problem, problem_of
 from ..sessions.store import SessionKey, SessionStore, new_session_id
 from ..text import short
-from ..wire.models import SessionRequest
 from ..wire.old_requests import AudioDataRequest
 from ..wire.reading import parse, parse_edit
+from ..wire.requests import SessionRequest
 from .packets import AUDIO, EVENTS, RESERVED
 from .payloads import error_data, event_of
 from .rooms import Rooms

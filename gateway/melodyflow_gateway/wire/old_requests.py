@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from melodyflow_client.contract import OPTIONS
 
-from .models import AUDIO_FILE, Base64Audio, EditFields, MusicFields, SourceAudio
+from .models import AUDIO_FILE, Base64Audio
+from .requests import EditFields, MusicFields, SourceAudio
 
 SEEDS_READ_OUT = 100_000  # five digits: people read seeds out to each other
 AUTO = "auto"  # the format that the clip came in

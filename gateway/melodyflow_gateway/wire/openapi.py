@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from melodyflow_client.contract import SEEDS
 
 from . import examples
-from .models import SEED_HEADER, WARNINGS_HEADER, EditFields, ErrorBody
+from .models import SEED_HEADER, WARNINGS_HEADER, ErrorBody
+from .requests import EditFields
 
 _MEANINGS = {
     400: "A field or the audio is invalid; the message names it.",

@@ -22,7 +22,7 @@ from ..problems import Problem
 from ..text import SHOWN, short, utf8
 from .base64_audio import decode_audio
 from .lifting import MOST_OTHER_BYTES, PLACEHOLDER, lift
-from .models import PATH, EditFields, FileAlone
+from .requests import PATH, EditFields, FileAlone
 
 _FORM = "multipart/form-data"
 _FILE = "audio"  # of a form
