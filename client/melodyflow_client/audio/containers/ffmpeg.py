@@ -170,7 +170,7 @@ class _Opened:
             raise Undecodable("audio: FFmpeg has no decoder for its sound track")
         told = [layouts.of_track(stream.codec_context) for stream in known]
         best = max(
-            range(len(known)), key=lambda at: (int(known[at].disposition) & 1, told[at][0], -at)
+            range(len(known)), key=lambda at: (known[at].disposition.value & 1, told[at][0], -at)
         )
         return known[best], told[best][1]
 

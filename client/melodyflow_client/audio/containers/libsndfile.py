@@ -114,4 +114,5 @@ def _open(file: File) -> Stream:
 
 def reason(error: Exception) -> str:
     """Without the address of an object, which the exception's own text holds."""
-    return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+    text = str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+    return "its frames or tags are broken" if text.startswith("unknown error") else text

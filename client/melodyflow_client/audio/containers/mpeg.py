@@ -12,8 +12,12 @@ from .tags import tag_end
 
 _WINDOW = 1 << 18  # bytes looked at together
 _LONGEST = 4096  # bytes of a frame, and more
-_BEGINNING = re.compile(rb"\xff[\xe2-\xff]|ID3")
-_MOST_ROWS = 10_000
+# A header, as far as three bytes tell, or a tag's
+_BEGINNING = re.compile(
+    rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][%s]|ID3"
+    % b"".join(b"\\x%02x-\\x%02x" % (bits, bits + 11) for bits in range(0x10, 0xF0, 0x10))
+)
+_MOST_ROWS, _MOST_FAILED = 10_000, 100_000
 _LEAST, _LEAST_OF_OTHERS = 3, 8  # frames of a row, of the first row's kind and of others
 _CHECKED = 1000  # frames
 
@@ -80,10 +84,14 @@ def rows_of(file: File, check: Check) -> Rows:
     samples = 0
     cut = False
     kind = None
+    failed = 0
     window = _Window(file)
     position: int | None = 0
     while position is not None and len(ranges) < _MOST_ROWS:
         check()
+        if failed == _MOST_FAILED:  # made to keep this busy: the rest is FFmpeg's
+            ranges.append((position, file.size))
+            break
         begin = tag_end(file, position)  # a picture in a tag may hold what looks like frames
         row = _row(window, begin, check)
         if row.frames >= (_LEAST if kind in (None, row.kind) else _LEAST_OF_OTHERS):
@@ -96,6 +104,7 @@ def rows_of(file: File, check: Check) -> Rows:
             kind, cut = kind or row.kind, row.cut
             position = window.find(row.end)
         else:
+            failed += 1
             position = window.find(begin + (begin == position))
     told = _told(file.head(_LONGEST, ranges[0][0])) if ranges else 0
     return Rows(ranges, samples, told, cut)

@@ -15,7 +15,7 @@ from .converter import Converter
 from .frames import first, gathered
 from .sound import Check, Sound, Undecodable
 
-_MOST_LINKS = 1000
+_MOST_LINKS, _MOST_PAGES = 1000, 300_000
 _HEADER = 27  # bytes of a page's
 _SEARCHED = 1 << 16  # bytes at a time
 _BEGINS, _ENDS, _LACING = 2, 4, 26  # flags; where the number of a page's segments stands
@@ -119,7 +119,9 @@ class _Page(NamedTuple):
 def _pages(file: File) -> Iterator[_Page]:
     """All pages; what stands between pages is skipped."""
     position = 0
-    while position < file.size:
+    for _ in range(_MOST_PAGES):
+        if position >= file.size:
+            return
         page = file.head(_HEADER + 255, position)
         if page[:5] != b"OggS\0" or len(page) < _HEADER:
             found = file.head(_SEARCHED, position + 1).find(b"OggS\0")

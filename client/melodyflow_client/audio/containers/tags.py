@@ -23,6 +23,7 @@ _BEGINNINGS = (
 )
 _BEGINNING = re.compile(b"|".join(_BEGINNINGS), re.DOTALL)
 _SEARCHED = 1 << 16  # bytes
+_MOST_TAGS = 100
 # Containers that may hold such a beginning inside
 _OTHERS = re.compile(
     rb"OggS|\x1aE\xdf\xa3|....(?:ftyp|moov|mdat|free|skip|wide)|wvpk|TTA1|FLV|ID3|\xff[\xe0-\xff]",
@@ -33,7 +34,10 @@ _OTHERS = re.compile(
 def start_of(file: File) -> int:
     """Where the container begins: after ID3v2 tags, which programs put before any kind of file."""
     start = 0
-    while (end := tag_end(file, start)) > start:
+    for _ in range(_MOST_TAGS):
+        end = tag_end(file, start)
+        if end == start:
+            break
         start = end
     return start
 
@@ -60,7 +64,7 @@ def search(file: File, start: int) -> int | None:
 def end_of(file: File, start: int) -> int:
     """Where what is no ID3v1, APE or Lyrics3 tag ends, for samples whose size is not told."""
     end = file.size
-    while True:
+    for _ in range(_MOST_TAGS):
         before = end
         if end - start >= 128 and file.head(3, end - 128) == b"TAG":
             end -= 128
@@ -76,4 +80,5 @@ def end_of(file: File, start: int) -> int:
             if 32 <= size <= end - start:
                 end -= size
         if end == before:
-            return end
+            break
+    return end
