@@ -204,6 +204,7 @@ def odd() -> Iterator[Case]:
         ("PAF", "PCM_16", 0.0),
     ):
         yield Case(f"{container}, {subtype}", encoded(container, subtype), sound(), error=error)
+    yield Case("ALAC in CAF, by FFmpeg", with_av("caf", "alac"), sound())
     for coder, frames in (("GSM610", 1000), ("G721_32", 2020)):
         mono = sound(1, frames)
         yield Case(

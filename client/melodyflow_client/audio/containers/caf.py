@@ -37,6 +37,22 @@ def read_header(file: File, check: Check) -> Sound:
     raise Undecodable("audio: CAF without samples; is the file complete?")
 
 
+def length(file: File) -> tuple[int, int] | None:
+    """Of a coding in packets: the frames before its sound, and those of its sound; None where the
+    packet table doesn't tell."""
+    position = 8
+    for _ in range(_MOST_CHUNKS):
+        header = file.head(12, position)
+        if len(header) < 12:
+            break
+        position += 12
+        if header[:4] == b"pakt" and len(table := file.head(24, position)) == 24:
+            _, valid, priming, _ = struct.unpack(">qqii", table)
+            return (priming, valid) if priming >= 0 and valid > 0 else None
+        position += int.from_bytes(header[4:], "big")
+    return None
+
+
 def _sound(
     file: File, check: Check, description: bytes, layout: bytes, start: int, told: int
 ) -> Sound:

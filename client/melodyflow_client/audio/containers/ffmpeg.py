@@ -12,10 +12,10 @@ from ..blocks import Block
 from ..mixing import Layout, stereo_gains
 from ..mixing import told as mix_told
 from ..source import File
-from . import layouts, mpeg, pyav
+from . import caf, layouts, mpeg, pyav
 from .checked import Checked
 from .converter import Converter
-from .frames import Trouble, first, frames_of, gathered
+from .frames import Trouble, behind, first, frames_of, gathered
 from .sound import Check, Sound, Undecodable
 from .tags import start_of
 
@@ -34,6 +34,7 @@ _DEPTHS = {"u8": "PCM_16", "s16": "PCM_16", "s32": "PCM_32"}
 _FLOAT_DEPTHS = {"flt": "FLOAT", "dbl": "DOUBLE"}  # of codings without a loss
 _NOTHING = "audio: nothing of its sound can be decoded; is the file complete?"
 _LOUDEST = 16.0  # beyond it, 24 dB above full scale, a lossy decoder was misled by damage
+_SKIP_MANUAL = 1 << 29  # AV_CODEC_FLAG2_SKIP_MANUAL
 _TS_PACKETS = (188, 192, 204)  # bytes
 _MOST_CUT = 0.1  # seconds that a container may announce in vain without being told
 
@@ -43,13 +44,15 @@ def read_header(file: File, check: Check) -> Sound:
     av = pyav.imported()
     with _Opened(av, file, check) as opened:
         kind = opened.container.format.name
+    # FFmpeg 8 trims a CAF's last packet a second time
+    before, total = (caf.length(file) if kind == "caf" else None) or (0, None)
     warnings: list[str] = []
     if kind == "mp3":
         file = _frames_alone(file, check, warnings)
     if kind == "mpegts" and all(file.size % size for size in _TS_PACKETS):
         warnings.append("the file breaks off inside a packet; what comes before was taken")
     with _Opened(av, file, check) as opened:
-        start = opened.start()
+        start = opened.start(trimmed=total is None)
     warnings.extend(start.warnings)
     channels, rate = min(start.channels, 2), start.rate
     if start.channels > 2:
@@ -60,7 +63,9 @@ def read_header(file: File, check: Check) -> Sound:
         trouble = Trouble()
         converter = Converter(channels, rate)
         count = 0
-        for block in _blocks(av, file, check, converter, trouble, start.lossy):
+        for block in _blocks(
+            av, file, check, converter, trouble, start.lossy, trimmed=total is None
+        ):
             count += len(block)
             yield block
         if not count:
@@ -78,7 +83,10 @@ def read_header(file: File, check: Check) -> Sound:
         samples=None if start.announced is None else max(start.announced - rate, 0),
         subtype=start.subtype,
         sent_unchanged=False,
-        blocks=lambda: first(start.total, gathered(decoded(), channels)),
+        blocks=lambda: first(
+            start.total if total is None else total,
+            gathered(behind(before, decoded()), channels),
+        ),
         warnings=warnings,
     )
 
@@ -101,11 +109,18 @@ def _frames_alone(file: File, check: Check, warnings: list[str]) -> File:
 
 
 def _blocks(
-    av: Any, file: File, check: Check, converter: Converter, trouble: Trouble, lossy: bool
+    av: Any,
+    file: File,
+    check: Check,
+    converter: Converter,
+    trouble: Trouble,
+    lossy: bool,
+    *,
+    trimmed: bool,
 ) -> Iterator[Block]:
     packer = layouts.Packer(av)
     with _Opened(av, file, check) as opened:
-        track, speakers = opened.track()
+        track, speakers = opened.track(trimmed)
         for frame, rate in frames_of(opened.file, opened.container, track, trouble):
             try:
                 layout = layouts.of_frame(frame, speakers)
@@ -159,9 +174,9 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
-    def track(self) -> tuple[Any, Layout]:
-        """What the command ffmpeg takes: the default one, or that of the most channels. To be
-        called once. Raises Undecodable."""
+    def track(self, trimmed: bool) -> tuple[Any, Layout]:
+        """What the command ffmpeg takes: the default one, or that of the most channels; trimmed:
+        without what encoders pad. To be called once. Raises Undecodable."""
         streams = list(self.container.streams.audio)
         if not streams:
             raise Undecodable("audio: the file has no sound track")
@@ -172,11 +187,13 @@ class _Opened:
         best = max(
             range(len(known)), key=lambda at: (known[at].disposition.value & 1, told[at][0], -at)
         )
+        if not trimmed:
+            known[best].codec_context.flags2 |= _SKIP_MANUAL
         return known[best], told[best][1]
 
-    def start(self) -> _Start:
+    def start(self, trimmed: bool) -> _Start:
         """Decodes the first frame. Raises Undecodable."""
-        stream, speakers = self.track()
+        stream, speakers = self.track(trimmed)
         decoded = next(frames_of(self.file, self.container, stream, Trouble()), None)
         if decoded is None:
             raise Undecodable(_NOTHING)

@@ -95,6 +95,13 @@ def first(total: int | None, blocks: Iterator[Block]) -> Iterator[Block]:
             return
 
 
+def behind(skipped: int, blocks: Iterator[Block]) -> Iterator[Block]:
+    """Blocks without the first frames."""
+    for block in blocks:
+        yield block[skipped:]
+        skipped -= min(skipped, len(block))
+
+
 def gathered(blocks: Iterator[Block], channels: int) -> Iterator[Block]:
     """Small blocks, joined to larger ones."""
     waiting: list[Block] = []
