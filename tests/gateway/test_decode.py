@@ -1,17 +1,27 @@
 """POST /decode: what an edit of a file would send, and nothing that an edit wouldn't take."""
 
+import asyncio
 import io
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import soundfile
+from prometheus_client import Gauge
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from melodyflow_client.audio import load, waveform
+from melodyflow_gateway import decoding
+from melodyflow_gateway.app import create_app
+from melodyflow_gateway.budget import Budget
+from melodyflow_gateway.settings import Settings
 
-from .conftest import RATE, TOKEN, Open, decoded, music, wav
+from .asgi import scope_of
+from .conftest import PATIENCE, RATE, TOKEN, Open, decoded, music, wav
 
 HEADER = "X-Melodyflow-Warnings"
 
@@ -60,9 +70,6 @@ FILES: dict[str, Callable[[], bytes]] = {
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[TestClient]:
     """A gateway without a server: decoding needs none."""
-    from melodyflow_gateway.app import create_app
-    from melodyflow_gateway.settings import Settings
-
     settings = Settings(server="127.0.0.1:1", metrics="127.0.0.1:1")
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
         yield client
@@ -127,6 +134,48 @@ def test_it_needs_a_token_and_counts_as_an_edit(open_gateway: Open) -> None:
     mine = {"Authorization": f"Bearer {TOKEN}"}
     assert status() == 401
     assert [status(**mine) for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("path", ["/decode", "/transform", "/transform/stream"])
+def test_a_client_that_leaves_ends_the_decoding(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(*_: object, check: Callable[[], None], **__: object) -> None:
+        begun.set()
+        try:
+            while True:
+                time.sleep(0.01)
+                check()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(decoding, "load", endless)
+    budget = Budget(2**30, Gauge("taken", "", registry=None))
+    head = b'--x\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+    fields = b'--x\r\nContent-Disposition: form-data; name="variation"\r\n\r\nceltic\r\n'
+    body = head + wav() + b"\r\n" + (b"" if path == "/decode" else fields) + b"--x--\r\n"
+    headers = [
+        (b"content-type", b"multipart/form-data; boundary=x"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses = []
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    app = create_app(Settings(server="127.0.0.1:1", metrics="127.0.0.1:1"), budget=budget)
+    asyncio.run(app(scope_of("http", "POST", path.encode(), b"", headers), receive, send))  # type: ignore[arg-type]
+    assert statuses == [499]
+    assert ended.wait(PATIENCE)
+    assert budget.taken == 0
 
 
 def test_the_largest_body_is_told(open_gateway: Open) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ..wire.answers import warnings_header
+from ..wire.answers import FileAnswer
 from ..wire.openapi import DECODE, WARNINGS_HEADER_DOC, errors, file_body
 from ..wire.reading import read_file, share_of
 from ..wire.requests import FileAlone
 from .dependencies import Owner, Shared
+from .leaving import unless_gone
 
 router = APIRouter(tags=["clips"])
 
@@ -41,6 +42,6 @@ async def decode(request: Request, gateway: Shared, owner: Owner) -> Response:
     gateway.quota.check(owner)
     file = await read_file(request)
     with gateway.quota.take(owner):
-        clip = await gateway.edits.decode(file, share_of(request))
-    kind = "flac" if clip.data.startswith(b"fLaC") else "wav"
-    return Response(clip.data, media_type=f"audio/{kind}", headers=warnings_header(clip.warnings))
+        share = share_of(request)
+        clip = await unless_gone(request, lambda: gateway.edits.decode(file, share))
+    return FileAnswer(clip.data, clip.warnings, gateway.turnstile)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from melodyflow_client.responses import Result
 
-from ..edits.edit import Prepared
 from ..edits.reports import reports, without_previews
-from ..problems import CLIENT_GONE, Problem
+from ..problems import Problem
 from ..sessions.store import SessionKey, Standing
 from ..shared_folder import INSTEAD
-from ..wire.answers import AudioAnswer, warnings_field, warnings_header
+from ..wire.answers import AudioAnswer, FileAnswer, warnings_field
 from ..wire.models import (
     PROCESSED,
     SEED_HEADER,
@@ -33,14 +29,9 @@ from ..wire.openapi import EDIT, RESULT_HEADERS, body, errors
 from ..wire.reading import Asked, read_edit
 from ..wire.requests import PATH
 from .dependencies import Gateway, Owner, Shared
+from .leaving import unless_gone
 
 router = APIRouter(tags=["the old service"])
-
-Value = TypeVar("Value")
-
-
-class ClientGone(Exception):
-    """The client closed the connection."""
 
 
 @router.post(
@@ -84,15 +75,10 @@ async def transform(request: Request, gateway: Shared, owner: Owner) -> Response
                 f"previews: {asked.fields.previews}; without a session_id, whose room is told of "
                 "them, it must be 0 here; or use POST /transform/stream",
             )
-        prepared = await gateway.edits.prepare(key, asked)
-        try:
-            result = await _unless_gone(request, lambda: _edit(gateway, key, prepared))
-        except ClientGone:
-            return Response(status_code=CLIENT_GONE)  # only the log sees it
+        result = await unless_gone(request, lambda: _edit(gateway, key, asked))
     headers = {SEED_HEADER: str(result.seed)}
     if is_form or (by_path and gateway.settings.shared_answer == "file"):
-        headers |= warnings_header(result.warnings)
-        return Response(result.audio, media_type=f"audio/{result.container}", headers=headers)
+        return FileAnswer(result.audio, result.warnings, gateway.turnstile, headers)
     rest: dict[str, object] = {"message": PROCESSED, **warnings_field(result.warnings)}
     if result.loudness:  # clients that didn't ask for it get the two fields that they know
         rest["loudness"] = LoudnessAnswer(**result.loudness).model_dump()
@@ -107,7 +93,8 @@ async def _from_shared_folder(gateway: Gateway, owner: str, asked: Asked) -> Ask
     return replace(asked, audio=await gateway.decoding.run(work, asked.share.owner))
 
 
-async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) -> Result:
+async def _edit(gateway: Gateway, key: SessionKey | None, asked: Asked) -> Result:
+    prepared = await gateway.edits.prepare(key, asked)
     events = gateway.edits.run(prepared, "transform")
     if key is not None:
         events = without_previews(events, partial(gateway.rooms.previewed, key))
@@ -122,26 +109,6 @@ async def _edit(gateway: Gateway, key: SessionKey | None, prepared: Prepared) ->
         if key is not None:
             await gateway.rooms.settled(key)
     raise Problem(500, "the edit ended without a result")
-
-
-async def _unless_gone(request: Request, work: Callable[[], Awaitable[Value]]) -> Value:
-    """Does the work. Raises ClientGone, and cancels it, when the client closes the connection."""
-
-    async def leaves() -> None:
-        message: Any = {}
-        while message.get("type") != "http.disconnect":
-            message = await request.receive()
-
-    working, leaving = asyncio.ensure_future(work()), asyncio.ensure_future(leaves())
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 @router.get(

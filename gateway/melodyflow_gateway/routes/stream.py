@@ -44,6 +44,7 @@ from ..wire.openapi import EDIT, body, errors
 from ..wire.reading import read_edit
 from ..wire.requests import StreamRequest, StrictFields
 from .dependencies import Gateway, Owner, Shared
+from .leaving import unless_gone
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -96,7 +97,7 @@ async def transform_stream(request: Request, gateway: Shared, owner: Owner) -> _
     lease = gateway.quota.take(owner)
     try:
         key = SessionKey(owner, asked.fields.session_id or new_session_id())
-        prepared = await gateway.edits.prepare(key, asked)
+        prepared = await unless_gone(request, lambda: gateway.edits.prepare(key, asked))
         return _EventStream(_events(gateway, key, prepared), lease)
     except BaseException:
         lease.release()

@@ -1,5 +1,5 @@
-"""JSON answers with audio in them, sent in pieces: many answers share the one audio that they send,
-and none is built whole."""
+"""Answers with audio, sent in pieces: many answers share the one audio that they send, and none is
+built whole."""
 
 from __future__ import annotations
 
@@ -24,17 +24,37 @@ def warnings_field(warnings: Iterable[str]) -> dict[str, list[str]]:
     return {"warnings": told} if told else {}
 
 
-def warnings_header(warnings: Iterable[str]) -> dict[str, str]:
-    """The same for an answer that is a file, in JSON: sentences may hold what headers can't."""
-    told = list(warnings)
-    return {WARNINGS_HEADER: json.dumps(told)} if told else {}
+class _InPieces(Response):
+    """sent: is called when all of the pieces have been handed over."""
+
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        length: int,
+        turnstile: Turnstile,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        sent: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._pieces, self._turnstile, self._sent = pieces, turnstile, sent
+        super().__init__(headers=headers, media_type=media_type)
+        self.headers["Content-Length"] = str(length)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        for piece in self._pieces:
+            # Comes back when the client has read most of what was sent before.
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await self._turnstile.wait()  # the network may take megabytes at once
+        if self._sent is not None:
+            await self._sent()
+        await send({"type": "http.response.body", "body": b""})
 
 
-class AudioAnswer(Response):
-    """An object of the fields of `data` and, under `name`, audio in base64.
-
-    sent: is called when all of the audio has been handed over.
-    """
+class AudioAnswer(_InPieces):
+    """An object of the fields of `data` and, under `name`, audio in base64."""
 
     media_type = "application/json"
 
@@ -47,22 +67,36 @@ class AudioAnswer(Response):
         headers: Mapping[str, str] | None = None,
         sent: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._data, self._name, self._audio, self._sent = data, name, audio, sent
-        self._turnstile = turnstile
-        super().__init__(headers=headers)
-        self.headers["Content-Length"] = str(json_length(data, name, audio))
+        pieces, length = json_pieces(data, name, audio), json_length(data, name, audio)
+        super().__init__(pieces, length, turnstile, headers, sent=sent)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+
+class FileAnswer(_InPieces):
+    """A WAV or FLAC file by itself; the headers tell what was guessed or repaired in its clip."""
+
+    def __init__(
+        self,
+        audio: bytes,
+        warnings: Iterable[str],
+        turnstile: Turnstile,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        kind = "flac" if audio.startswith(b"fLaC") else "wav"
+        told = list(warnings)
+        # In JSON: sentences may hold what headers can't.
+        warned = {WARNINGS_HEADER: json.dumps(told)} if told else {}
+        super().__init__(
+            _pieces_of(audio),
+            len(audio),
+            turnstile,
+            {**(headers or {}), **warned},
+            f"audio/{kind}",
         )
-        for piece in json_pieces(self._data, self._name, self._audio):
-            # Comes back when the client has read most of what was sent before.
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await self._turnstile.wait()  # the network may take megabytes at once
-        if self._sent is not None:
-            await self._sent()
-        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces_of(audio: bytes) -> Iterator[bytes]:
+    for at in range(0, len(audio), _PIECE):
+        yield audio[at : at + _PIECE]
 
 
 def json_pieces(data: Mapping[str, object], name: str, audio: bytes) -> Iterator[bytes]:
