@@ -151,6 +151,21 @@ def test_what_is_done_of_an_edit_is_no_longer_waited_for() -> None:
     assert (line.waiting, line.running) == (0, 0)
 
 
+def test_only_work_that_is_seen_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[float] = []
+    monkeypatch.setattr(Pace, "did", lambda _, work: did.append(work))
+    turns, line = line_of(1)
+    work = Work(3.0, 9)  # 40 in all
+    turn = come(turns, line, work)
+    line.go_on(turn, 0.5)  # its inversion was cached
+    line.go_on(turn, 0.75)
+    line.enter(turn, work)  # the server was restarted; progress never falls
+    line.go_on(turn, 0.75)
+    line.go_on(turn, 0.9)
+    line.leave(turn, done=True)
+    assert did == pytest.approx([10.0, 6.0, 4.0])
+
+
 def test_without_any_measure_there_is_none() -> None:
     turns = Turns(lambda: 1, lambda most: most)
     line = Line(turns, Metrics(), lambda: None)

@@ -56,14 +56,15 @@ class Line:
 
     def go_on(self, turn: Turn, share: float) -> None:
         """Triton has done a share of it, 0 to 1."""
+        left = self._work[turn].whole * (1 - share)
         if turn in self._waiting:
             self._waiting.remove(turn)
             self._running.add(turn)
             self._count()
-        left = self._work[turn].whole * (1 - share)
-        if left < self._left[turn]:
+            # What it begins with is no work of now: it was cached, or done before an outage.
+        elif left < self._left[turn]:
             self._pace.did(self._left[turn] - left)
-            self._left[turn] = left
+        self._left[turn] = min(left, self._left[turn])
 
     def leave(self, turn: Turn, *, done: bool) -> None:
         """It is done, or has come to nothing."""
