@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from melodyflow_client import AudioError
 from melodyflow_client.audio import Limits, load, waveform
+from melodyflow_client.audio.loading import _told
 
 from ..files.case import brought, seen
 from ..files.changing import GAINS, PLAIN_MP3, mp3
@@ -189,3 +190,9 @@ def test_a_rate_that_makes_no_sense_is_left_out() -> None:
     assert clip.samples == SAMPLES
     assert clip.sample_rate == 48_000
     assert any("left out" in warning for warning in clip.warnings)
+
+
+def test_warnings_are_as_many_as_people_read() -> None:
+    assert _told(["a", "b", "a"]) == ("a", "b")
+    told = _told([str(number) for number in range(100)])
+    assert told[-2:] == ("19", "80 more such warnings")

@@ -20,6 +20,7 @@ from .mixing import stereo_gains, told
 from .source import ArraySource, File, FileSource, opened
 from .wav import SUBTYPES, Overload, WavWriter
 
+_MOST_WARNINGS = 20
 _MOST_CHANNELS = 2  # what models take; what has more is mixed
 
 
@@ -183,5 +184,12 @@ def _clip(data: bytes, digest: Digest, sound: Sound, samples: int) -> Clip:
         sound.sample_rate,
         sound.channels,
         samples,
-        tuple(dict.fromkeys(sound.warnings)),  # some were decoded twice
+        _told(sound.warnings),
     )
+
+
+def _told(warnings: list[str]) -> tuple[str, ...]:
+    """Each once, though some sounds are decoded twice, and no more than people read."""
+    told = tuple(dict.fromkeys(warnings))
+    more = len(told) - _MOST_WARNINGS
+    return told if more <= 0 else (*told[:_MOST_WARNINGS], f"{more} more such warnings")
