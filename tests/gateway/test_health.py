@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import posixpath
+import re
 import signal
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -120,6 +122,18 @@ def test_metrics_count_requests_by_route(gateway: Running) -> None:
     text = gateway.get("/metrics").text
     assert 'route="/api/juce/poll_status/{session_id}",status="404"' in text
     assert "a-name" not in text
+
+
+def test_the_page_tells_of_all_modules_at_once(gateway: Running) -> None:
+    links = gateway.get("/").headers["Link"].split(", ")
+    paths = [link.removesuffix(">; rel=modulepreload").removeprefix("<") for link in links]
+    assert "static/src/main.js" in paths
+    for path in paths:
+        answer = gateway.get(f"/{path}")
+        assert answer.headers["Content-Type"].startswith("text/javascript")
+        folder = PurePosixPath(path).parent
+        for imported in re.findall(r'\bfrom "(\..+?)"', answer.text):
+            assert posixpath.normpath(folder / imported) in paths
 
 
 def test_pages_have_a_strict_policy_and_nothing_inline(guarded: Running) -> None:
