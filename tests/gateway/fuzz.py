@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +28,14 @@ from ..server.drill import STUB, TRITON, Gateway, Service, checkpoint_or_tiny, t
 from ..server.soak import resident
 from .nearly_right import FRAMES, HTTP, PACKETS, TRITONS, UPGRADE, mutated, request
 
-THREADS = 8
+THREADS, BATCH = 8, 400
 WARM = 0.25  # of the inputs; memory and descriptors are compared from there on
 GROWTH = 64 * 2**20  # bytes, what allocators keep
-MORE_DESCRIPTORS = 4
+MORE_DESCRIPTORS = 4  # than at the start
 # Triton's own words for JSON that it can't read, which it answers with 500.
 UNREAD = (b"failed to parse the request JSON", b"Unable to parse '")
 ANSWER_SECONDS = 0.4  # what takes longer isn't waited for
+CLOSED_SECONDS = 20.0  # until the gateway has closed what was left open
 
 
 def ask(address: tuple[str, int], sent: Sequence[bytes]) -> bytes:
@@ -58,9 +59,6 @@ def statuses(answer: bytes) -> list[str]:
     return [code.decode() for code in re.findall(rb"^HTTP/1\.1 (\d{3})", answer, re.MULTILINE)]
 
 
-Kind = Callable[[random.Random], list[bytes]]
-
-
 @dataclass
 class Fuzzer:
     """A gateway, and Triton where its HTTP port is known."""
@@ -71,31 +69,29 @@ class Fuzzer:
     wrong: list[tuple[str, bytes]] = field(default_factory=list)  # the answer's kind, what was sent
 
     def one(self, seed: str) -> None:
+        """Sends one input, which the seed determines."""
         rng = random.Random(seed)
-        kind = rng.choice(
-            ("http", "http", "packets", "frames", *(["triton"] if self.triton else []))
-        )
-        address = self.gateway
-        if kind == "http":
-            sent = [mutated(rng, HTTP)]
-        elif kind == "frames":
+        kind = rng.choice(("http", "http", "packets", "frames", *["triton"] * bool(self.triton)))
+        if kind == "packets":
+            self._poll(mutated(rng, PACKETS) or b"3")
+            return
+        address, sent = self.gateway, [mutated(rng, TRITONS if kind == "triton" else HTTP)]
+        if kind == "frames":
             sent = [UPGRADE, mutated(rng, FRAMES)]
         elif kind == "triton":
             assert self.triton
-            address, sent = self.triton, [mutated(rng, TRITONS)]
-        else:
-            sid = re.search(rb'"sid":"([^"]+)"', ask(address, [HTTP[-2]]))
-            query = f"EIO=4&transport=polling&sid={sid[1].decode() if sid else 'none'}"
-            body = mutated(rng, PACKETS) or b"3"
-            sent = [
-                request(f"POST /socket.io/?{query}", b"40"),
-                request(f"POST /socket.io/?{query}", body, "text/plain"),
-            ]
-            for piece in sent:
-                self._judge(kind, piece, ask(address, [piece]))
-            ask(address, [request(f"POST /socket.io/?{query}", b"1", "text/plain")])
-            return
+            address = self.triton
         self._judge(kind, b"".join(sent), ask(address, sent))
+
+    def _poll(self, body: bytes) -> None:
+        """Opens a Socket.IO connection by polling, sends a body, and closes it."""
+        opened = ask(self.gateway, [request("GET /socket.io/?EIO=4&transport=polling")])
+        sid = re.search(rb'"sid":"([^"]+)"', opened)
+        line = f"POST /socket.io/?EIO=4&transport=polling&sid={sid[1].decode() if sid else ''}"
+        for part in (b"40", body):
+            sent = request(line, part, "text/plain")
+            self._judge("packets", sent, ask(self.gateway, [sent]))
+        ask(self.gateway, [request(line, b"1", "text/plain")])
 
     def _judge(self, kind: str, sent: bytes, answer: bytes) -> None:
         codes = statuses(answer) or ["nothing"]
@@ -152,43 +148,34 @@ def main(words: Sequence[str] | None = None) -> int:
 def _fuzz(service: Service, gateway: Gateway, seconds: float, seed: int, keep: Path) -> int:
     fuzzer = Fuzzer(_address(gateway.url), _address(f"http://{service.http_url}"))
     began, number = time.monotonic(), 0
-    pids = {
-        "gateway": gateway.process.pid,
-        TRITON: service.member(TRITON),
-        STUB: service.member(STUB),
-    }
-    before: dict[str, tuple[int, int]] = {}
+    members = {TRITON: service.member(TRITON), STUB: service.member(STUB)}
+    pids = {"gateway": gateway.process.pid} | {name: pid for name, pid in members.items() if pid}
+    first = {name: held(pid) for name, pid in pids.items()}
+    warm: dict[str, int] = {}  # memory
     while (elapsed := time.monotonic() - began) < seconds:
-        if not before and elapsed > WARM * seconds:
-            before = {name: held(pid) for name, pid in pids.items() if pid}
-        fuzzer.run([f"{seed} {number + n}" for n in range(400)])
-        number += 400
-        print(
-            f"{elapsed:.0f} s: {number} inputs, {len(fuzzer.wrong)} wrong",
-            file=sys.stderr,
-            flush=True,
-        )
-    time.sleep(15)  # until what was left open is closed
+        if not warm and elapsed > WARM * seconds:
+            warm = {name: held(pid)[0] for name, pid in pids.items()}
+        fuzzer.run([f"{seed} {number + n}" for n in range(BATCH)])
+        number += BATCH
+        told = f"{elapsed:.0f} s: {number} inputs, {len(fuzzer.wrong)} wrong"
+        print(told, file=sys.stderr, flush=True)
+    time.sleep(CLOSED_SECONDS)
     broken = []
-    for name, (memory, descriptors) in before.items():
-        pid = pids[name]
-        if pid is None or not Path(f"/proc/{pid}/exe").exists():
+    for name, pid in pids.items():
+        if not Path(f"/proc/{pid}/exe").exists():
             broken.append(f"{name} has ended")
             continue
-        now = held(pid)
-        print(
-            f"{name}: {memory >> 20} MiB, {descriptors} descriptors; "
-            f"at the end {now[0] >> 20} MiB, {now[1]} descriptors"
-        )
-        if now[0] > memory + GROWTH or now[1] > descriptors + MORE_DESCRIPTORS:
+        memory, descriptors = held(pid)
+        mib = f"{warm[name] >> 20} MiB, at the end {memory >> 20}"
+        print(f"{name}: {mib}; {first[name][1]} descriptors, at the end {descriptors}")
+        if memory > warm[name] + GROWTH or descriptors > first[name][1] + MORE_DESCRIPTORS:
             broken.append(f"{name} has grown")
-    broken += [
-        f"the gateway's log: {line[:400]}" for line in gateway.stderr if "traceback" in line
-    ][:5]
-    for number_of, (answer, sent) in enumerate(fuzzer.wrong):
+    tracebacks = [line[:400] for line in gateway.stderr if "traceback" in line]
+    broken += [f"the gateway's log: {line}" for line in tracebacks[:5]]
+    for count, (answer, sent) in enumerate(fuzzer.wrong):
         keep.mkdir(exist_ok=True)
-        (keep / str(number_of)).write_bytes(sent)
-        broken.append(f"{keep / str(number_of)}: {answer}")
+        (keep / str(count)).write_bytes(sent)
+        broken.append(f"{keep / str(count)}: {answer}")
     print(f"{number} inputs in {time.monotonic() - began:.0f} s")
     for said, count in sorted(fuzzer.heard.items()):
         print(f"{said:<20}{count:>8}")
