@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 
 from ..source import File
@@ -10,6 +11,8 @@ from . import apple, libsndfile, pcm
 from .sound import Check, Sound, Undecodable
 
 _MOST_CHUNKS = 1000
+_MOST_TABLE = 1 << 22  # bytes of a packet table
+_SIZES = re.compile(rb"(?:[\x80-\xff]{0,3}[\0-\x7f])*")  # of packets, 7 bits a byte
 _IS_FLOAT, _IS_LITTLE_ENDIAN = 1, 2
 _INTEGERS = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}
 _FLOATS = {4: "FLOAT", 8: "DOUBLE"}
@@ -40,16 +43,23 @@ def read_header(file: File, check: Check) -> Sound:
 def length(file: File) -> tuple[int, int] | None:
     """Of a coding in packets: the frames before its sound, and those of its sound; None where the
     packet table doesn't tell."""
+    table = _packet_table(file)
+    if table is None or len(table) < 24:
+        return None
+    _, valid, priming, _ = struct.unpack_from(">qqii", table)
+    return (priming, valid) if priming >= 0 and valid > 0 else None
+
+
+def _packet_table(file: File) -> bytes | None:
     position = 8
     for _ in range(_MOST_CHUNKS):
         header = file.head(12, position)
         if len(header) < 12:
             break
-        position += 12
-        if header[:4] == b"pakt" and len(table := file.head(24, position)) == 24:
-            _, valid, priming, _ = struct.unpack(">qqii", table)
-            return (priming, valid) if priming >= 0 and valid > 0 else None
-        position += int.from_bytes(header[4:], "big")
+        size = int.from_bytes(header[4:], "big")
+        if header[:4] == b"pakt":
+            return file.head(min(size, _MOST_TABLE), position + 12)
+        position += 12 + size
     return None
 
 
@@ -65,6 +75,9 @@ def _sound(
     else:
         subtype = {b"ulaw": "ULAW", b"alaw": "ALAW"}.get(coding)
     if subtype is None and channels:
+        table = _packet_table(file)
+        if table is not None and not _SIZES.fullmatch(table, 24):
+            raise Undecodable("audio: CAF with a broken packet table")  # libsndfile would print it
         sound = libsndfile.read_header(file, check)
         if pcm.LEAST_UNKNOWN > told > file.size - start:
             sound.warnings.append(
