@@ -277,7 +277,10 @@ def test_a_full_queue_is_503(mortal: Mortal, before_it: Running) -> None:
         for _ in range(10):
             stack.enter_context(raw.Stream(mortal.server, endless))
         assert until(lambda: read_metrics(mortal.server.metrics_url)[PENDING] == QUEUE)
-        answer = before_it.post("/transform", json=body(1))
+        answer = before_it.post("/transform", json=body(1, timeout_s=10))
+        if answer.status_code == 504:  # Triton has taken one more ahead: there was a place left
+            stack.enter_context(raw.Stream(mortal.server, endless))
+            answer = before_it.post("/transform", json=body(1, timeout_s=10))
         assert answer.status_code == 503
         assert "Exceeds maximum queue size" in answer.json()["error"]
         assert int(answer.headers["Retry-After"]) >= 1
