@@ -139,7 +139,7 @@ def test_answers_and_errors_have_examples_of_their_form(generous: Running) -> No
     for path, methods in document["paths"].items():
         for method, route in methods.items():
             for status, answer in route["responses"].items():
-                content = answer["content"].get("application/json")
+                content = answer.get("content", {}).get("application/json")
                 if content is None:
                     continue
                 name = content["schema"]["$ref"].rpartition("/")[2]

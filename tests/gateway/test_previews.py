@@ -21,9 +21,9 @@ def stream(gateway: Running, **changes: object) -> tuple[list[Event], list[bytes
             found.append((name, data))
             if name == "preview":
                 fetched = gateway.get(data["url"])
-                if fetched.status_code == 200:  # a newer one may have replaced it
-                    assert fetched.headers["Content-Type"] == "audio/flac"
-                    files.append(fetched.content)
+                assert fetched.status_code == 200  # it, or a newer one
+                assert fetched.headers["Content-Type"] == "audio/flac"
+                files.append(fetched.content)
     return found, files
 
 
@@ -49,8 +49,13 @@ def test_only_the_newest_is_kept_and_its_bytes_are_counted(gateway: Running) -> 
     found, _ = stream(gateway, previews=8)
     *older, newest = [data["url"] for name, data in found if name == "preview"]
     assert gateway.get(newest).status_code == 200
-    for url in older:
-        assert gateway.get(url).status_code == 404
+    for url in older:  # leads on to the newest
+        answer = gateway.get(url, allow_redirects=False)
+        assert (answer.status_code, answer.content) == (307, b"")
+        assert gateway.get(url).url.endswith(newest)
+    name = newest.rpartition("/")[0]
+    for step in (-1, 10_000):  # none was, or none yet
+        assert gateway.get(f"{name}/{step}").status_code == 404
     assert until(lambda: gateway.metric(BUDGET) >= len(gateway.get(newest).content))
 
 

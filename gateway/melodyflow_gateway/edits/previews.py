@@ -70,10 +70,10 @@ class Previews:
             else:
                 self._forget(newest)
 
-    def find(self, name: str, step: int) -> bytes | None:
-        """A FLAC file; None if there is none, or a newer one."""
+    def find(self, name: str, step: int) -> Newest | None:
+        """An edit's newest preview, of that step or a later one; None if there is none."""
         newest = self._newest.get(name)
-        return newest.audio if newest and newest.audio and newest.step == step else None
+        return newest if newest and newest.audio and newest.step >= step else None
 
     def _forget(self, newest: Newest) -> None:
         del self._newest[newest.name]

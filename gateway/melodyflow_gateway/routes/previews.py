@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from ..problems import Problem
 from ..wire.openapi import errors
@@ -18,7 +18,7 @@ router = APIRouter(tags=["stream"])
     description=(
         "The preview that a `preview` event told of: a FLAC file as long as the result. Only the "
         "newest one of an edit is there, until a minute after the edit, and at the gateway that "
-        "runs it."
+        "runs it. The addresses of older ones lead on to it."
     ),
     response_class=Response,
     responses={
@@ -26,11 +26,15 @@ router = APIRouter(tags=["stream"])
             "description": "The preview.",
             "content": {"audio/flac": {"schema": {"type": "string", "format": "binary"}}},
         },
+        307: {"description": "There is a newer one, at `Location`."},
         **errors(400, 401, 404),
     },
 )
 async def preview(name: str, step: int, gateway: Shared, _: Owner) -> Response:
-    audio = gateway.previews.find(name, step)
-    if audio is None:
+    newest = gateway.previews.find(name, step)
+    if newest is None or step < 0:
         raise Problem(404, f"preview: none of step {step} here; only an edit's newest one is kept")
-    return Response(audio, media_type="audio/flac", headers={"Cache-Control": "no-store"})
+    fresh = {"Cache-Control": "no-store"}
+    if newest.step > step:  # relative: a proxy may serve the gateway below a path
+        return RedirectResponse(str(newest.step), headers=fresh)
+    return Response(newest.audio, media_type="audio/flac", headers=fresh)
