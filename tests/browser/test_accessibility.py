@@ -43,7 +43,9 @@ def test_axe_finds_nothing_serious(
     load(page, surround)
     expect(page.locator("#clip-note")).to_be_visible()
     page.locator("summary").click()
+    page.get_by_label("Draft first").check()
     make(page)
+    page.get_by_label("Draft first").uncheck()
     page.get_by_role("button", name="Your own words").click()
     page.click("#make")
     expect(page.locator("#prompt-error")).to_be_visible()
@@ -51,7 +53,8 @@ def test_axe_finds_nothing_serious(
     make(page)
     page.evaluate("() => { window.tamper = (form) => form.set('steps', '128'); }")
     page.click("#make-takes")
-    page.locator(".take .running:visible").first.wait_for()
+    page.locator(".take .stop:visible", has_text="Stop").first.click()
+    expect(page.locator(".take small", has_text="unfinished")).to_be_visible()
     assert grave(page, axe) == []
 
 

@@ -36,6 +36,15 @@ export const input = (id) => byId(id, HTMLInputElement);
 /** @param {string} id */
 export const select = (id) => byId(id, HTMLSelectElement);
 
+const TYPED = "textarea, select, input:not([type=range], [type=radio], [type=checkbox])";
+
+/** Whether a key is typed into a field, or is the browser's. @param {KeyboardEvent} event */
+export const isTyped = (event) =>
+  event.ctrlKey ||
+  event.metaKey ||
+  event.altKey ||
+  (event.target instanceof Element && event.target.matches(TYPED));
+
 /** Tells a screen reader. @param {string} text */
 export function announce(text) {
   element("announcer").textContent = text;

@@ -20,7 +20,7 @@ const store = createStore();
 const player = new Player();
 const listening = new Listening(store, player);
 const part = new PartFields(store);
-const runner = new Runner(store, (take) => listening.offer(take));
+const runner = new Runner(store, listening);
 const strength = new Strength(store);
 const form = new Form(store, strength, part, () => readLimits(store));
 

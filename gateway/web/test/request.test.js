@@ -2,11 +2,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  draftOf,
   fieldsOf,
   fileName,
+  finalOf,
   formOf,
   isNamed,
   readSeed,
+  refinedOf,
   seedAfter,
   sweepOf,
   takesOf,
@@ -71,7 +74,7 @@ test("a loop, own words, a session and a priority are said where they are there"
 
 test("new music has a duration and nothing that is about a clip", () => {
   const music = { clip: null, seed: 0, loudness: "none", variation: "celtic", prompt: null, duration: 10 };
-  const fields = { duration: "10", variation: "celtic", seed: "0", loudness: "none" };
+  const fields = { duration: "10", variation: "celtic", seed: "0", loudness: "none", previews: "8" };
   assert.deepEqual(fieldsOf(music, null), fields);
   assert.deepEqual(Object.fromEntries(formOf(music, null)), fields);
   assert.equal(fileName(music), "new-celtic.wav");
@@ -101,7 +104,7 @@ test("several takes have seeds that follow each other, and 0 follows the highest
     takes.map(({ seed }) => seed),
     [HIGHEST - 1, HIGHEST, 0],
   );
-  assert.deepEqual(takes.map(fileName).at(-1), "riff-celtic-0.wav");
+  assert.deepEqual(takes.map((request) => fileName(request)).at(-1), "riff-celtic-0.wav");
   assert.ok(takes.every(({ priority }) => priority === 3));
 });
 
@@ -118,4 +121,42 @@ test("a sweep has each variation's strength and one seed", () => {
 
 test("own words are no variation of the server's", () => {
   assert.deepEqual(["celtic", "custom", ""].map(isNamed), [true, false, false]);
+});
+
+test("previews are asked for where FLAC can hold the rate", () => {
+  const at = (/** @type {number} */ sampleRate) =>
+    fieldsOf({ ...EDIT, clip: clip({ buffer: /** @type {any} */ ({ duration: 3, sampleRate }) }) }, null);
+  for (const rate of [8000, 44100, 48001, 65535, 65540, 192000]) assert.equal(at(rate).previews, "8");
+  for (const rate of [65536, 88201, 191999]) assert.equal(at(rate).previews, undefined);
+});
+
+test("a draft has few steps, and its final one all of them, with the same seed", () => {
+  const draft = draftOf({ ...EDIT, priority: 3, named: "celtic-7" });
+  assert.deepEqual([draft.steps, fieldsOf(draft, null).steps], [4, "4"]);
+  assert.deepEqual(finalOf(draft), { ...EDIT, named: "celtic-7" });
+  assert.equal(fieldsOf(finalOf(draft), null).steps, undefined);
+  assert.equal(finalOf({ ...EDIT, steps: 50 }).steps, 50); // one that was stopped
+});
+
+test("refining doubles the steps, up to the most that there are", () => {
+  const steps = (/** @type {number | null} */ has, highest = 128) =>
+    refinedOf({ ...EDIT, priority: 3 }, has, highest)?.steps;
+  assert.deepEqual([steps(25), steps(50), steps(64), steps(100)], [50, 100, 128, 128]);
+  assert.equal(steps(100, 127), 126); // the midpoint solver's are even
+  for (const [has, highest] of [
+    [128, 128],
+    [126, 127],
+    [null, 128],
+    [25, 0],
+  ])
+    assert.equal(steps(has ?? null, highest ?? 0), undefined);
+  const refined = refinedOf(draftOf({ ...EDIT, priority: 3 }), 4, 128);
+  assert.deepEqual(refined, { ...EDIT, steps: 8 });
+});
+
+test("a file's name tells a draft, a refined take and an unfinished one from the whole", () => {
+  assert.equal(fileName(draftOf(EDIT)), "riff-celtic-draft.wav");
+  assert.equal(fileName({ ...EDIT, steps: 50 }), "riff-celtic-50-steps.wav");
+  assert.equal(fileName(EDIT, [58, 75]), "riff-celtic-unfinished-58-of-75.flac");
+  assert.equal(fileName(draftOf(EDIT), [9, 12]), "riff-celtic-draft-unfinished-9-of-12.flac");
 });

@@ -40,12 +40,12 @@ export async function decodeExactly(file, header) {
 }
 
 /**
- * Decodes a result, which is WAV, at its own rate.
+ * Decodes a result, which is WAV, or a preview, which is FLAC, at its own rate.
  * @param {ArrayBuffer} bytes  gone afterwards
  */
 export function decodeResult(bytes) {
   const header = readHeader(bytes);
-  if (!header) throw new Error("the result has no WAV header");
+  if (!header) throw new Error("the result has no header");
   return decode(bytes, header.rate);
 }
 

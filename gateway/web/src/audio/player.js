@@ -2,6 +2,8 @@
 
 const START_SECONDS = 0.02; // ahead, so that A and B start at the same sample
 const SWITCH_SECONDS = 0.012; // crossfade: too short to hear, long enough not to click
+const FADE = SWITCH_SECONDS / 3; // its time constant
+const FADED_SECONDS = 10 * FADE; // after which 1/22,000 is left
 
 /** @typedef {"a" | "b"} Side */
 
@@ -10,6 +12,7 @@ const SWITCH_SECONDS = 0.012; // crossfade: too short to hear, long enough not t
  * @typedef {object} Voice
  * @property {AudioBuffer} buffer
  * @property {number} gain
+ * @property {number} start  of the source, by the context's clock
  * @property {GainNode | null} fader
  * @property {AudioBufferSourceNode | null} source
  */
@@ -64,16 +67,20 @@ export class Player {
   }
 
   /**
-   * What is A or B from now on; position and side stay.
+   * What is A or B from now on; position and side stay. While it plays, the one before fades out as
+   * this one fades in.
    * @param {Side} side
    * @param {AudioBuffer | null} buffer
    */
   load(side, buffer) {
-    silence(this.#voices[side]);
-    this.#voices[side] = buffer && { buffer, gain: 1, fader: null, source: null };
+    const before = this.#voices[side];
+    if (!buffer && !this.#voices[side === "a" ? "b" : "a"]) this.stop(); // nothing is left to play
+    this.#voices[side] = buffer && { buffer, gain: before?.gain ?? 1, start: 0, fader: null, source: null };
     if (!this.#voices[this.#side]) this.#side = this.#voices.b ? "b" : "a";
     if (this.#playing && this.#context) {
-      this.#start(this.#context, side, this.#context.currentTime + START_SECONDS);
+      const time = this.#context.currentTime + START_SECONDS;
+      fadeOut(before, time);
+      this.#start(this.#context, side, time, true);
     }
     this.onchange();
   }
@@ -147,14 +154,17 @@ export class Player {
    * @param {AudioContext} context
    * @param {Side} side
    * @param {number} time  of the context
+   * @param {boolean} fades  in
    */
-  #start(context, side, time) {
+  #start(context, side, time, fades = false) {
     const voice = this.#voices[side];
     if (!voice) return;
     const { buffer, gain } = voice;
-    const fader = new GainNode(context, { gain: side === this.#side ? gain : 0 });
+    const wanted = side === this.#side ? gain : 0;
+    const fader = new GainNode(context, { gain: fades ? 0 : wanted });
+    if (fades) fader.gain.setTargetAtTime(wanted, time, FADE);
     const source = new AudioBufferSourceNode(context, { buffer, loop: this.#loop });
-    Object.assign(voice, { fader, source });
+    Object.assign(voice, { fader, source, start: time });
     source.connect(fader).connect(context.destination);
     if (side === "a" || !this.#voices.a) {
       source.onended = () => {
@@ -169,7 +179,8 @@ export class Player {
       const voice = this.#voices[side];
       if (!voice?.fader) continue;
       const wanted = side === this.#side ? voice.gain : 0;
-      voice.fader.gain.setTargetAtTime(wanted, voice.fader.context.currentTime, SWITCH_SECONDS / 3);
+      const now = voice.fader.context.currentTime;
+      voice.fader.gain.setTargetAtTime(wanted, Math.max(now, voice.start), FADE);
     }
   }
 }
@@ -182,4 +193,21 @@ function silence(voice) {
   source.stop();
   source.disconnect();
   fader?.disconnect();
+}
+
+/**
+ * Lets one that plays fade out.
+ * @param {Voice | null} voice
+ * @param {number} time  of the context
+ */
+function fadeOut(voice, time) {
+  if (!voice?.source) return;
+  const { source, fader } = voice;
+  voice.source = null;
+  source.onended = () => {
+    source.disconnect();
+    fader?.disconnect();
+  };
+  fader?.gain.setTargetAtTime(0, time, FADE);
+  source.stop(time + FADED_SECONDS);
 }

@@ -3,7 +3,7 @@
 import { button, element, input, select } from "../dom.js";
 import { drawSome } from "../library/presets.js";
 import { inWords } from "../words.js";
-import { isNamed, sweepOf, takesOf } from "./request.js";
+import { draftOf, isNamed, sweepOf, takesOf } from "./request.js";
 
 /**
  * @typedef {import("../state.js").PageStore} PageStore
@@ -20,9 +20,11 @@ const MAKERS = ["make", "new-take", "try-six", "make-takes"];
  * @param {PageStore} store
  * @param {Form} form
  * @param {Strength} strength
- * @param {(requests: EditRequest[]) => void} make
+ * @param {(requests: EditRequest[]) => void} send
  */
-export function mountDesk(store, form, strength, make) {
+export function mountDesk(store, form, strength, send) {
+  /** @param {EditRequest[]} requests */
+  const make = (requests) => send(input("draft").checked ? requests.map(draftOf) : requests);
   /** @type {string[]} */
   let six = [];
   const draw = () => {

@@ -20,12 +20,23 @@ import { OWN_WORDS } from "../state.js";
  * @property {Part | null} [part]
  * @property {boolean} [loop]
  * @property {number} [duration]  seconds, of new music
+ * @property {number} [steps]  in place of the variation's own
+ * @property {boolean} [draft]  few steps, to choose by
  * @property {number} [priority]
  * @property {string} [named]  for the file's name, in place of the variation
  */
 
 /** Behind single takes in the server's queue. */
 export const LOW_PRIORITY = 3;
+
+const DRAFT_STEPS = 4; // near the final take, at a sixth of its cost: docs/operations.md
+const PREVIEWS = 8; // of one edit, at most
+
+/**
+ * Whether previews, which are FLAC, can have a rate (RFC 9639, 9.1.2).
+ * @param {number} rate  Hz
+ */
+const inFlac = (rate) => rate <= 65535 || rate % 10 === 0;
 
 /**
  * The fields of a request's form, without the audio.
@@ -49,6 +60,8 @@ export function fieldsOf(request, session) {
     custom_prompt: request.prompt,
     seed: request.seed,
     loudness: request.loudness,
+    steps: request.steps,
+    previews: !clip || inFlac(clip.buffer.sampleRate) ? PREVIEWS : undefined,
     priority: request.priority,
     session_id: session,
   };
@@ -118,10 +131,45 @@ export function sweepOf(request, names, strengthOf) {
 }
 
 /**
- * The name of a take's file.
+ * The same edit with few steps.
  * @param {EditRequest} request
+ * @returns {EditRequest}
  */
-export const fileName = ({ clip, named, variation }) => `${clip?.stem ?? "new"}-${named ?? variation}.wav`;
+export const draftOf = (request) => ({ ...request, steps: DRAFT_STEPS, draft: true });
+
+/**
+ * The edit that a draft is a draft of, or one once more, in front of takes that are made by the dozen.
+ * @param {EditRequest} request
+ * @returns {EditRequest}
+ */
+export function finalOf({ steps, draft, priority, ...request }) {
+  return draft || steps === undefined ? request : { ...request, steps };
+}
+
+/**
+ * The same edit with twice as many steps, or the most that the server takes; null: there are no more.
+ * @param {EditRequest} request
+ * @param {number | null} steps  that it has; null: not known
+ * @param {number} highest
+ * @returns {EditRequest | null}
+ */
+export function refinedOf(request, steps, highest) {
+  const more = 2 * Math.floor(Math.min(2 * (steps ?? 0), highest) / 2); // even, for midpoint
+  return steps && more > steps ? { ...finalOf(request), steps: more } : null;
+}
+
+/**
+ * The name of a take's file. A refined or unfinished one doesn't take that of the whole.
+ * @param {EditRequest} request
+ * @param {readonly [number, number] | null} [unfinished]  steps done, of how many
+ */
+export function fileName({ clip, named, variation, draft, steps }, unfinished = null) {
+  const parts = [clip?.stem ?? "new", named ?? variation];
+  if (draft) parts.push("draft");
+  else if (steps) parts.push(`${steps}-steps`);
+  if (unfinished) parts.push(`unfinished-${unfinished[0]}-of-${unfinished[1]}`);
+  return `${parts.join("-")}.${unfinished ? "flac" : "wav"}`;
+}
 
 /** Whether a variation is one of the server's. @param {string} variation */
 export const isNamed = (variation) => variation !== "" && variation !== OWN_WORDS;

@@ -24,6 +24,18 @@ export async function* streamEdit(form, signal) {
 }
 
 /**
+ * A preview that an edit has told of, or a newer one, to which the gateway leads on; and its step.
+ * @param {string} url  from the gateway's root
+ * @param {AbortSignal} signal
+ * @returns {Promise<{file: Blob, step: number}>}
+ */
+export async function getPreview(url, signal) {
+  const answer = await fetch(url.replace(/^\//, ""), { signal });
+  if (!answer.ok) throw refusalOf(answer.status, null, 0);
+  return { file: await answer.blob(), step: Number(answer.url.split("/").at(-1)) };
+}
+
+/**
  * A file as the server decodes it, WAV or FLAC, and what it guessed or repaired.
  * @param {Blob} file
  * @param {string} name

@@ -4,6 +4,7 @@ import { decodeResult } from "../audio/decode.js";
 import { levelsInWords, matchingGains } from "../audio/levels.js";
 import { element } from "../dom.js";
 import { setClip } from "../state.js";
+import { soundOf } from "../takes/take.js";
 
 /**
  * @typedef {import("../audio/player.js").Player} Player
@@ -48,21 +49,40 @@ export class Listening {
    * @param {Take} take
    */
   async bring(take) {
-    if (!take.result) return;
+    const sound = soundOf(take);
+    if (!sound) return;
     if (take.request.clip !== this.#store.value.clip) setClip(this.#store, take.request.clip);
     this.#store.set({ b: take });
-    const buffer = await decodeResult(await take.result.file.arrayBuffer());
+    const buffer = await decodeResult(await sound.file.arrayBuffer());
     if (this.#store.value.b === take) this.#load(take, buffer);
   }
 
   /**
-   * Lets a take that has just come be heard, unless one listens or works on another clip.
+   * Lets a take that has just come be heard, unless one listens or works on another clip. In the
+   * place of its own preview it is always.
    * @param {Take} take
    */
   async offer(take) {
+    if (this.#isB(take)) return this.bring(take);
     if (this.#player.playing || take.request.clip !== this.#store.value.clip) return;
     await this.bring(take);
     this.#player.hear("b");
+  }
+
+  /**
+   * Lets a take's newest preview be heard in the place of the one before. The first one becomes B
+   * where no other take is made or listened to.
+   * @param {Take} take
+   * @param {boolean} first
+   */
+  async preview(take, first) {
+    if (this.#isB(take)) return this.bring(take);
+    const { b, clip, takes } = this.#store.value;
+    const alone = takes.every(({ id, status }) => id === take.id || status !== "running");
+    const { playing } = this.#player;
+    if (!first || !alone || take.request.clip !== clip || (playing && b)) return;
+    await this.bring(take);
+    if (!playing) this.#player.hear("b");
   }
 
   /** Plays a take, or pauses it. @param {Take} take */
@@ -98,7 +118,8 @@ export class Listening {
     this.#player.load("b", buffer);
     const loudness = take?.request.clip ? take.result?.loudness : undefined;
     this.#player.level(loudness ? matchingGains(loudness) : { a: 0, b: 0 });
-    if (take || this.#store.value.clip)
-      element("stage-note").textContent = loudness ? levelsInWords(loudness) : "";
+    if (!take && !this.#store.value.clip) return;
+    const unfinished = take?.request.clip && !loudness ? "B isn't finished. It plays at its own level." : "";
+    element("stage-note").textContent = loudness ? levelsInWords(loudness) : unfinished;
   }
 }

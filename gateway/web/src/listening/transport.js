@@ -1,8 +1,8 @@
 // @ts-check
 
 import { sharesOf } from "../clip/region.js";
-import { button, byId, element, input } from "../dom.js";
-import { factsOf } from "../takes/take.js";
+import { button, byId, element, input, isTyped } from "../dom.js";
+import { factsOf, soundOf } from "../takes/take.js";
 import { Waveform } from "../waveform.js";
 import { clock } from "../words.js";
 
@@ -15,8 +15,7 @@ import { clock } from "../words.js";
 
 /** @type {readonly Side[]} */
 const SIDES = ["a", "b"];
-// Where Space and X are typed, or do something else.
-const TYPED = "textarea, select, input:not([type=range], [type=radio], [type=checkbox])";
+// Where Space does something else.
 const PRESSED = "button, a, input, summary";
 
 /**
@@ -33,7 +32,7 @@ export function mountTransport(store, player, part) {
     ({ b }) => b,
     (b) => {
       element("name-b").textContent = b ? b.title : "The take";
-      element("facts-b").textContent = b ? factsOf(b.request) : "";
+      element("facts-b").textContent = b ? factsOf(b) : "";
       element("hear-b-name").textContent = b ? b.title : "Take";
       button("hear-b").disabled = !b;
     },
@@ -70,8 +69,7 @@ function mountControls(player, part) {
     part.choose(from * player.duration, to * player.duration);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !player.duration) return;
-    if (!(event.target instanceof Element) || event.target.matches(TYPED)) return;
+    if (!player.duration || isTyped(event) || !(event.target instanceof Element)) return;
     if (event.key.toLowerCase() === "x") player.hear(player.side === "a" ? "b" : "a");
     else if (event.key === " " && !event.target.matches(PRESSED)) toggle();
     else return;
@@ -106,7 +104,11 @@ function followPosition(store, player) {
     const { position, duration, playing } = player;
     const played = duration ? position / duration : 0;
     byId("wave-a", Waveform).show(clip?.peaks ?? null, played, sharesOf(part, duration));
-    byId("wave-b", Waveform).show(b?.result?.peaks ?? null, played, sharesOf(b?.request.part, duration));
+    byId("wave-b", Waveform).show(
+      (b && soundOf(b)?.peaks) ?? null,
+      played,
+      sharesOf(b?.request.part, duration),
+    );
     const slider = input("position");
     slider.max = String(duration);
     slider.value = String(position);

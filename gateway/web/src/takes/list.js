@@ -1,6 +1,7 @@
 // @ts-check
 
-import { button, element, input } from "../dom.js";
+import { button, element, input, isTyped } from "../dom.js";
+import { finalOf, refinedOf } from "../form/request.js";
 import { takeOf } from "./take.js";
 import { TakeRow } from "./take-row.js";
 
@@ -8,6 +9,7 @@ import { TakeRow } from "./take-row.js";
  * @typedef {import("../listening/listening.js").Listening} Listening
  * @typedef {import("../state.js").PageStore} PageStore
  * @typedef {import("./runner.js").Runner} Runner
+ * @typedef {import("./take.js").Take} Take
  * @typedef {import("./take-row.js").Action} Action
  */
 
@@ -22,10 +24,12 @@ export function mountTakes(store, runner, listening) {
   const rows = new Map();
   const show = () => {
     const { takes, b, playback } = store.value;
+    const { playing, side } = playback;
     dropRows(rows, new Set(takes.map(({ id }) => id)));
     for (const take of takes.toReversed()) {
       const row = rows.get(take.id) ?? addRow(rows, take.id);
-      row.show(take, take.id === b?.id, playback.side === "b", playback.playing);
+      const refinable = refined(store, take) !== null;
+      row.show(take, { isB: take.id === b?.id, heard: side === "b", playing, refinable });
     }
     element("no-takes").hidden = takes.length > 0;
     button("cancel-all").hidden = takes.filter(({ status }) => status === "running").length < 2;
@@ -43,8 +47,47 @@ export function mountTakes(store, runner, listening) {
       input("seed").focus();
     } else if (action === "listen") listening.listen(take);
     else if (action === "compare") listening.compare(take);
+    else if (action === "final") runner.make([finalOf(take.request)]);
+    else if (action === "refine") refine(store, runner, take);
     else runner[action](id);
   });
+  document.addEventListener("keydown", (event) => {
+    if (isTyped(event) || event.key.toLowerCase() !== "f") return;
+    const take = draftFor(store, rows, event.target);
+    if (!take) return;
+    event.preventDefault();
+    runner.make([finalOf(take.request)]);
+  });
+}
+
+/**
+ * @param {PageStore} store
+ * @param {Take} take
+ */
+const refined = (store, { request, steps }) =>
+  refinedOf(request, steps, store.value.fields.steps?.highest ?? 0);
+
+/**
+ * @param {PageStore} store
+ * @param {Runner} runner
+ * @param {Take} take
+ */
+function refine(store, runner, take) {
+  const request = refined(store, take);
+  if (request) runner.make([request]);
+}
+
+/**
+ * The draft that a key is for: the one that has the focus, else B.
+ * @param {PageStore} store
+ * @param {Map<number, TakeRow>} rows
+ * @param {EventTarget | null} target
+ */
+function draftFor(store, rows, target) {
+  const row = target instanceof Element ? target.closest("take-row") : null;
+  const { takes, b } = store.value;
+  const take = takes.find(({ id }) => (row ? rows.get(id) === row : id === b?.id));
+  return take?.result && take.request.draft ? take : null;
 }
 
 /**

@@ -6,16 +6,20 @@ import { complain } from "../complaints.js";
 import { announce } from "../dom.js";
 import { formOf } from "../form/request.js";
 import { EditError } from "../gateway/errors.js";
-import { streamEdit } from "../gateway/gateway.js";
+import { getPreview, streamEdit } from "../gateway/gateway.js";
 import { showCheckpoint } from "../gateway/server.js";
+import { Previewer } from "./previewer.js";
 import {
   BEGINNING,
   changeTake,
+  keptOf,
   newWarnings,
   notesOf,
   progressIn,
   queuedIn,
   stageInWords,
+  stateOf,
+  stepsIn,
   takeOf,
   titleOf,
 } from "./take.js";
@@ -23,7 +27,15 @@ import {
 /**
  * @typedef {import("../form/request.js").EditRequest} EditRequest
  * @typedef {import("../state.js").PageStore} PageStore
+ * @typedef {import("./take.js").Preview} Preview
  * @typedef {import("./take.js").Take} Take
+ */
+
+/**
+ * Whoever plays takes.
+ * @typedef {object} Listener
+ * @property {(take: Take, first: boolean) => Promise<void>} preview  it has a newer preview
+ * @property {(take: Take) => void} offer  it is done
  */
 
 // How many of several takes run at once: a browser opens six connections to a host, and the page
@@ -33,7 +45,7 @@ const CONCURRENCY = 4;
 /** Makes takes: sends their edits and follows them to their end. */
 export class Runner {
   #store;
-  #ready;
+  #listener;
   /** @type {string | null} */
   #session = null; // the gateway names it with the first edit
   #lastId = 0;
@@ -42,11 +54,11 @@ export class Runner {
 
   /**
    * @param {PageStore} store
-   * @param {(take: Take) => void} ready  called with each take that is done
+   * @param {Listener} listener
    */
-  constructor(store, ready) {
+  constructor(store, listener) {
     this.#store = store;
-    this.#ready = ready;
+    this.#listener = listener;
   }
 
   /**
@@ -77,21 +89,32 @@ export class Runner {
     this.#run(id);
   }
 
-  /** Ends a running take on the server too. @param {number} id */
-  cancel(id) {
+  /**
+   * Ends a running take, on the server too. What was heard of it last stays, as an unfinished take.
+   * @param {number} id
+   */
+  stop(id) {
+    const take = takeOf(this.#store, id);
+    if (!take?.preview) {
+      this.remove(id);
+      return;
+    }
     this.#aborts.get(id)?.abort();
-    const take = this.#drop(id);
-    if (take) announce(`${take.title} cancelled.`);
+    const kept = { ...take, status: /** @type {const} */ ("done"), result: keptOf(take.preview) };
+    changeTake(this.#store, id, kept);
+    announce(`${take.title} stopped: ${stateOf(kept)}.`);
+    this.#listener.offer(kept);
   }
 
-  /** Takes a take that has ended off the page. @param {number} id */
+  /** Takes a take off the page; one that runs ends, on the server too. @param {number} id */
   remove(id) {
+    this.#aborts.get(id)?.abort();
     const take = this.#drop(id);
-    if (take) announce(`${take.title} removed.`);
+    if (take) announce(`${take.title} ${take.status === "running" ? "cancelled" : "removed"}.`);
   }
 
   cancelAll() {
-    for (const { id, status } of this.#store.value.takes) if (status === "running") this.cancel(id);
+    for (const { id, status } of this.#store.value.takes) if (status === "running") this.remove(id);
   }
 
   /** @param {number} id */
@@ -112,14 +135,18 @@ export class Runner {
     if (!take) return;
     const abort = new AbortController();
     this.#aborts.set(id, abort);
+    const previewer = new Previewer(readPreview, (preview) => this.#preview(id, preview));
+    abort.signal.addEventListener("abort", () => previewer.end());
     try {
       let done = false;
       for await (const { event, data } of streamEdit(formOf(take.request, this.#session), abort.signal)) {
         if (event === "error") throw new EditError(data.error);
         if (event === "queued") this.#session ??= data.session_id;
         if (event === "queued") this.#follow(id, queuedIn(data));
-        if (event === "progress") this.#follow(id, progressIn(data));
+        if (event === "progress") this.#follow(id, progressIn(data), data);
+        if (event === "preview") previewer.tell(data);
         if (event === "result") {
+          previewer.end();
           await this.#finish(take, data, abort.signal);
           done = true;
         }
@@ -128,6 +155,7 @@ export class Runner {
     } catch (error) {
       if (!abort.signal.aborted) this.#fail(take, error);
     } finally {
+      previewer.end();
       this.#aborts.delete(id);
     }
   }
@@ -135,12 +163,27 @@ export class Runner {
   /**
    * @param {number} id
    * @param {{stage?: string, progress?: number, doing: string}} change
+   * @param {{stage: string, step: import("./take.js").Steps} | null} progress
    */
-  #follow(id, change) {
+  #follow(id, change, progress = null) {
     const take = takeOf(this.#store, id);
-    if (change.stage && take && change.stage !== take.stage)
-      announce(`${take.title}: ${stageInWords(change.stage)}`);
-    changeTake(this.#store, id, change);
+    if (!take) return;
+    if (change.stage && change.stage !== take.stage) announce(`${take.title}: ${stageInWords(change.stage)}`);
+    const steps = progress ? stepsIn(take.steps, progress) : take.steps;
+    changeTake(this.#store, id, { ...change, steps });
+  }
+
+  /**
+   * @param {number} id
+   * @param {Preview} preview
+   */
+  async #preview(id, preview) {
+    const before = takeOf(this.#store, id);
+    if (!before) return;
+    const first = !before.preview;
+    if (first) announce(`${before.title}: a preview can be played.`);
+    changeTake(this.#store, id, { preview });
+    await this.#listener.preview({ ...before, preview }, first);
   }
 
   /**
@@ -159,11 +202,17 @@ export class Runner {
       url: URL.createObjectURL(file),
       peaks,
       loudness: { clip: data.info?.clip_lufs, take: data.info?.result_lufs },
+      unfinished: null,
       notes: [...notesOf(data), ...newWarnings(data, take.request.clip)],
     };
-    changeTake(this.#store, take.id, { status: "done", result });
+    changeTake(this.#store, take.id, {
+      status: "done",
+      steps: data.info?.parameters?.steps ?? null,
+      result,
+    });
     announce(`${take.title} is ready.`);
-    this.#ready({ ...take, status: "done", result });
+    const done = takeOf(this.#store, take.id);
+    if (done) this.#listener.offer(done);
   }
 
   /**
@@ -178,4 +227,15 @@ export class Runner {
     if (expected && error.field && complain(error.field, text)) this.#drop(take.id);
     else changeTake(this.#store, take.id, { status: "failed", error: text });
   }
+}
+
+/**
+ * @param {{url: string, step: import("./take.js").Steps}} event
+ * @param {AbortSignal} signal
+ * @returns {Promise<Preview>}
+ */
+async function readPreview({ url, step: [, total] }, signal) {
+  const { file, step } = await getPreview(url, signal);
+  const { peaks } = await measurePeaks(await decodeResult(await file.arrayBuffer()));
+  return { file, peaks, step: [step, total] };
 }

@@ -3,26 +3,37 @@
 import { button, byId, find } from "../dom.js";
 import { fileName } from "../form/request.js";
 import { Waveform } from "../waveform.js";
-import { choicesOf } from "./take.js";
+import { choicesOf, soundOf, stateOf } from "./take.js";
 
 /** @typedef {import("./take.js").Take} Take */
 
 /**
- * @typedef {"cancel" | "remove" | "again" | "listen" | "compare" | "reuse"} Action
+ * @typedef {"stop" | "remove" | "again" | "listen" | "compare" | "final" | "refine" | "reuse"} Action
  * @typedef {"running" | "done" | "failed"} Status
  */
 
-/** @type {readonly Status[]} */
-const STATUSES = ["running", "done", "failed"];
+/**
+ * How a take stands to others.
+ * @typedef {object} Standing
+ * @property {boolean} isB  whether it is B
+ * @property {boolean} heard  whether B is what one listens to
+ * @property {boolean} playing
+ * @property {boolean} refinable  whether it can have more steps
+ */
+
+/** What is shown of a take in one status only. @type {readonly Status[]} */
+const STATUSES = ["running", "failed"];
 
 /** Buttons by class, and what they ask for. @type {Record<string, Action>} */
 const BUTTONS = {
-  cancel: "cancel",
+  stop: "stop",
   remove: "remove",
   dismiss: "remove",
   again: "again",
   listen: "listen",
   compare: "compare",
+  final: "final",
+  refine: "refine",
   reuse: "reuse",
 };
 
@@ -34,6 +45,8 @@ export class TakeRow extends HTMLElement {
   #id = 0;
   /** @type {Status} */
   #status = "running";
+  /** @type {Float32Array | null} */
+  #peaks = null;
 
   connectedCallback() {
     if (this.firstElementChild) return;
@@ -45,27 +58,31 @@ export class TakeRow extends HTMLElement {
     this.addEventListener("keydown", (event) => {
       if (event.key !== "Delete") return;
       event.preventDefault();
-      this.#ask(this.#status === "running" ? "cancel" : "remove");
+      this.#ask("remove");
     });
   }
 
   /**
    * Shows a take as it is now.
    * @param {Take} take
-   * @param {boolean} isB  whether it is B
-   * @param {boolean} heard  whether B is what one listens to
-   * @param {boolean} playing
+   * @param {Standing} standing
    */
-  show(take, isB, heard, playing) {
+  show(take, { isB, heard, playing, refinable }) {
+    const ended = take.status !== this.#status && this.contains(document.activeElement);
     this.#id = take.id;
     this.#status = take.status;
     const { request, result } = take;
     this.classList.toggle("current", isB);
     for (const status of STATUSES) find(this, `.${status}`, HTMLElement).hidden = take.status !== status;
     this.#say(".title strong", take.title);
-    this.#say(".title small", [...choicesOf(request), ...(result?.notes ?? [])].join(" · "));
+    this.#say(
+      ".title small",
+      [...stateOf(take), ...choicesOf(request), ...(result?.notes ?? [])].join(" · "),
+    );
     this.#say(".reuse", `seed ${request.seed}`);
     this.#say(".doing", take.doing);
+    this.#say(".stop", take.preview ? "Stop" : "Cancel");
+    find(this, ".stop", HTMLButtonElement).title = take.preview ? "Ends the edit and keeps this preview" : "";
     this.#say(".failed .error", take.error);
     const progress = find(this, "progress", HTMLProgressElement);
     progress.value = take.progress;
@@ -74,29 +91,41 @@ export class TakeRow extends HTMLElement {
     const compare = find(this, ".compare", HTMLButtonElement);
     compare.hidden = !request.clip;
     compare.setAttribute("aria-pressed", String(isB && heard));
+    find(this, ".final", HTMLButtonElement).hidden = !result || !(request.draft || result.unfinished);
+    find(this, ".refine", HTMLButtonElement).hidden = !result || !refinable || request.draft === true;
+    find(this, ".remove", HTMLButtonElement).hidden = !result;
     find(this, ".remove", HTMLButtonElement).ariaLabel = `Remove ${take.title}`;
-    if (result) this.#showResult(take, result);
+    this.#showSound(soundOf(take));
+    this.#showFile(take, result);
+    if (ended && !document.activeElement?.checkVisibility()) this.focusFirst();
   }
 
   /** Focuses what one does first with it. */
   focusFirst() {
-    const buttons = [".listen", ".again", ".cancel"].map((selector) =>
-      find(this, selector, HTMLButtonElement),
-    );
+    const buttons = [".again", ".listen", ".stop"].map((selector) => find(this, selector, HTMLButtonElement));
     (buttons.find((each) => each.checkVisibility()) ?? button("make")).focus();
+  }
+
+  /** @param {import("./take.js").Result | import("./take.js").Preview | null} sound */
+  #showSound(sound) {
+    find(this, ".actions", HTMLElement).hidden = !sound;
+    const waveform = find(this, "wave-form", Waveform);
+    waveform.hidden = !sound;
+    if (sound && sound.peaks !== this.#peaks) waveform.show(sound.peaks, 1);
+    this.#peaks = sound?.peaks ?? null;
   }
 
   /**
    * @param {Take} take
-   * @param {import("./take.js").Result} result
+   * @param {import("./take.js").Result | null} result
    */
-  #showResult(take, result) {
+  #showFile(take, result) {
     const save = find(this, ".save", HTMLAnchorElement);
-    if (save.href === result.url) return;
+    save.hidden = !result;
+    if (!result || save.href === result.url) return;
     save.href = result.url;
-    save.download = fileName(take.request);
-    save.ariaLabel = `Download ${take.title}`;
-    find(this, "wave-form", Waveform).show(result.peaks, 1);
+    save.download = fileName(take.request, result.unfinished);
+    save.ariaLabel = `Download ${take.title}${result.unfinished ? ", unfinished" : ""}`;
   }
 
   /**

@@ -9,12 +9,23 @@ import { inOneLine, inWords } from "../words.js";
  * @typedef {import("../state.js").PageStore} PageStore
  */
 
+/** Steps done, and how many there are. @typedef {readonly [number, number]} Steps */
+
+/**
+ * What a take would be from where its edit is.
+ * @typedef {object} Preview
+ * @property {Blob} file  FLAC
+ * @property {Float32Array} peaks
+ * @property {Steps} step
+ */
+
 /**
  * @typedef {object} Result
  * @property {Blob} file
  * @property {string} url  of the file, until the take is removed
  * @property {Float32Array} peaks
- * @property {Loudness} loudness
+ * @property {Loudness | null} loudness  null: of an unfinished one
+ * @property {Steps | null} unfinished  how far it came before it was stopped; null: to its end
  * @property {readonly string[]} notes  what was done to its level, and to its clip if that isn't known
  */
 
@@ -28,7 +39,9 @@ import { inOneLine, inWords } from "../words.js";
  * @property {number} progress  0 to 100
  * @property {string} doing  what goes on, in words
  * @property {string} error
- * @property {Result | null} result  once it is done
+ * @property {number | null} steps  of each solve; null: not known yet
+ * @property {Preview | null} preview  the newest one
+ * @property {Result | null} result  once it is done, or stopped
  */
 
 /** What is the same in each take that begins. */
@@ -38,6 +51,8 @@ export const BEGINNING = {
   progress: 0,
   doing: "waiting",
   error: "",
+  steps: null,
+  preview: null,
   result: null,
 };
 
@@ -54,17 +69,44 @@ const AWAY = "The server is restarting; your edit continues when it's back.";
 /** @param {EditRequest} request */
 export const titleOf = (request) => request.prompt ?? inWords(request.variation);
 
+/** What can be heard of a take: its result, or what it is going to be. @param {Take} take */
+export const soundOf = (take) => take.result ?? take.preview;
+
+/** @param {Steps} step */
+const stepInWords = ([done, total]) => `step ${done} of ${total}`;
+
 /** What was chosen for a take, in words. @param {EditRequest} request */
-export function choicesOf({ clip, duration, strength, part, loop }) {
-  if (!clip) return [`${duration} s from text`];
-  const words = [`strength ${+(strength ?? 0).toFixed(3)}`];
+export function choicesOf({ clip, duration, strength, part, loop, steps, draft }) {
+  const words = [clip ? `strength ${+(strength ?? 0).toFixed(3)}` : `${duration} s from text`];
+  if (steps) words.push(draft ? `draft of ${steps} steps` : `${steps} steps`);
   if (part) words.push(`${part.start.toFixed(2)} to ${part.end.toFixed(2)} s`);
   if (loop) words.push("loop");
   return words;
 }
 
-/** @param {EditRequest} request */
-export const factsOf = (request) => inOneLine([...choicesOf(request), `seed ${request.seed}`]);
+/** How far a take has come, where it isn't whole; in words. @param {Take} take */
+export function stateOf({ result, preview }) {
+  if (result) return result.unfinished ? [`unfinished, ${stepInWords(result.unfinished)}`] : [];
+  return preview ? [`preview, ${stepInWords(preview.step)}`] : [];
+}
+
+/** @param {Take} take */
+export const factsOf = (take) =>
+  inOneLine([...stateOf(take), ...choicesOf(take.request), `seed ${take.request.seed}`]);
+
+/**
+ * A preview as the end of a take that was stopped.
+ * @param {Preview} preview
+ * @returns {Result}
+ */
+export const keptOf = ({ file, peaks, step }) => ({
+  file,
+  url: URL.createObjectURL(file),
+  peaks,
+  loudness: null,
+  unfinished: step,
+  notes: [],
+});
 
 /**
  * What was done to a result's level beyond what was asked for, in words.
@@ -105,6 +147,14 @@ export const progressIn = ({ progress, stage }) => ({
   progress,
   doing: `${STAGES[stage] ?? stage}, ${Math.floor(progress)} %`,
 });
+
+/**
+ * The steps of a take's solves, as the first event of its generation tells; null: not known.
+ * @param {number | null} known
+ * @param {{stage: string, step: Steps}} event
+ */
+export const stepsIn = (known, { stage, step: [done, total] }) =>
+  known ?? (stage === "generating" ? total - done : null);
 
 /** What a stage is called aloud. @param {string} stage */
 export const stageInWords = (stage) => (stage === "warming" ? AWAY : (STAGES[stage] ?? stage));
