@@ -204,6 +204,19 @@ def test_the_newest_preview_is_in_its_file(command: Command, tmp_path: Path) -> 
     assert {path.name for path in here.iterdir()} == {"riff.wav", "out.wav", "now.flac"}
 
 
+def test_a_draft_says_how_it_is_made_final(command: Command) -> None:
+    arguments = ["transform", "riff.wav", "--prompt", "x", "--seed", "7"]
+    code, _, said = ended(command(*arguments, "-o", "draft.flac", "--draft", "--json"))
+    assert code == 0, said
+    assert "draft" not in said  # what asks for JSON reads no advice
+    code, _, said = ended(command("takes", *arguments[1:], "--count", "2", "--draft", "-o", "."))
+    assert code == 0, said
+    assert "draft of 4 steps; for the final result, leave out --draft and add its --seed" in said
+    code, _, said = ended(command(*arguments, "-o", "again.flac", "--draft"))
+    assert code == 0, said
+    assert "draft of 4 steps; for the final result, leave out --draft and add --seed 7" in said
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -63,6 +63,8 @@ def test_help_says_which_way_flowstep_goes(capsys: pytest.CaptureFixture[str]) -
         (["transform", "riff.wav"], 2, "prompt: give a prompt or a variation"),
         (["transform", "none.wav", "--variation", "celtic"], 2, "cannot read 'none.wav'"),
         (["transform", "riff.wav", "--prompt", "x", "--strength", "2"], 2, "strength: must be"),
+        (["transform", "riff.wav", "--prompt", "x", "--draft", "--steps", "4"], 2, "steps: 4; a d"),
+        (["takes", "riff.wav", "--prompt", "x", "--draft", "--steps", "9"], 2, "steps: 9; a draft"),
         (["transform", "riff.wav", "--prompt", "x", "-o", "riff.wav"], 2, "is the input"),
         (["transform", "riff.wav", "--prompt", "x", "-o", ""], 2, "output: is empty; name a file"),
         (["transform", "riff.wav", "--prompt", "x", "-o", "./riff.wav"], 2, "is the input"),

@@ -10,6 +10,7 @@ from ..batch import CONCURRENCY
 from ..contract import DEFAULT_LIMITS, OPTIONS, Parameter
 from ..contract.parameter import Group
 from ..options import CommonOptions, EditOptions, SweepOptions
+from .draft import add_draft, steps_of
 
 _NO_DEFAULTS: Mapping[str, str] = {}
 
@@ -87,6 +88,7 @@ def add_edit(parser: argparse.ArgumentParser, seed: str = "", *, new_take: bool 
 
 def add_solve(solve: argparse._ArgumentGroup, seed: str = "") -> None:
     add_options(solve, "solve", {"seed": seed})
+    add_draft(solve)
 
 
 def add_result(
@@ -164,4 +166,5 @@ def sweep_options(arguments: argparse.Namespace) -> SweepOptions:
 
 
 def _options(arguments: argparse.Namespace, names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: getattr(arguments, name) for name in names if name in arguments}
+    options = {name: getattr(arguments, name) for name in names if name in arguments}
+    return options | {"steps": steps_of(arguments)}

@@ -17,6 +17,7 @@ from ..responses import Progress
 from ..sweep import SweepResult
 from ..takes import TakeResult
 from .details import details_of, warn
+from .draft import how_to_finish
 from .failures import common_exit_code, complain
 from .input import load_clip, named_after
 from .output import STANDARD_OUTPUT, Output, least_bytes_of_edit, prepare_output, suffix
@@ -81,6 +82,8 @@ def run_batch(
         warn(warnings)
         if succeeded and not (arguments.quiet or arguments.json):
             _print_table(list(asked), succeeded, failed)
+            if arguments.draft:
+                print(how_to_finish(each["seed"] for each in succeeded.values()), file=sys.stderr)
         _report_failures(failed)
     return common_exit_code(list(failed.values())) or (1 if misplaced else 0)
 

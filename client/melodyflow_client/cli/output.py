@@ -19,6 +19,7 @@ from ..responses import Result
 from ..saving import check_stream, check_writable, numbered, write_all, write_file, write_new_file
 from . import streams
 from .details import details_of, summary, warn
+from .draft import how_to_finish
 from .failures import complain
 from .input import STANDARD_INPUT
 
@@ -169,6 +170,8 @@ def write(arguments: argparse.Namespace, output: Output, result: Result) -> int:
                 streams.say(saved.path)
             if not arguments.quiet:
                 print(summary(details), file=sys.stderr)
+                if arguments.draft:
+                    print(how_to_finish([result.seed]), file=sys.stderr)
     return 0 if saved.as_asked else 1
 
 

@@ -28,6 +28,7 @@ _NOTES = """\
 examples:
   melodyflow takes riff.wav --variation celtic -o out/
   melodyflow takes riff.wav --variation celtic --count 8 --seed 100 --strength 0.95 -o out/
+  melodyflow takes riff.wav --variation celtic --count 8 --draft -o drafts/    (4 steps each)
   melodyflow transform riff.wav --variation celtic --seed 103 --format wav24    (the one you like)
 
 The first take has the seed --seed, or a random one, and the others count up from it; each file's

@@ -28,6 +28,7 @@ examples:
   melodyflow transform riff.wav --variation piano_classical
   melodyflow transform riff.wav --variation piano_classical --flowstep 0.05    (more change)
   melodyflow transform riff.wav --variation piano_classical --new-take -o take2.wav
+  melodyflow transform riff.wav --variation piano_classical --draft    (4 steps; says how to finish)
   melodyflow transform song.mp3 --prompt "eight-bit chiptune, playful" --json
   melodyflow transform song.wav --variation celtic --start 2.0 --end 6.5    (only that part)
   melodyflow transform song.wav --variation celtic --preview now.flac    (hear it while it forms)
