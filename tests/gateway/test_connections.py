@@ -285,6 +285,40 @@ def test_where_all_places_are_taken_an_idle_connection_makes_room() -> None:
     asyncio.run(run())
 
 
+def test_where_none_is_idle_the_address_with_the_most_gives_its_newest_one_up() -> None:
+    begun = b"POST /length HTTP/1.1\r\n" + HEAD + b"Content-Length: 5000\r\n\r\nhel"
+
+    async def begin(port: int, address: str) -> socket.socket:
+        client = await connect(port, address)
+        await say(client, begun)
+        await asyncio.sleep(0.1)
+        return client
+
+    def is_open(client: socket.socket) -> bool:
+        try:
+            return bool(client.recv(1))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    async def run() -> None:
+        slow = Bounds(connections=8, by_address=5, head_seconds=60, rate=0, window=60)
+        async with serving(slow) as (port, _):
+            many = [await begin(port, "127.0.0.2") for _ in range(5)]
+            few = [await begin(port, "127.0.0.3") for _ in range(3)]
+            late = [await begin(port, "127.0.0.4") for _ in range(2)]
+            assert [is_open(client) for client in many] == [True] * 3 + [False] * 2
+            assert all(map(is_open, few + late))
+            refused = await connect(port, "127.0.0.4")  # which would have as many as the others
+            assert (await rest(refused)).startswith(b"HTTP/1.1 503")
+            assert (await ask(port, address="127.0.0.5")).endswith(b"\r\n\r\n0")
+            for client in many + few + late:
+                client.close()
+
+    asyncio.run(run())
+
+
 def test_the_refusal_is_an_answer_of_its_own_length() -> None:
     head, _, body = module.REFUSAL.partition(b"\r\n\r\n")
     assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"

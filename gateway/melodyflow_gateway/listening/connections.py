@@ -79,10 +79,12 @@ class Connections:
         self._looking: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection) -> bool:
-        """Whether a new connection may stay. Where all places are taken, an idle one makes room."""
-        if self._by_address[network(connection.address)] >= self.bounds.by_address:
+        """Whether a new connection may stay. Where all places are taken, an idle one makes room, or
+        else the newest of the address that has the most."""
+        mine = self._by_address[network(connection.address)]
+        if mine >= self.bounds.by_address:
             return self._refuse(connection, "address")
-        if len(self._open) >= self.bounds.connections and not self._make_room():
+        if len(self._open) >= self.bounds.connections and not self._make_room(mine):
             return self._refuse(connection, "all")
         self.join(connection)
         return True
@@ -110,13 +112,20 @@ class Connections:
         log.warning("connection refused", extra={"bound": bound, "address": connection.address})
         return False
 
-    def _make_room(self) -> bool:
-        for connection in self._open:
-            if connection.idle:
-                self.leave(connection)
-                connection.abort()
-                return True
-        return False
+    def _make_room(self, mine: int) -> bool:
+        """mine: how many the newcomer's address has. It takes nobody's place who would then have
+        fewer than itself."""
+        leaving = next((connection for connection in self._open if connection.idle), None)
+        if leaving is None:
+            name, most = self._by_address.most_common(1)[0]
+            if most <= mine + 1:
+                return False
+            leaving = next(one for one, its in reversed(self._open.items()) if its == name)
+            extra = {"bound": "all", "address": leaving.address}
+            log.warning("connection closed for another address", extra=extra)
+        self.leave(leaving)
+        leaving.abort()
+        return True
 
     def _look_later(self) -> None:
         loop = asyncio.get_running_loop()
