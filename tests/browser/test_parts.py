@@ -171,7 +171,8 @@ def test_music_from_nothing(page: Page) -> None:
     page.get_by_label("Seconds of music").fill("1.5")
     make(page)
     sent = page.evaluate("window.sent[0]")
-    assert sent.keys() == {"audio", "duration", "variation", "custom_prompt", "seed", "loudness"}
+    named = {"audio", "duration", "variation", "custom_prompt", "seed", "loudness", "previews"}
+    assert sent.keys() == named
     name, file = save(page)
     assert name == "new-custom.wav"
     assert soundfile.info(file).duration == pytest.approx(1.5, abs=0.001)
