@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,24 @@ def packed(samples: Samples, width: int, *, big: bool = False) -> bytes:
     """int16 samples, in the highest bits of `width` bytes."""
     wide = (samples.astype("<i4") << 16).view(np.uint8).reshape(*samples.shape, 4)[..., 4 - width :]
     return (wide[..., ::-1] if big else wide).tobytes()
+
+
+# Of each container, how the size of its samples is written, and where.
+SIZES: dict[str, tuple[str, Callable[[bytes], int]]] = {
+    "WAV": ("<I", lambda data: data.index(b"data") + 4),
+    "RF64": ("<Q", lambda data: data.index(b"ds64") + 16),
+    "W64": ("<Q", lambda data: data.index(b"data\xf3\xac") + 16),
+    "AIFF": (">I", lambda data: data.index(b"SSND") + 4),
+    "CAF": (">Q", lambda data: data.index(b"data") + 4),
+    "AU": (">I", lambda data: 8),
+}
+
+
+def put_size(data: bytes, layout: str, position: int, size: int) -> bytes:
+    """The file with a size of that layout written at a position, as many of its bits as fit."""
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, position, size & 2 ** (8 * struct.calcsize(layout)) - 1)
+    return bytes(changed)
 
 
 def id3v2(size: int) -> bytes:

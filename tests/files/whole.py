@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +12,7 @@ from .case import Case
 from .sounds import (
     AMBISONIC,
     RATE,
+    SIZES,
     Samples,
     ape,
     chunk,
@@ -25,6 +25,7 @@ from .sounds import (
     id3v2,
     lyrics3,
     packed,
+    put_size,
     riff,
     sound,
     wav,
@@ -84,22 +85,9 @@ def _clean(name: str, data: bytes) -> Samples:
     return waveform(load(data).data)[0].T if name == "Ogg Vorbis" else ffmpeg_decodes(data)[0]
 
 
-# Of each container, how the size of its samples is written, and where.
-SIZES: dict[str, tuple[str, Callable[[bytes], int]]] = {
-    "WAV": ("<I", lambda data: data.index(b"data") + 4),
-    "RF64": ("<Q", lambda data: data.index(b"ds64") + 16),
-    "W64": ("<Q", lambda data: data.index(b"data\xf3\xac") + 16),
-    "AIFF": (">I", lambda data: data.index(b"SSND") + 4),
-    "CAF": (">Q", lambda data: data.index(b"data") + 4),
-    "AU": (">I", lambda data: 8),
-}
-
-
 def with_size(name: str, data: bytes, size: int) -> bytes:
     layout, place = SIZES[name]
-    changed = bytearray(data)
-    struct.pack_into(layout, changed, place(data), size & 2 ** (8 * struct.calcsize(layout)) - 1)
-    return bytes(changed)
+    return put_size(data, layout, place(data), size)
 
 
 def sizes() -> Iterator[Case]:

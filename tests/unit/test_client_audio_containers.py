@@ -6,7 +6,6 @@ Random prefixes, suffixes and sizes; the samples stay the same, to the last one.
 import contextlib
 import io
 import struct
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,6 +15,8 @@ from hypothesis import strategies as st
 
 from melodyflow_client import AudioError
 from melodyflow_client.audio import Clip, load, waveform
+
+from ..files.sounds import SIZES, ape, id3v1, id3v2, put_size
 
 RATE = 22050
 FRAMES = 5003
@@ -39,24 +40,6 @@ FILES = {
     for name in ("WAV", "WAV PCM_24", "WAVEX PCM_24", "RF64", "FLAC", "AIFF", "CAF", "W64", "AU")
 }
 CONTAINERS = st.sampled_from(sorted(FILES))
-
-
-def id3v2(size: int) -> bytes:
-    sizes = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
-    return b"ID3\x04\0\0" + sizes + b"RIFF\xff\xfb"[:size].ljust(size, b"\0")
-
-
-def id3v1() -> bytes:
-    return b"TAG" + "Für Elise".encode("latin-1").ljust(125, b"\0")
-
-
-def ape() -> bytes:
-    item = struct.pack("<II", 4, 0) + b"Title\0" + b"Riff"
-    head, foot = (
-        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)
-        for flags in (0xA0000000, 0x80000000)
-    )
-    return head + item + foot
 
 
 def says_the_same(data: bytes) -> Clip:
@@ -95,23 +78,6 @@ def test_junk_before_the_file_is_told(name: str, size: int) -> None:
     assert clip.warnings == (f"{size} bytes before the file's header were skipped",)
 
 
-def with_size(data: bytes, layout: str, position: int, size: int) -> bytes:
-    changed = bytearray(data)
-    struct.pack_into(layout, changed, position, size & 2 ** (8 * struct.calcsize(layout)) - 1)
-    return bytes(changed)
-
-
-# Of each container, where the size of its samples stands.
-SIZES: dict[str, tuple[str, Callable[[bytes], int]]] = {
-    "WAV": ("<I", lambda data: data.index(b"data") + 4),
-    "RF64": ("<Q", lambda data: data.index(b"ds64") + 16),
-    "W64": ("<Q", lambda data: data.index(b"data\xf3\xac") + 16),
-    "AIFF": (">I", lambda data: data.index(b"SSND") + 4),
-    "CAF": (">Q", lambda data: data.index(b"data") + 4),
-    "AU": (">I", lambda data: 8),
-}
-
-
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize(
     "size",
@@ -123,9 +89,9 @@ def test_sizes_that_were_never_filled_in(name: str, size: int | str, riff: int |
     layout, position = SIZES[name]
     if isinstance(size, str):
         size = len(data) - (8 if "8" in size else 0)
-    data = with_size(data, layout, position(data), size)
+    data = put_size(data, layout, position(data), size)
     if riff is not None and data[:4] == b"RIFF":
-        data = with_size(data, "<I", 4, riff)
+        data = put_size(data, "<I", 4, riff)
     says_the_same(data)
 
 
@@ -149,7 +115,7 @@ def test_a_cut_file_gives_its_whole_frames_and_says_so(name: str, cut: int) -> N
 
 
 def test_an_empty_wav_with_a_chunk_behind_is_empty() -> None:
-    header = with_size(FILES["WAV"], "<I", 40, 0)[:44]
+    header = put_size(FILES["WAV"], "<I", 40, 0)[:44]
     with pytest.raises(AudioError, match="holds no samples"):
         load(header + b"LIST" + struct.pack("<I", 10) + b"INFOabcdef")
 
