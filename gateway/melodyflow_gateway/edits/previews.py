@@ -24,6 +24,11 @@ class Previewed:
     step: int
     total: int
 
+    @property
+    def data(self) -> dict[str, object]:
+        """Of the event that tells of it, without the session."""
+        return {"url": self.path, "step": [self.step, self.total]}
+
 
 class Newest:
     """The newest preview of one edit, under a name that can't be guessed."""

@@ -144,7 +144,7 @@ def _encode(session_id: str, event: Waiting | Progress | Previewed | Result) -> 
         yield _event("progress", data)
         return
     if isinstance(event, Previewed):
-        yield _event("preview", {**data, "url": event.path, "step": [event.step, event.total]})
+        yield _event("preview", data | event.data)
         return
     data |= {
         "variation": event.variation,

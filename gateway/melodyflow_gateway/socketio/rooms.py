@@ -46,8 +46,7 @@ class Rooms:
             await self._gary.settle(key.name)
 
     async def previewed(self, key: SessionKey, previewed: Previewed) -> None:
-        data = {"url": previewed.path, "step": [previewed.step, previewed.total]}
-        await self._emit("preview", key, data)
+        await self._emit("preview", key, previewed.data)
 
     async def done(self, key: SessionKey, record: JobRecord, audio: bytes) -> None:
         data = {
