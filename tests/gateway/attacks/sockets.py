@@ -51,6 +51,27 @@ def first_word(client: socket.socket) -> str:
     return piece[9:12].decode() or "closed"
 
 
+def unread(url: str, address: str, until: float, request: bytes, most: int) -> Heard:
+    """The same request on so many connections, which are held and not read."""
+    parts = urlsplit(url)
+    heard: Heard = Counter()
+    held: list[socket.socket] = []
+    while time.time() < until and len(held) < most:
+        asking = socket.socket()
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asking.settimeout(5)
+        with suppress(OSError):
+            asking.bind((address, 0))
+            asking.connect((parts.hostname, parts.port))
+            asking.sendall(request)
+        held.append(asking)
+    time.sleep(max(0.0, until - time.time()))
+    for asking in held:
+        heard[first_word(asking)] += 1
+        asking.close()
+    return heard
+
+
 def half_sent(url: str, address: str) -> Generator[None, float, Heard]:
     """Heads and bodies that never come to an end."""
     heard: Heard = Counter()
@@ -99,26 +120,9 @@ def unread_results(url: str, address: str) -> Generator[None, float, Heard]:
     """Asks for a result of 12 s again and again, and reads nothing of it."""
     name = f"unread-{os.getpid()}"
     edit_with_a_result(session_from(address), url, name)
-    heard: Heard = Counter()
-    poll = f"/api/juce/poll_status/{name}"
-    host, port = urlsplit(url).hostname, urlsplit(url).port
-    held = []
+    request = f"GET /api/juce/poll_status/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     until = yield
-    while time.time() < until:
-        if len(held) >= 250:
-            time.sleep(0.2)
-            continue
-        asking = socket.socket()
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with suppress(OSError):
-            asking.bind((address, 0))
-            asking.connect((host, port))
-            asking.sendall(f"GET {poll} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        held.append(asking)
-    for asking in held:
-        heard[first_word(asking)] += 1
-        asking.close()
-    return heard
+    return unread(url, address, until, request, 250)
 
 
 def unread_undos(url: str, address: str) -> Generator[None, float, Heard]:
@@ -209,26 +213,11 @@ def socket_lists(url: str, address: str) -> Generator[None, float, Heard]:
 
 def unread_streams(url: str, address: str) -> Generator[None, float, Heard]:
     """Edits whose events nobody reads, 60 at a time."""
-    parts = urlsplit(url)
     body = json.dumps(
         {"audio": base64.b64encode(wav(12)).decode(), "variation": "celtic", "steps": 1}
     ).encode()
     head = b"POST /transform/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
-    request = b"%s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
-    heard: Heard = Counter()
-    held: list[socket.socket] = []
     until = yield
-    while time.time() < until and len(held) < 60:
-        asking = socket.socket()
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        asking.settimeout(5)
-        with suppress(OSError):
-            asking.bind((address, 0))
-            asking.connect((parts.hostname, parts.port))
-            asking.sendall(request)
-        held.append(asking)
-    time.sleep(max(0.0, until - time.time()))
-    for asking in held:
-        heard[first_word(asking)] += 1
-        asking.close()
-    return heard
+    return unread(
+        url, address, until, b"%s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body), 60
+    )
