@@ -11,14 +11,44 @@ from melodyflow_client.audio import Clip, waveform
 
 from .sounds import RATE, Samples, float32
 
+# What tables call containers that go by FFmpeg's name, or by a coding's.
+CONTAINERS = {
+    "float WAV": "WAV",
+    "wav": "WAV",
+    "caf": "CAF",
+    "flac": "FLAC",
+    "wv": "WavPack",
+    "mp3": "MP3",
+    "MP3 with a LAME tag": "MP3",
+    "adts": "AAC (ADTS)",
+    "ADTS": "AAC (ADTS)",
+    "ac3": "AC-3",
+    "eac3": "AC-3",
+    "ALAC": "MP4, M4A, MOV",
+    "M4A": "MP4, M4A, MOV",
+    "M4A, index first": "MP4, M4A, MOV",
+    "fragmented MP4": "MP4, M4A, MOV",
+    "ipod": "MP4, M4A, MOV",
+    "mov": "MP4, M4A, MOV",
+    "matroska": "Matroska",
+    "mpegts": "MPEG-TS",
+    "avi": "AVI",
+    "Ogg Vorbis": "Ogg",
+    "Ogg Opus": "Ogg",
+    "ALAC in CAF": "CAF",
+    "ADPCM": "WAV",
+}
+
 
 @dataclass(frozen=True)
 class Case:
-    """told: words that the warnings have; none of them: there are no warnings. exact: whether every
-    sample is the expected one, to `error`; otherwise the sound begins at the same sample and is as
-    long, to `slack` samples. alike: the least correlation with what is expected."""
+    """container: its own name, or one of CONTAINERS. told: words that the warnings have; none of
+    them: there are no warnings. exact: whether every sample is the expected one, to `error`;
+    otherwise the sound begins at the same sample and is as long, to `slack` samples. alike: the
+    least correlation with what is expected."""
 
     name: str
+    container: str
     data: bytes = field(repr=False)
     expected: Samples = field(repr=False)  # [frames, channels]
     told: tuple[str, ...] = ()
@@ -27,6 +57,11 @@ class Case:
     error: float = 1e-6
     slack: int = 0
     alike: float = 0.99
+
+    @property
+    def kind(self) -> str:
+        """Its container as tables call it."""
+        return CONTAINERS.get(self.container, self.container)
 
 
 @dataclass(frozen=True)

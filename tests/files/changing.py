@@ -27,7 +27,7 @@ from .sounds import (
     sound,
     with_av,
 )
-from .whole import noise
+from .whole import noise, piped_flac
 
 SECOND = 44_100
 PLAIN_MP3 = {"write_xing": "0", "id3v2_version": "0"}
@@ -61,6 +61,7 @@ def changes() -> Iterator[Case]:
         ):
             yield Case(
                 f"{name}: {words}",
+                name,
                 b"".join(parts),
                 joined(parts, channels),
                 ("changes to", *(() if options else ("no sound",))),
@@ -85,6 +86,7 @@ def changes() -> Iterator[Case]:
     ):
         yield Case(
             f"Ogg, chained: {words}",
+            "Ogg",
             b"".join(parts),
             joined(parts, channels),
             () if parts[0] is parts[1] else ("changes to",),
@@ -93,6 +95,26 @@ def changes() -> Iterator[Case]:
             slack=2,
             alike=0.98,
         )
+    plain, at_48, single = (
+        _flac(samples, rate) for samples, rate in ((stereo, RATE), (other, 48_000), (mono, 32_000))
+    )
+    for words, streams, channels in (
+        ("44.1 kHz twice", (plain, plain), 2),
+        ("44.1 kHz, then 48", (plain, at_48), 2),
+        ("32 kHz in mono, then 44.1", (single, plain), 1),
+        ("tags between, 44.1 kHz, then 48", (plain + id3v1() + id3v2(3000), at_48), 2),
+    ):
+        yield Case(
+            f"FLACs from a pipe, joined: {words}",
+            "FLAC",
+            b"".join(streams),
+            joined(streams, channels),
+            () if streams[0] is streams[1] else ("changes to",),
+            rate=ffmpeg_decodes(streams[0])[1],
+            exact=False,
+            slack=2,
+            alike=0.999,
+        )
     for container in ("adts", "mpegts"):
         parts = tuple(
             with_av(container, "aac", [samples], rate=rate)
@@ -100,6 +122,7 @@ def changes() -> Iterator[Case]:
         )
         yield Case(
             f"AAC in {container}: 44.1 kHz, then 48 in mono",
+            container,
             b"".join(parts),
             joined(parts, 2),
             ("changes to",),
@@ -107,6 +130,11 @@ def changes() -> Iterator[Case]:
             slack=64,
             alike=0.97,
         )
+
+
+def _flac(samples: Samples, rate: int) -> bytes:
+    """As from a pipe."""
+    return piped_flac(data=with_av("flac", "flac", [samples], rate=rate))
 
 
 def _damaged(data: bytes, size: int = 200) -> bytes:
@@ -131,6 +159,7 @@ def damage() -> Iterator[Case]:
     ):
         yield Case(
             f"MP3 with {words} inside",
+            "MP3",
             data[:middle] + inside + data[middle:],
             clean,
             ("no sound",),
@@ -140,6 +169,7 @@ def damage() -> Iterator[Case]:
         )
         yield Case(
             f"two MP3s with {words} between",
+            "MP3",
             data + inside + second,
             np.concatenate([clean, ffmpeg_decodes(second)[0]]),
             ("no sound",),
@@ -147,7 +177,19 @@ def damage() -> Iterator[Case]:
             slack=4800,
             alike=0.4,
         )
-    yield Case("MP3 with noise behind it", data + noise(3000), clean)
+    yield Case("MP3 with noise behind it", "MP3", data + noise(3000), clean)
+    for codec in ("ac3", "eac3"):
+        frames = with_av(codec, codec, [stereo])
+        clean = ffmpeg_decodes(frames)[0]
+        yield Case(f"{codec} with noise behind it", codec, frames + noise(3000), clean)
+        half = frames.index(frames[:2], len(frames) // 2)
+        yield Case(
+            f"{codec} with noise inside",
+            codec,
+            frames[:half] + noise(3000) + frames[half:],
+            clean,
+            ("no sound",),
+        )
     for name, whole in {
         "MP3": data,
         "ADTS": with_av("adts", "aac", [stereo]),
@@ -173,6 +215,7 @@ def damage() -> Iterator[Case]:
         expected = waveform(load(whole).data)[0].T
         yield Case(
             f"{name}, cut after three fifths",
+            name,
             whole[: len(whole) * 3 // 5 + 1],
             expected,
             ("",),
@@ -183,6 +226,7 @@ def damage() -> Iterator[Case]:
         if name not in ("ALAC in CAF", "ADPCM", "WavPack"):  # whose damage nothing shows
             yield Case(
                 f"{name}, zeros in its middle",
+                name,
                 _damaged(whole),
                 expected,
                 ("",),
@@ -198,6 +242,7 @@ def damage() -> Iterator[Case]:
         named = with_av(container, codec, title=b"Q" * len(latin))
         yield Case(
             f"a title in Latin-1 in {container}",
+            container,
             named.replace(b"Q" * len(latin), latin),
             ffmpeg_decodes(named)[0],
         )
@@ -206,7 +251,7 @@ def damage() -> Iterator[Case]:
         ("a broken picture", _id3_frame(b"APIC", b"\0image/png\0\3\0" + bare[:4] * 3000)),
         ("broken chapters", _id3_frame(b"CHAP", b"\xfc\0" + noise(300))),
     ):
-        yield Case(f"MP3 with {words}", _id3(frames) + bare, ffmpeg_decodes(bare)[0])
+        yield Case(f"MP3 with {words}", "MP3", _id3(frames) + bare, ffmpeg_decodes(bare)[0])
 
 
 def _synchsafe(size: int) -> bytes:
@@ -259,20 +304,27 @@ def channels() -> Iterator[Case]:
         many = (sound(count) // 2).astype(np.int16)
         expected = mix(many, speakers)
         data = chunk(b"data", many.tobytes())
-        yield Case(f"WAV, {name}", riff(extensible(count, 16, mask), data), expected, (mixed,))
+        yield Case(
+            f"WAV, {name}", "WAV", riff(extensible(count, 16, mask), data), expected, (mixed,)
+        )
         if name in ("3.0", "quad", "5.0", "5.1", "6.1", "7.1"):
             told = (mixed, "assumed")
-            yield Case(f"WAV of {count} channels, no mask", riff(fmt(count), data), expected, told)
+            yield Case(
+                f"WAV of {count} channels, no mask", "WAV", riff(fmt(count), data), expected, told
+            )
             zero = riff(extensible(count, 16, 0), data)
-            yield Case(f"WAV of {count} channels, mask 0", zero, expected, told)
+            yield Case(f"WAV of {count} channels, mask 0", "WAV", zero, expected, told)
             for container in ("AIFF", "CAF", "W64", "AU"):
                 yield Case(
                     f"{container} of {count} channels",
+                    container,
                     encoded(container, None, many),
                     expected,
                     told,
                 )
-            yield Case(f"FLAC of {count} channels", encoded("FLAC", None, many), expected, (mixed,))
+            yield Case(
+                f"FLAC of {count} channels", "FLAC", encoded("FLAC", None, many), expected, (mixed,)
+            )
         for container, codec in (
             ("wv", "wavpack"),
             ("matroska", "flac"),
@@ -281,6 +333,7 @@ def channels() -> Iterator[Case]:
         ):
             yield Case(
                 f"{codec} in {container}, {name}",
+                container,
                 with_av(container, codec, [many], layout=name),
                 expected,
                 (mixed,),
@@ -289,11 +342,12 @@ def channels() -> Iterator[Case]:
     for container, codec, rate in (("ipod", "aac", RATE), ("ac3", "ac3", RATE)):
         data = with_av(container, codec, [surround], rate=rate)
         expected = mix(ffmpeg_decodes(data)[0], LAYOUTS["5.1"][1])
-        yield Case(f"{codec} of 5.1", data, expected, (mixed,))
+        yield Case(f"{codec} of 5.1", container, data, expected, (mixed,))
     ambisonic = (sound(4) // 2).astype(np.int16)
     w, _, y, _ = float32(ambisonic).T
     yield Case(
         "WAV, ambisonic (W X Y Z)",
+        "WAV",
         riff(extensible(4, 16, 0, tail=AMBISONIC), chunk(b"data", ambisonic.tobytes())),
         np.stack([HALF * w + y / 2, HALF * w - y / 2], 1),
         (mixed,),
@@ -305,12 +359,14 @@ def channels() -> Iterator[Case]:
             yield Case(
                 f"{container}: track {default + 1} of 2 is the default, "
                 f"of {tracks[default].shape[1]} channels",
+                container,
                 with_av(container, codec, tracks, default=default),
                 tracks[default],
                 (f"number {default + 1} of 2",),
             )
     yield Case(
         "matroska: no default track, the second has more channels",
+        "Matroska",
         with_av("matroska", "flac", (mono, first)),
         first,
         ("number 2 of 2",),

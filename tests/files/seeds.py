@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .sounds import ape, encoded, id3v1, id3v2, sound, with_av
+from .whole import piped_flac
 
 _SMALL = 3000  # samples
 
@@ -56,6 +57,7 @@ def files() -> dict[str, bytes]:
         ("mpegts", "aac", 44100),
         ("mpeg", "mp2", 44100),
         ("ac3", "ac3", 48000),
+        ("eac3", "eac3", 48000),
         ("nut", "pcm_s16le", 48000),
         ("latm", "aac", 44100),
         ("wav", "libmp3lame", 44100),
@@ -72,5 +74,8 @@ def files() -> dict[str, bytes]:
     other = with_av("mp3", "libmp3lame", [mono], rate=48000)
     files["mp3 joined"] = mp3 + id3v1() + id3v2(200) + other
     files["mp3 tagged"] = id3v2(3000) + mp3 + ape() + id3v1()
+    pipe = piped_flac(data=files["FLAC PCM_16"])
+    files["FLAC joined"] = pipe + id3v1() + piped_flac(data=files["FLAC PCM_24"])
+    files["ac3 joined"] = files["ac3 ac3"] + id3v2(200) + files["ac3 ac3"]
     files["ogg chained"] = vorbis + opus + vorbis
     return files

@@ -67,17 +67,21 @@ def around() -> Iterator[Case]:
         for size in (10, 64 << 10, 300_000):
             yield Case(
                 f"{name} behind an ID3v2 tag of {size} bytes",
+                name,
                 id3v2(size) + data,
                 expected,
                 rate=rate,
             )
         for words, behind in (("ID3v1", id3v1()), ("APE", ape()), ("Lyrics3", lyrics3() + id3v1())):
-            yield Case(f"{name}, {words} behind it", data + behind, expected, rate=rate)
+            yield Case(f"{name}, {words} behind it", name, data + behind, expected, rate=rate)
         if name != "ADTS":
-            yield Case(f"{name}, 5000 zeros behind it", data + bytes(5000), expected, rate=rate)
-            told = ("bytes before",)
-            yield Case(f"777 zeros, {name}", bytes(777) + data, expected, told, rate=rate)
-            yield Case(f"5001 bytes of junk, {name}", noise(5001) + data, expected, told, rate=rate)
+            for words, (before, behind) in (
+                (f"{name}, 5000 zeros behind it", (b"", bytes(5000))),
+                (f"777 zeros, {name}", (bytes(777), b"")),
+                (f"5001 bytes of junk, {name}", (noise(5001), b"")),
+            ):
+                told = ("bytes before",) if before else ()
+                yield Case(words, name, before + data + behind, expected, told, rate=rate)
 
 
 def _clean(name: str, data: bytes) -> Samples:
@@ -97,23 +101,24 @@ def sizes() -> Iterator[Case]:
         for size in (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 36):
             if (name, size) == ("W64", 0):
                 continue
-            yield Case(f"{name} of size {size:#x}", with_size(name, data, size), sound())
+            yield Case(f"{name} of size {size:#x}", name, with_size(name, data, size), sound())
         if name != "AIFF":  # its length stands in another place as well
             told = ("announces",)
             whole = with_size(name, data, len(data))
-            yield Case(f"{name} of the whole file's size", whole, sound(), told)
+            yield Case(f"{name} of the whole file's size", name, whole, sound(), told)
             doubled = with_size(name, data, 2 * len(data))
-            yield Case(f"{name} of twice the size", doubled, sound(), told)
+            yield Case(f"{name} of twice the size", name, doubled, sound(), told)
         # 1000 bytes and a half, less what libsndfile puts behind the samples
         cut = data[: data.index(sound().astype(_order(name)).tobytes()[:64]) + 4 * 5000 + 2]
-        yield Case(f"{name}, cut inside a frame", cut, sound()[:5000], ("announces",))
+        yield Case(f"{name}, cut inside a frame", name, cut, sound()[:5000], ("announces",))
     behind = chunk(b"LIST", b"INFOISFT\x04\0\0\0Lavf")
-    yield Case("WAV of size 0, bytes behind it", wav(size=0), sound())
-    yield Case("WAV with a chunk behind its samples", wav(behind=behind), sound())
+    yield Case("WAV of size 0, bytes behind it", "WAV", wav(size=0), sound())
+    yield Case("WAV with a chunk behind its samples", "WAV", wav(behind=behind), sound())
     for subtype in ("MS_ADPCM", "PCM_U8", "ULAW", "PCM_24", "DOUBLE"):
         data = encoded("WAV", subtype)
         yield Case(
             f"WAV ({subtype}) of size 0xffffffff",
+            "WAV",
             with_size("WAV", data, 0xFFFFFFFF),
             waveform(load(data).data)[0].T,
         )
@@ -140,16 +145,19 @@ def flac() -> Iterator[Case]:
             data = piped_flac(total=total, checksum=checksum)
             name = f"FLAC {'with' if total else 'without'} a total"
             name += f", {'with' if checksum else 'without'} a checksum"
-            yield Case(name, data, sound())
+            yield Case(name, "FLAC", data, sound())
             if total:
-                yield Case(f"{name}, another FLAC behind it", data + encoded("FLAC"), sound())
-                yield Case(f"{name}, 5000 zeros behind it", data + bytes(5000), sound())
+                yield Case(
+                    f"{name}, another FLAC behind it", "FLAC", data + encoded("FLAC"), sound()
+                )
+                yield Case(f"{name}, 5000 zeros behind it", "FLAC", data + bytes(5000), sound())
     yield Case(
         "FLAC of 24 bits without a total",
+        "FLAC",
         piped_flac(data=encoded("FLAC", "PCM_24")),
         sound(),
     )
-    yield Case("FLAC without a total, ID3v1 behind it", piped_flac() + id3v1(), sound())
+    yield Case("FLAC without a total, ID3v1 behind it", "FLAC", piped_flac() + id3v1(), sound())
 
 
 def odd() -> Iterator[Case]:
@@ -172,7 +180,7 @@ def odd() -> Iterator[Case]:
         ("an odd chunk without padding", fmt() + b"LIST\5\0\0\0INFOx", plain),
         ("a chunk of 100001 bytes first", chunk(b"JUNK", bytes(100_001)) + fmt(), plain),
     ):
-        yield Case(f"WAV: {name}", riff(layout, chunk(b"data", data)), sound())
+        yield Case(f"WAV: {name}", "WAV", riff(layout, chunk(b"data", data)), sound())
     for container, subtype, error in (
         ("WAV", "PCM_U8", 2**-7),
         ("WAV", "ALAW", 0.02),
@@ -191,12 +199,15 @@ def odd() -> Iterator[Case]:
         ("IRCAM", "FLOAT", 1e-6),
         ("PAF", "PCM_16", 0.0),
     ):
-        yield Case(f"{container}, {subtype}", encoded(container, subtype), sound(), error=error)
-    yield Case("ALAC in CAF, by FFmpeg", with_av("caf", "alac"), sound())
-    for coder, frames in (("GSM610", 1000), ("G721_32", 2020)):
+        yield Case(
+            f"{container}, {subtype}", container, encoded(container, subtype), sound(), error=error
+        )
+    yield Case("ALAC in CAF, by FFmpeg", "CAF", with_av("caf", "alac"), sound())
+    for coder, frames in (("GSM610", 10_000), ("G721_32", 20_020)):
         mono = sound(1, frames)
         yield Case(
             f"WAV, {coder}, {frames} samples",
+            "WAV",
             encoded("WAV", coder, mono),
             mono,
             exact=False,
@@ -204,7 +215,7 @@ def odd() -> Iterator[Case]:
         )
     for codec in ("adpcm_ima_wav", "adpcm_ms", "adpcm_yamaha"):
         data = with_av("wav", codec)
-        yield Case(f"WAV, {codec} by FFmpeg", data, ffmpeg_decodes(data)[0], error=1e-3)
+        yield Case(f"WAV, {codec} by FFmpeg", "WAV", data, ffmpeg_decodes(data)[0], error=1e-3)
 
 
 KINDS = {

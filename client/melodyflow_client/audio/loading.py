@@ -13,15 +13,21 @@ import numpy.typing as npt
 from ..errors import AudioError
 from .arrays import sound_of
 from .blocks import to_float32
-from .containers import Check, Damaged, NotInstalled, Sound, Undecodable, container_of
+from .containers import (
+    Check,
+    Damaged,
+    NotInstalled,
+    Sound,
+    Undecodable,
+    container_of,
+    in_stereo,
+)
 from .digest import Digest
 from .limits import Budget, Holding, Limits
-from .mixing import stereo_gains, told
 from .source import ArraySource, File, FileSource, opened
 from .wav import SUBTYPES, Overload, WavWriter
 
 _MOST_WARNINGS = 20
-_MOST_CHANNELS = 2  # what models take; what has more is mixed
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,7 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
             sound.warnings[:0] = warnings
             if sound.sample_rate > 0:  # the length first: it is what people can change
                 limits.check_length(sound.samples or 0, sound.sample_rate)
-            if sound.channels > _MOST_CHANNELS:
-                sound = _mixed(sound)
+            sound = in_stereo(sound)
             limits.check_format(sound.sample_rate, sound.channels)
             if sound.sent_unchanged:
                 return _unchanged(container.part, sound, limits, holding)
@@ -124,19 +129,6 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
                 warnings.append(error.what)
     # a decoder that isn't installed is no reason where another one knew the file
     raise errors[0] if isinstance(errors[-1], NotInstalled) else errors[-1]
-
-
-def _mixed(sound: Sound) -> Sound:
-    """Stereo of more than two channels. Raises AudioError."""
-    gains = stereo_gains(sound.layout, sound.channels)
-    sound.warnings.append(told(sound.layout, sound.channels))
-    return replace(
-        sound,
-        channels=2,
-        subtype=None,
-        sent_unchanged=False,
-        blocks=lambda: (to_float32(block) @ gains for block in sound.blocks()),
-    )
 
 
 def _unchanged(file: File, sound: Sound, limits: Limits, holding: Holding) -> Clip:

@@ -7,10 +7,18 @@ from typing import NamedTuple
 
 from ..source import File
 from . import aiff, au, caf, coded, ffmpeg, flac, libsndfile, ogg, w64, wav
-from .sound import Check, Damaged, NotInstalled, Sound, Undecodable
+from .sound import Check, Damaged, NotInstalled, Sound, Undecodable, in_stereo
 from .tags import end_of, search, start_of
 
-__all__ = ["Check", "Damaged", "NotInstalled", "Sound", "Undecodable", "container_of"]
+__all__ = [
+    "Check",
+    "Damaged",
+    "NotInstalled",
+    "Sound",
+    "Undecodable",
+    "container_of",
+    "in_stereo",
+]
 
 Reader = Callable[[File, Check], Sound]
 

@@ -12,10 +12,11 @@ from ..blocks import Block
 from ..mixing import Layout, stereo_gains
 from ..mixing import told as mix_told
 from ..source import File
-from . import caf, layouts, mpeg, pyav
+from . import ac3, caf, layouts, mpeg, pyav
 from .checked import Checked
 from .converter import Converter
 from .frames import Trouble, behind, first, frames_of, gathered
+from .rows import Coding, rows_of
 from .sound import Check, Sound, Undecodable
 from .tags import start_of
 
@@ -47,8 +48,8 @@ def read_header(file: File, check: Check) -> Sound:
     # FFmpeg 8 trims a CAF's last packet a second time
     before, total = (caf.length(file) if kind == "caf" else None) or (0, None)
     warnings: list[str] = []
-    if kind == "mp3":
-        file = _frames_alone(file, check, warnings)
+    if kind in _FRAMED:
+        file = _frames_alone(file, _FRAMED[kind], check, warnings)
     if kind == "mpegts" and all(file.size % size for size in _TS_PACKETS):
         warnings.append("the file breaks off inside a packet; what comes before was taken")
     with _Opened(av, file, check) as opened:
@@ -91,10 +92,10 @@ def read_header(file: File, check: Check) -> Sound:
     )
 
 
-def _frames_alone(file: File, check: Check, warnings: list[str]) -> File:
-    """An MP3 without what stands before, between and behind its frames, in which FFmpeg would look
-    for frames, and miss where the sound begins and ends."""
-    rows = mpeg.rows_of(file, check)
+def _frames_alone(file: File, coding: Coding, check: Check, warnings: list[str]) -> File:
+    """A row of frames without what stands before, between and behind them, in which FFmpeg would
+    look for frames, and miss where the sound begins and ends."""
+    rows = rows_of(file, coding, check)
     if not rows.ranges:
         return file
     if skipped := rows.ranges[0][0] - start_of(file):
@@ -154,7 +155,6 @@ class _Opened:
     """A container that FFmpeg has opened."""
 
     def __init__(self, av: Any, file: File, check: Check) -> None:
-        file.stream.seek(0)
         self.file = Checked(file.stream, check)
         options = {
             "format_whitelist": _FORMATS,
@@ -162,11 +162,21 @@ class _Opened:
             "codec_whitelist": pyav.audio_decoders(),
             "max_streams": "64",  # each may have an index as large as cap_allocations() allows
         }
-        try:
-            self.container = av.open(self.file, "r", options=options, metadata_errors="ignore")
-        except Exception as error:
-            self.file.pass_on(error)
-            raise _undecodable(error, file.head(8)) from error
+        kinds: list[str | None] = [None]  # FFmpeg looks for itself
+        if (known := _kind_of(file.head(6, start_of(file)))) is not None:
+            kinds.append(known)  # which takes it more frames than a short file has
+        for kind in kinds:
+            file.stream.seek(0)
+            try:
+                self.container = av.open(
+                    self.file, "r", format=kind, options=options, metadata_errors="ignore"
+                )
+                return
+            except Exception as error:
+                self.file.pass_on(error)
+                failure = _undecodable(error, file.head(8))
+                failure.__cause__ = error
+        raise failure
 
     def __enter__(self) -> _Opened:
         return self
@@ -237,6 +247,16 @@ def _announced(container: Any, stream: Any, rate: int) -> int | None:
     return None
 
 
+def _kind_of(head: bytes) -> str | None:
+    """FFmpeg's name of what begins with such a frame, for a row of frames."""
+    if head[:2] == b"\x0b\x77":
+        return "eac3" if head[5:] > b"\x57" else "ac3"
+    if head[:2] in (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9"):
+        return "aac"
+    return "mp3" if mpeg.CODING.frame_of(head[:4]) else None
+
+
+_FRAMED = {"mp3": mpeg.CODING, "ac3": ac3.CODING, "eac3": ac3.CODING}
 _ESTIMATED = {"mp3", "aac", "ac3", "eac3", "dts", "mpeg", "mpegts", "amr", "flv", "avi", "asf"}
 
 

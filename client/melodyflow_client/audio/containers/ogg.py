@@ -8,14 +8,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ...errors import AudioError
-from ..blocks import Block
 from ..source import File
 from . import ffmpeg, libsndfile
-from .converter import Converter
-from .frames import first, gathered
+from .chain import MOST_LINKS, chained
+from .frames import first
 from .sound import Check, Sound, Undecodable
 
-_MOST_LINKS, _MOST_PAGES = 1000, 300_000
+_MOST_PAGES = 300_000
 _HEADER = 27  # bytes of a page's
 _SEARCHED = 1 << 16  # bytes at a time
 _BEGINS, _ENDS, _LACING = 2, 4, 26  # flags; where the number of a page's segments stands
@@ -29,47 +28,9 @@ def read_header(file: File, check: Check) -> Sound:
         sound = _link(file, check)
         sound.warnings.extend(told)
         return sound
-    for number, link in enumerate(links):
-        try:
-            sound = _link(link, check)
-        except Undecodable:
-            continue
-        sound.warnings.extend(told)
-        return _chain(sound, links[number + 1 :], check, left_out=number)
-    raise Undecodable(f"audio: nothing of {len(links)} chained streams can be decoded")
-
-
-def _chain(sound: Sound, links: list[File], check: Check, left_out: int) -> Sound:
-    channels, rate = min(sound.channels, 2), sound.sample_rate
-    warnings = sound.warnings
-
-    def decoded() -> Iterator[Block]:
-        converter = Converter(channels, rate)
-        lost = left_out
-        for part in (None, *links):
-            try:
-                link = sound if part is None else _link(part, check)
-                for block in link.blocks():
-                    yield from converter.convert(block, link.layout, link.sample_rate)
-            except (Undecodable, ValueError):
-                lost += 1
-                continue
-            if link is not sound:
-                warnings.extend(word for word in link.warnings if word not in warnings)
-        yield from converter.rest()
-        warnings.extend(converter.changes)
-        if lost:
-            warnings.append(f"{lost} of {len(links) + 1 + left_out} chained streams left out")
-
-    return Sound(
-        sample_rate=rate,
-        channels=channels,
-        samples=sound.samples,  # at least
-        subtype=None,  # the links may differ
-        sent_unchanged=False,
-        blocks=lambda: gathered(decoded(), channels),
-        warnings=warnings,
-    )
+    sound = chained(links, _link, check)
+    sound.warnings.extend(told)
+    return sound
 
 
 def _link(link: File, check: Check) -> Sound:
@@ -102,8 +63,8 @@ def _links(file: File, check: Check) -> tuple[list[File], bool]:
         check()
         if page.flags & _BEGINS and not beginning:
             starts.append(page.start)
-            if len(starts) > _MOST_LINKS:
-                raise AudioError(f"audio: more than {_MOST_LINKS} chained streams; split the file")
+            if len(starts) > MOST_LINKS:
+                raise AudioError(f"audio: more than {MOST_LINKS} chained streams; split the file")
         beginning = bool(page.flags & _BEGINS)
     parts = [file.part(start, end) for start, end in pairwise([*starts, file.size])]
     return parts, whole

@@ -9,6 +9,8 @@ from typing import Any
 
 from .sound import NotInstalled
 
+INSTALL = 'pip install "melodyflow-client[av]"'
+
 
 def imported() -> Any:
     """The module. Raises NotInstalled."""
@@ -17,7 +19,7 @@ def imported() -> Any:
     except ImportError as error:
         raise NotInstalled(
             "audio: is neither WAV nor FLAC; other formats (MP3, M4A, OGG, video) need PyAV: "
-            'pip install "melodyflow-client[av]"'
+            + INSTALL
         ) from error
     return av
 

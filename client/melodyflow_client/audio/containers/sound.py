@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...errors import AudioError
-from ..blocks import Block
-from ..mixing import Layout
+from ..blocks import Block, to_float32
+from ..mixing import Layout, stereo_gains, told
 
 Check = Callable[[], None]  # called between blocks; ends the decoding by raising
 
@@ -47,3 +47,18 @@ class Sound:
     blocks: Callable[[], Iterator[Block]]  # from the start, each time; raises Undecodable
     warnings: list[str] = field(default_factory=list)  # what was guessed or repaired so far
     layout: Layout = ()
+
+
+def in_stereo(sound: Sound) -> Sound:
+    """More than two channels mixed to stereo, and told. Raises AudioError."""
+    if sound.channels <= 2:
+        return sound
+    gains = stereo_gains(sound.layout, sound.channels)
+    sound.warnings.append(told(sound.layout, sound.channels))
+    return replace(
+        sound,
+        channels=2,
+        subtype=None,
+        sent_unchanged=False,
+        blocks=lambda: (to_float32(block) @ gains for block in sound.blocks()),
+    )

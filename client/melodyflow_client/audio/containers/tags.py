@@ -24,6 +24,7 @@ _BEGINNINGS = (
 _BEGINNING = re.compile(b"|".join(_BEGINNINGS), re.DOTALL)
 _SEARCHED = 1 << 16  # bytes
 _MOST_TAGS = 100
+_VERSIONS = (2, 3, 4)  # of ID3v2
 # Containers that may hold such a beginning inside
 _OTHERS = re.compile(
     rb"OggS|\x1aE\xdf\xa3|....(?:ftyp|moov|mdat|free|skip|wide)|wvpk|TTA1|FLV|ID3|\xff[\xe0-\xff]",
@@ -45,7 +46,7 @@ def start_of(file: File) -> int:
 def tag_end(file: File, start: int) -> int:
     """Where the ID3v2 tag ends that begins at `start`; `start` where none does."""
     head = file.head(10, start)
-    if head[:3] != b"ID3" or len(head) < 10 or 0xFF in head[3:5]:
+    if head[:3] != b"ID3" or len(head) < 10 or head[3] not in _VERSIONS or head[4] == 0xFF:
         return start
     size = 0
     for byte in head[6:10]:  # 7 bits each
