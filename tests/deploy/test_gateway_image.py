@@ -29,21 +29,6 @@ def environment(dockerfile: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S+)", line))
 
 
-def test_what_is_installed_is_what_is_tested_and_complete(root: Path) -> None:
-    def pins(name: str) -> dict[str, str]:
-        lines = (root / name).read_text().splitlines()
-        return dict(line.split("==") for line in lines if line[:1] != "#")
-
-    image, tested = pins("requirements-gateway.txt"), pins("requirements.txt")
-    assert image.items() <= tested.items()
-    assert "torch" not in image
-    projects = [(root / name / "pyproject.toml").read_text() for name in ("client", "gateway")]
-    needed = set(re.findall(r'^    "([\w-]+)', "".join(projects), re.MULTILINE))
-    needed.remove("melodyflow-client")
-    assert {"tritonclient", "fastapi", "python-socketio", "redis"} <= needed
-    assert needed <= image.keys()
-
-
 def test_everything_that_is_copied_is_there_and_not_ignored(root: Path, dockerfile: str) -> None:
     allowed = re.findall(r"^!(.+?)/?$", (root / ".dockerignore").read_text(), re.MULTILINE)
     copied = [line.split()[0] for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)]
