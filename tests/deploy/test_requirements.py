@@ -18,6 +18,7 @@ DEVELOPMENT, GATEWAY, TRITON, TORCH, EMBEDDED = (
 FILES = (
     *(DEVELOPMENT, GATEWAY, TRITON, TORCH, EMBEDDED),
     "training/requirements",
+    "tests/deploy/requirements",
     "examples/gary/back_end/requirements",
 )
 OWN = {"melodyflow-client", "melodyflow-gateway"}
@@ -75,7 +76,7 @@ def unmet(needs: list[Requirement], pinned: dict[str, tuple[str, frozenset[str]]
 def test_these_are_all_of_them() -> None:
     found = {
         str(path.relative_to(ROOT).with_suffix(""))
-        for folder in (".", "training", "examples", "client", "gateway", "deploy")
+        for folder in (".", "training", "examples", "client", "gateway", "deploy", "tests")
         for path in (ROOT / folder).glob(
             "requirements*.*" if folder == "." else "**/requirements*.*"
         )
@@ -173,6 +174,7 @@ def test_cudas_libraries_are_pinned() -> None:
     [
         "scripts/env",
         "training/environment",
+        "tests/deploy/environment",
         "Dockerfile.gateway",
         "Dockerfile.triton",
         "examples/gary/back_end/Dockerfile",
