@@ -1,4 +1,4 @@
-"""Where the server and its metrics are."""
+"""Where the server and its metrics are, and the key that opens it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,40 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
+from .errors import InvalidRequest
+
 SERVER_VARIABLE = "MELODYFLOW_SERVER"
+KEY_VARIABLE = "MELODYFLOW_API_KEY"
 DEFAULT_SERVER = "127.0.0.1:8001"
 
 
-def server_address(server: str | None = None) -> str:
-    """`host:port` of the gRPC endpoint: the argument, $MELODYFLOW_SERVER, or 127.0.0.1:8001."""
-    address = server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER
-    for scheme in ("grpc://", "http://"):
-        address = address.removeprefix(scheme)
-    return address.rstrip("/")
+_SCHEMES = {"grpc": False, "http": False, "grpcs": True, "https": True}  # whether it means TLS
+
+
+def server_address(server: str | None = None) -> tuple[str, bool]:
+    """`host:port` of the gRPC endpoint, and whether its scheme asks for TLS (https, grpcs).
+
+    It is the argument, else $MELODYFLOW_SERVER, else 127.0.0.1:8001.
+    """
+    given = (server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER).rstrip("/")
+    scheme, separator, rest = given.partition("://")
+    if separator and scheme.lower() in _SCHEMES:
+        return rest, _SCHEMES[scheme.lower()]
+    return given, False
+
+
+def api_key(given: str | None = None) -> str | None:
+    """The key for a server that asks for one: the argument, else $MELODYFLOW_API_KEY, else None.
+
+    Raises InvalidRequest for one that a header can't hold, without showing it.
+    """
+    key = given or os.environ.get(KEY_VARIABLE) or None
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidRequest(
+            "api_key: has a blank, a control character or one that isn't ASCII; "
+            "give the key alone, on one line"
+        )
+    return key
 
 
 def metrics_address(server: str, given: str | None = None) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar, Unpack
 
+from .addresses import api_key as key_of
 from .addresses import metrics_address, server_address
 from .audio import AudioSource, Clip, load
 from .batch import CONCURRENCY, Key, Outcome, result_and_error, run_batch
@@ -44,7 +45,9 @@ class AsyncMelodyFlowClient:
     presets: a file of your own variations, or loaded ones; else $MELODYFLOW_PRESETS.
     retry: when to try an unavailable server again, and how long to wait for one that went away.
     metrics_url: Triton's metrics, for status(): a URL or host:port; else two ports above gRPC.
-    ssl: whether to use TLS. root_certificates: a PEM file to use instead of gRPC's own roots.
+    ssl: whether to use TLS, as https:// before the server does. root_certificates: a PEM file to
+        use instead of gRPC's own roots. api_key: for a server that asks for one; else
+        $MELODYFLOW_API_KEY.
 
     A client keeps the last seed of each clip, so variations of one clip share the server's work.
     Use it as an async context manager, or close() it. Edits may run at the same time.
@@ -59,9 +62,10 @@ class AsyncMelodyFlowClient:
         metrics_url: str | None = None,
         ssl: bool = False,
         root_certificates: str | None = None,
+        api_key: str | None = None,
         model: str = MODEL,
     ) -> None:
-        self.server = server_address(server)
+        self.server, secure = server_address(server)
         self.presets = presets if isinstance(presets, Presets) else load_presets(presets)
         self.retry = retry or Retry()
         self.metrics_url = metrics_address(self.server, metrics_url)
@@ -75,8 +79,9 @@ class AsyncMelodyFlowClient:
             model,
             self.retry,
             self._outage,
-            ssl=ssl,
+            ssl=ssl or secure,
             root_certificates=root_certificates,
+            api_key=key_of(api_key),
         )
         self._connection: Connection | None = None
 

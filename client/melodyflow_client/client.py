@@ -39,7 +39,9 @@ class MelodyFlowClient:
     presets: a file of your own variations, or loaded ones; else $MELODYFLOW_PRESETS.
     retry: when to try an unavailable server again, and how long to wait for one that went away.
     metrics_url: Triton's metrics, for status(): a URL or host:port; else two ports above gRPC.
-    ssl: whether to use TLS. root_certificates: a PEM file to use instead of gRPC's own roots.
+    ssl: whether to use TLS, as https:// before the server does. root_certificates: a PEM file to
+        use instead of gRPC's own roots. api_key: for a server that asks for one; else
+        $MELODYFLOW_API_KEY.
 
     A client keeps the last seed of each clip, so variations of one clip share the server's work.
     Use it as a context manager, or close() it.
@@ -54,6 +56,7 @@ class MelodyFlowClient:
         metrics_url: str | None = None,
         ssl: bool = False,
         root_certificates: str | None = None,
+        api_key: str | None = None,
         model: str = MODEL,
     ) -> None:
         self._aio = AsyncMelodyFlowClient(
@@ -63,6 +66,7 @@ class MelodyFlowClient:
             metrics_url=metrics_url,
             ssl=ssl,
             root_certificates=root_certificates,
+            api_key=api_key,
             model=model,
         )
 

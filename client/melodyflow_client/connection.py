@@ -15,7 +15,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from .addresses import is_loopback
+from .addresses import KEY_VARIABLE, is_loopback
 from .audio import Clip
 from .contract import OUTPUTS, told
 from .errors import (
@@ -40,6 +40,8 @@ Sending = Callable[[], AbstractAsyncContextManager[None]]
 QUEUED = Progress("queued", 0.0, 0, 0)
 _WARMING = Progress("warming", 0.0, 0, 0)
 _LARGEST_MESSAGE = 2**31 - 1
+# The hash of the clip, for a proxy in front of several servers: what has the same goes to the same.
+CLIP_HEADER = "melodyflow-clip"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class Connection:
         *,
         ssl: bool = False,
         root_certificates: str | None = None,
+        api_key: str | None = None,
     ) -> None:
+        self._headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self._server, self._model, self._retry, self._outage = server, model, retry, outage
         self._closing = asyncio.Event()
         self._triton = InferenceServerClient(
@@ -111,12 +115,13 @@ class Connection:
     async def status(self, timeout: float) -> Status:
         """The server's status without its metrics; `timeout` in seconds is for each question."""
         status, triton = Status(server=self._server), self._triton
+        how: dict[str, Any] = {"client_timeout": timeout, "headers": self._headers}
         try:
-            status = replace(status, live=await triton.is_server_live(client_timeout=timeout))
+            status = replace(status, live=await triton.is_server_live(**how))
             self._outage.known = True
-            status = replace(status, ready=await triton.is_server_ready(client_timeout=timeout))
-            server = await triton.get_server_metadata(client_timeout=timeout)
-            ready = await triton.is_model_ready(self._model, client_timeout=timeout)
+            status = replace(status, ready=await triton.is_server_ready(**how))
+            server = await triton.get_server_metadata(**how)
+            ready = await triton.is_model_ready(self._model, **how)
             status = replace(status, version=server.version, model_ready=ready)
             if ready and status.ready:
                 self._outage.answered()
@@ -137,7 +142,7 @@ class Connection:
 
     async def _config(self, timeout: float) -> dict[str, Any]:
         config: dict[str, Any] = await self._triton.get_model_config(
-            self._model, as_json=True, client_timeout=timeout
+            self._model, as_json=True, client_timeout=timeout, headers=self._headers
         )
         return config
 
@@ -169,7 +174,12 @@ class Connection:
     async def _attempt(self, request: Request) -> AsyncGenerator[Progress | Result, None]:
         """Sends the request once; the last event is the Result."""
         left = request.seconds_left()
-        call = self._triton.stream_infer(self._message(request), stream_timeout=left)
+        headers = self._headers
+        if request.edit.one_of_many and request.clip is not None:
+            headers = {**headers, CLIP_HEADER: request.clip.digest}
+        call = self._triton.stream_infer(
+            self._message(request), stream_timeout=left, headers=headers
+        )
         try:
             async for answer, failure in call:
                 if failure is not None:
@@ -237,6 +247,9 @@ class Connection:
                 return request.late("DEADLINE_EXCEEDED")
         if status == "UNAVAILABLE" and details.startswith("failed to connect"):
             details = f"no server answers at {self._server}: {details}"
+        if status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            key = "this API key" if self._headers else "edits without an API key"
+            details = f"{self._server} refuses {key}: {details}; set {KEY_VARIABLE} or api_key"
         known = from_status(status, details)
         if is_answer(known):
             self._outage.said(known)

@@ -73,6 +73,11 @@ class DeadlineExceeded(MelodyFlowError, TimeoutError):
     """The timeout passed without a result."""
 
 
+class Refused(MelodyFlowError):
+    """The server, or the proxy in front of it, doesn't let this client do this: an API key is
+    missing or wrong, or the API is closed."""
+
+
 class Cancelled(MelodyFlowError):
     """The server cancelled the edit, or the client was closed. Leaving an edit raises nothing."""
 
@@ -86,6 +91,8 @@ _BY_STATUS: dict[str, type[MelodyFlowError]] = {
     "UNAVAILABLE": Unavailable,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "CANCELLED": Cancelled,
+    "UNAUTHENTICATED": Refused,
+    "PERMISSION_DENIED": Refused,
 }
 
 # In a stream, Triton's errors have a text but no status: our server's texts end with the code.

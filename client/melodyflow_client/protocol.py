@@ -68,6 +68,7 @@ class Edit:
     patience: seconds to wait for a server that went away; None: until the timeout, or without one
         as Retry says. even_unseen: also wait for one that has never answered.
     parameters: of the request, beside its inputs.
+    one_of_many: one of several edits of its clip, which share work where one server gets them all.
     """
 
     values: Mapping[str, Any]
@@ -80,6 +81,7 @@ class Edit:
     even_unseen: bool = False
     parameters: Mapping[str, str | bool] = field(default_factory=dict)
     region: Region | None = None
+    one_of_many: bool = False
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .batch import at_low_priority, check_concurrency
 from .errors import InvalidRequest, MelodyFlowError, shown
@@ -46,5 +46,5 @@ def plan_sweep(
     edits = {}
     for name in presets if variations is None else variations:
         asked: EditOptions = {"prompt": None, **options, "variation": name}
-        edits[name] = plan(at_low_priority(asked), presets)
+        edits[name] = replace(plan(at_low_priority(asked), presets), one_of_many=True)
     return Sweep(edits, concurrency)

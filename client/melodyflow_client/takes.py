@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .batch import at_low_priority, check_concurrency
 from .contract import SEEDS
@@ -44,7 +44,7 @@ def plan_takes(count: int, concurrency: int, options: EditOptions, presets: Pres
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= SEEDS:
         raise InvalidRequest(f"count: must be a whole number, at least 1, not {shown(count)}")
     check_concurrency(concurrency)
-    edit = plan(at_low_priority(options), presets)
+    edit = replace(plan(at_low_priority(options), presets), one_of_many=True)
     if edit.seed is not None and not -1 <= edit.seed < SEEDS:
         raise InvalidRequest(f"seed: must be 0 to {SEEDS - 1}, not {edit.seed}")
     return Takes(edit, count, concurrency)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from melodyflow_client import Progress, Result, load_presets
-from melodyflow_client.addresses import is_loopback, metrics_address, server_address
+from melodyflow_client import InvalidRequest, Progress, Result, load_presets
+from melodyflow_client.addresses import api_key, is_loopback, metrics_address, server_address
 from melodyflow_client.cli import main
 from melodyflow_client.cli.details import details_of, summary
 from melodyflow_client.cli.progress import display
@@ -207,10 +207,14 @@ def test_on_a_terminal_one_line_per_edit_of_a_batch_stays(
 
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MELODYFLOW_SERVER", raising=False)
-    assert server_address() == "127.0.0.1:8001"
+    assert server_address() == ("127.0.0.1:8001", False)
     monkeypatch.setenv("MELODYFLOW_SERVER", "studio:9001")
-    assert server_address() == "studio:9001"
-    assert server_address("grpc://other:1/") == "other:1"
+    assert server_address() == ("studio:9001", False)
+    assert server_address("grpc://other:1/") == ("other:1", False)
+    assert server_address("http://other:1") == ("other:1", False)
+    for secure in ("https://other:1/", "grpcs://other:1", "HTTPS://other:1"):
+        assert server_address(secure) == ("other:1", True)
+    assert server_address("unix:///run/melodyflow") == ("unix:///run/melodyflow", False)
     assert metrics_address("studio:8001") == "http://studio:8003/metrics"
     assert metrics_address("[::1]:8001") == "http://[::1]:8003/metrics"
     assert metrics_address("studio") is None
@@ -222,3 +226,14 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     options = dict(channel_options("studio:8001"))
     assert options["grpc.max_receive_message_length"] == 2**31 - 1
     assert options["grpc.keepalive_time_ms"] > 300_000
+
+
+def test_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MELODYFLOW_API_KEY", raising=False)
+    assert (api_key(), api_key("")) == (None, None)
+    monkeypatch.setenv("MELODYFLOW_API_KEY", "from-the-environment")
+    assert (api_key(), api_key("given")) == ("from-the-environment", "given")
+    for unusable in ("with a blank", "a-line\n", "Schlüssel", "\x00"):
+        with pytest.raises(InvalidRequest, match=r"^api_key: ") as refused:
+            api_key(unusable)
+        assert unusable.strip() not in str(refused.value)  # a secret

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..errors import DeadlineExceeded, InvalidRequest, PresetError, Unavailable
+from ..errors import DeadlineExceeded, InvalidRequest, PresetError, Refused, Unavailable
 from .streams import printable
 
 _SERVER_FAILED = 4
@@ -19,6 +19,8 @@ def exit_code(error: Exception) -> int:
         return 3
     if isinstance(error, DeadlineExceeded):
         return 5
+    if isinstance(error, Refused):
+        return 6
     return _SERVER_FAILED
 
 

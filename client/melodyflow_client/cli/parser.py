@@ -28,6 +28,7 @@ exit codes:
   3    the server is unreachable, not ready or full
   4    the server failed
   5    the timeout passed
+  6    an API key is missing or wrong, or the API is closed
   130  interrupted with Ctrl-C; running edits are cancelled on the server"""
 
 _EXAMPLES = """\

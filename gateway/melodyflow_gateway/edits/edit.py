@@ -12,6 +12,7 @@ from functools import partial
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
 from melodyflow_client.audio import Clip, Limits
+from melodyflow_client.batch import LOW_PRIORITY
 from melodyflow_client.contract import DEFAULT_LIMITS, OPTIONS, complete, evaluations, new_seed
 from melodyflow_client.errors import DeadlineExceeded, InvalidRequest
 from melodyflow_client.protocol import Edit, plan, plan_generation
@@ -184,7 +185,9 @@ class Edits:
         fields = asked.fields
         timeout = min(fields.timeout_s or self._edit_seconds, self._edit_seconds)
         if asked.duration is None:
-            return plan({**fields.options(), "timeout": timeout}, self._client.presets)
+            edit = plan({**fields.options(), "timeout": timeout}, self._client.presets)
+            # A low priority is that of sweeps and takes, here as in the SDK.
+            return replace(edit, one_of_many=edit.priority == LOW_PRIORITY)
         options = fields.music_options(asked.duration)
         return plan_generation(
             fields.custom_prompt, {**options, "timeout": timeout}, self._client.presets
