@@ -20,6 +20,13 @@ CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 # Fixed in newer Tritons (triton-inference-server/server, issues 7368 and 8034).
 GRPC_STATES = 4096
 
+# A proxy finds out by pings that a server hangs. By default Triton closes connections that ping
+# more often than every 5 minutes while no data flows, as in its queue, or at all without an edit.
+GRPC_PINGS = (
+    "--grpc-http2-min-recv-ping-interval-without-data=5000",  # milliseconds
+    "--grpc-keepalive-permit-without-calls=1",
+)
+
 # This Triton's HTTP front end recurses on large JSON bodies (CVE-2025-23310), and this limit sets
 # its threads' stack size. 512 MiB of address space is enough for bodies of more than 50 MB.
 LAUNCHER = """ulimit -S -s 524288 2>/dev/null || ulimit -S -s "$(ulimit -H -s)"; exec "$@" """
@@ -79,6 +86,7 @@ def command(
         f"--http-restricted-api={','.join(CLOSED_APIS)}:{key}",
         f"--grpc-infer-allocation-pool-size={GRPC_STATES}",
         f"--grpc-restricted-protocol={','.join(CLOSED_APIS)}:{key}",
+        *GRPC_PINGS,
     ]
 
 
