@@ -61,7 +61,8 @@ OUTPUTS: Mapping[str, Output] = {
             "`checkpoint` (`name`, `sha256`, `licence`), `precision`, `device`, `loudness` (if one "
             "was asked for) and, always, `clip_lufs` and `result_lufs` (see [Levels](#levels)), "
             "`shared` (what came from other edits: `encoding`, `inversion`, `text`), `seconds` (of "
-            "each stage), `version`, `ai_generated`",
+            "each stage), `version`, `ai_generated`; with a preview the two LUFS alone",
+            responses="result, previews",
         ),
     )
 }

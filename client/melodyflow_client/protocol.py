@@ -174,7 +174,7 @@ def decode_response(
             # A preview doesn't say how far the edit is by now: the connection knows.
             file = _as_bytes(outputs["preview"])
             rate = int.from_bytes(file[18:21], "big") >> 4  # of FLAC: RFC 9639, section 8.2
-            preview = Preview(file, rate, step, total)
+            preview = Preview(file, rate, step, total, _info(outputs.get("info")))
             return Progress("generating", 0.0, step, total, preview)
         return Progress(
             stage=_as_bytes(outputs["stage"]).decode(),

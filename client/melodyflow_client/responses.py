@@ -65,12 +65,14 @@ class Preview(AudioFile):
     """What an edit's result would be from here: a FLAC file of its length, rate and level.
 
     step, total: network calls done when it was made, and needed.
+    info: `clip_lufs` and `result_lufs`, as in the result's.
     """
 
     audio: bytes = field(repr=False)
     sample_rate: int
     step: int
     total: int
+    info: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

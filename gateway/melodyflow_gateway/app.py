@@ -62,7 +62,7 @@ from .socketio.rooms import Rooms
 from .socketio.signed_in import SignedInSockets
 from .socketio.unread import BoundedServer
 from .wire import openapi
-from .wire.models import SEED_HEADER, WARNINGS_HEADER
+from .wire.models import INFO_HEADER, SEED_HEADER, WARNINGS_HEADER
 
 _WRONG_TOKENS_PER_MINUTE = 10  # on the token page, from one address
 
@@ -118,7 +118,7 @@ def _cors(settings: Settings) -> list[Middleware]:
         allow_origin_regex=pattern_of(settings.origins),
         allow_methods=["GET", "HEAD", "POST"],
         allow_headers=["Authorization", "Content-Type"],
-        expose_headers=[SEED_HEADER, WARNINGS_HEADER, "Retry-After"],
+        expose_headers=[SEED_HEADER, WARNINGS_HEADER, INFO_HEADER, "Retry-After"],
     )
     return [allowed]
 

@@ -215,8 +215,13 @@ class Answer:
     def preview(self, waveform: Tensor, done: int) -> None:
         total = self._request.parameters.evaluations
         comments = self._comments(f", unfinished (step {done} of {total})")
-        file = self._sound.preview(waveform, comments)
-        self._call.report({"preview": wrap(file, self._request.encoding), "step": (done, total)})
+        result = self._sound.preview(waveform, comments)
+        outputs = {
+            "preview": wrap(result.file, self._request.encoding),
+            "step": (done, total),
+            "info": json.dumps(_lufs(result)),
+        }
+        self._call.report(outputs)
 
     def finished(self, waveform: Tensor, job: Job) -> None:
         request = self._request
@@ -265,8 +270,7 @@ class Answer:
                 "loudness": request.loudness or "none",
             },
             **matched,
-            "clip_lufs": _round(result.clip_lufs),
-            "result_lufs": _round(result.result_lufs),
+            **_lufs(result),
             "checkpoint": {
                 "name": checkpoint.name,
                 "sha256": checkpoint.sha256,
@@ -279,6 +283,11 @@ class Answer:
             "version": melodyflow.__version__,
             "ai_generated": True,
         }
+
+
+def _lufs(result: Result) -> dict[str, Any]:
+    """How loud the whole clip and the whole result are."""
+    return {"clip_lufs": _round(result.clip_lufs), "result_lufs": _round(result.result_lufs)}
 
 
 def _rounded(matched: LoudnessMatch) -> dict[str, Any]:

@@ -88,20 +88,23 @@ class Sound:
     def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
         """Makes the result's file from the decoder's output [channels, frames*hop] on the CPU. May
         modify `decoded`."""
-        format = self._request.format
+        return self._write(decoded, self._request.format, comments)
+
+    def preview(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
+        """The same of an unfinished result, as a FLAC file."""
+        return self._write(decoded, "flac", comments)
+
+    def _write(self, decoded: Tensor, format: str, comments: Mapping[str, str]) -> Result:
         result, rate, gain_db, matched = self._place(decoded, format)
+        if self._source is not None:
+            # A float clip's peak outside the region: only a preview's format can't hold it.
+            audio.prevent_clipping(result, format)
         if matched is not None and self._source is None:
             lufs = matched.result_lufs
         else:
             lufs = loudness.integrated(result, rate)
         file = audio.write(result, rate, format, comments)
         return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
-
-    def preview(self, decoded: Tensor, comments: Mapping[str, str]) -> bytes:
-        """A FLAC file of an unfinished result, made as `finish` makes the finished one."""
-        result, rate, _, _ = self._place(decoded, "flac")
-        audio.prevent_clipping(result, "flac")  # a float clip's peak outside the region
-        return audio.write(result, rate, "flac", comments)
 
     def _place(
         self, decoded: Tensor, format: str

@@ -1,8 +1,12 @@
 """Previews by reference, over server-sent events and in rooms."""
 
 import asyncio
+import json
 
 import pytest
+import requests
+
+from melodyflow.audio.loudness import integrated
 
 from .conftest import TOKEN, Open, Running, base64_of, decoded, music, until, wav
 from .sse import Event, events
@@ -11,8 +15,8 @@ from .test_socketio import connected, request
 BUDGET = "melodyflow_gateway_budget_bytes"
 
 
-def stream(gateway: Running, **changes: object) -> tuple[list[Event], list[bytes]]:
-    """The events of an edit, and each preview as it was when its event came."""
+def stream(gateway: Running, **changes: object) -> tuple[list[Event], list[requests.Response]]:
+    """The events of an edit, and what each preview's address answered when its event came."""
     body = {"audio": base64_of(wav()), "variation": "celtic", "steps": 64, "seed": 3, **changes}
     found, files = [], []
     with gateway.post("/transform/stream", json=body, stream=True) as answer:
@@ -23,7 +27,7 @@ def stream(gateway: Running, **changes: object) -> tuple[list[Event], list[bytes
                 fetched = gateway.get(data["url"])
                 assert fetched.status_code == 200  # it, or a newer one
                 assert fetched.headers["Content-Type"] == "audio/flac"
-                files.append(fetched.content)
+                files.append(fetched)
     return found, files
 
 
@@ -37,9 +41,13 @@ def test_an_edit_is_heard_while_it_forms(gateway: Running) -> None:
     steps = [data["step"][0] for data in told]
     assert steps == sorted(set(steps))
     assert files
-    for file in files:
-        assert file.startswith(b"fLaC")
-        assert decoded(file)[0].shape == music().shape
+    for answer in files:
+        assert answer.content.startswith(b"fLaC")
+        samples, rate = decoded(answer.content)
+        assert samples.shape == music().shape
+        info = json.loads(answer.headers["X-Melodyflow-Info"])
+        assert info["clip_lufs"] == found[-1][1]["info"]["clip_lufs"]
+        assert info["result_lufs"] == pytest.approx(integrated(samples, rate), abs=0.01)
     assert found[-1][1]["audio"] == plain[-1][1]["audio"]
     shares = [data["progress"] for name, data in found if name == "progress"]
     assert shares == sorted(shares)

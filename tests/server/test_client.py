@@ -109,6 +109,8 @@ def test_previews_come_with_progress_and_change_nothing(
         assert (preview.container, preview.sample_rate) == ("flac", result.sample_rate)
         assert preview.waveform.shape == result.waveform.shape
         assert 0 < preview.step < preview.total
+        assert preview.info["clip_lufs"] == result.info["clip_lufs"]
+        assert preview.info["result_lufs"] < 0
         assert preview.save(tmp_path / "preview.flac").read_bytes() == preview.audio
 
 

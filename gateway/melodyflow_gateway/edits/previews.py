@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from melodyflow_client.responses import Preview
 
@@ -37,6 +38,7 @@ class Newest:
         self.name = secrets.token_urlsafe(16)
         self.step = 0
         self.audio = b""
+        self.info: Mapping[str, Any] = {}  # as in Preview
         self._share = share
 
     def keep(self, preview: Preview) -> Previewed | None:
@@ -46,7 +48,7 @@ class Newest:
             self._share.take(len(preview.audio))
         except Problem:
             return None
-        self.step, self.audio = preview.step, preview.audio
+        self.step, self.audio, self.info = preview.step, preview.audio, preview.info
         return Previewed(f"/preview/{self.name}/{self.step}", preview.step, preview.total)
 
     def drop(self) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi import APIRouter
 from starlette.responses import RedirectResponse, Response
 
 from ..problems import Problem
+from ..wire.models import INFO_HEADER
 from ..wire.openapi import errors
 from .dependencies import Owner, Shared
 
@@ -25,6 +28,12 @@ router = APIRouter(tags=["stream"])
         200: {
             "description": "The preview.",
             "content": {"audio/flac": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": {
+                INFO_HEADER: {
+                    "description": "JSON: `clip_lufs` and `result_lufs`, as in the result's info.",
+                    "schema": {"type": "string"},
+                }
+            },
         },
         307: {"description": "There is a newer one, at `Location`."},
         **errors(400, 401, 404),
@@ -37,4 +46,5 @@ async def preview(name: str, step: int, gateway: Shared, _: Owner) -> Response:
     fresh = {"Cache-Control": "no-store"}
     if newest.step > step:  # relative: a proxy may serve the gateway below a path
         return RedirectResponse(str(newest.step), headers=fresh)
-    return Response(newest.audio, media_type="audio/flac", headers=fresh)
+    info = {INFO_HEADER: json.dumps(dict(newest.info))}
+    return Response(newest.audio, media_type="audio/flac", headers=fresh | info)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 SESSION_ID = r"^[A-Za-z0-9_.:@+=~-]{1,128}$"
 SEED_HEADER = "X-Melodyflow-Seed"
 WARNINGS_HEADER = "X-Melodyflow-Warnings"
+INFO_HEADER = "X-Melodyflow-Info"
 PROCESSED = "Audio processed successfully"  # the old service's words
 
 AUDIO_FILE = "An audio file in base64: WAV, FLAC, MP3, M4A, AIFF, OGG, the sound of a video"
