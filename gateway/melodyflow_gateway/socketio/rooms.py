@@ -46,7 +46,8 @@ class Rooms:
             await self._gary.settle(key.name)
 
     async def previewed(self, key: SessionKey, previewed: Previewed) -> None:
-        await self._emit("preview", key, previewed.data)
+        # Not to clients of other gateways, which couldn't fetch it there.
+        await self._emit("preview", key, previewed.data, ignore_queue=True)
 
     async def done(self, key: SessionKey, record: JobRecord, audio: bytes) -> None:
         data = {
@@ -77,5 +78,6 @@ class Rooms:
             await self._shared.tell_others(event, room, data, key, job)
         await emit_audio(self._server, event, room, data, audio)
 
-    async def _emit(self, event: str, key: SessionKey, data: dict[str, Any]) -> None:
-        await self._server.emit(event, {**data, "session_id": key.name}, room=self.name(key))
+    async def _emit(self, event: str, key: SessionKey, data: dict[str, Any], **how: Any) -> None:
+        data = {**data, "session_id": key.name}
+        await self._server.emit(event, data, room=self.name(key), **how)
