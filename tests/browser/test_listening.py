@@ -58,9 +58,10 @@ def test_both_are_equally_loud(listening: Page, long_tone: Path) -> None:
     page = listening
     clip, take = (loudness_of(path) for path in (long_tone, save(page)[1]))
     assert clip > take + 1  # or this test shows nothing
-    said = page.locator("#stage-note").inner_text()
     lower = f"A is turned down {clip - take:.1f} dB"
-    assert said == f"A and B play at equal loudness (BS.1770): {lower}."
+    expect(page.locator("#stage-note")).to_have_text(
+        f"A and B play at equal loudness (BS.1770): {lower}."
+    )
     page.click("#hear-a")
     page.click("#play")
     play_past(page, 0.5)

@@ -14,6 +14,7 @@ from ..server.conftest import read_metrics
 from .actions import heard, load, make, play_past, position, save
 from .conftest import PHONE, Visit
 from .test_layout import SIDEWAYS
+from .test_listening import loudness_of
 from .test_takes import CANCELLED, HONEST, wait_for
 
 LONG = "() => { window.tamper = (form) => form.set('steps', '40'); }"
@@ -44,6 +45,8 @@ def test_a_take_is_drawn_and_played_while_it_forms(page: Page, long_tone: Path) 
     begin(page, long_tone)
     expect(page.locator(".take progress")).to_be_visible()
     expect(page.locator("#facts-b")).to_contain_text("preview,")
+    expect(page.locator("#stage-note")).to_contain_text("B is forming; the line is A's waveform.")
+    assert min(page.evaluate("drawn('#wave-b')")) > 500  # the clip's outline, too
     page.click("#play")
     starts = page.evaluate("window.starts")
     expect(page.locator("#hear-b")).to_have_attribute("aria-pressed", "true")
@@ -53,6 +56,10 @@ def test_a_take_is_drawn_and_played_while_it_forms(page: Page, long_tone: Path) 
     page.locator(".take .save:visible").wait_for()
     expect(page.locator("#play-label")).to_have_text("Pause")  # it goes on with the result
     expect(page.locator("#facts-b")).not_to_contain_text("preview")
+    assert page.evaluate("drawn('#wave-b')[1]") == 0
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("Math.min(...contrasts('#wave-b'))") >= 4.5
     assert page.evaluate("urls.size") == 1
     forms = page.evaluate("window.forms")
     steps = [int(re.findall(r"\d+", facts)[0]) for facts, _ in forms]
@@ -67,8 +74,11 @@ def test_what_is_stopped_is_kept_and_says_so(
     page: Page, long_tone: Path, server: EmbeddedServer
 ) -> None:
     before = read_metrics(server.metrics_url).get(CANCELLED, 0)
+    page.locator("summary").click()
+    page.select_option("#loudness", "none")
     begin(page, long_tone)
-    page.get_by_role("button", name="Stop", exact=True).click()
+    page.locator(".take .stop").focus()
+    page.keyboard.press("Enter")
     facts = page.locator(FACTS)
     expect(facts).to_have_text(re.compile(r"^unfinished, step \d+ of \d+ · strength"))
     expect(page.locator(".take .listen")).to_be_focused()
@@ -83,20 +93,28 @@ def test_what_is_stopped_is_kept_and_says_so(
     assert f"step {found[1]} of {found[2]}" in facts.inner_text()
     source, kept = soundfile.info(long_tone), soundfile.info(file)
     assert (kept.format, kept.frames, kept.samplerate) == ("FLAC", source.frames, source.samplerate)
+    lower = loudness_of(long_tone) - loudness_of(file)
+    assert lower > 1  # or this shows nothing
+    expect(page.locator("#stage-note")).to_have_text(
+        f"A and B play at equal loudness (BS.1770): A is turned down {lower:.1f} dB."
+    )
     assert page.evaluate("urls.size") == 1
 
     page.evaluate(HONEST)
-    page.locator(".take .refine").click()
-    expect(page.locator(".take .save:visible")).to_have_count(2)
-    page.locator(".take .final:visible").click()
-    expect(page.locator(".take .save:visible")).to_have_count(3)
+    page.locator(".take .refine").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => window.sent.length === 2")
+    page.locator(".take .listen").last.focus()
+    page.keyboard.press("f")
+    page.wait_for_function("() => window.sent.length === 3")
     stopped, refined, final = page.evaluate("window.sent")
     assert refined == {**stopped, "steps": "80", "session_id": refined["session_id"]}
     del stopped["steps"]  # the test's own
     assert final == {**stopped, "session_id": final["session_id"]}
-    assert save(page, 1)[0] == "long-accordion_folk-80-steps.wav"
-    page.locator(".take .remove").last.click()
-    assert page.evaluate("urls.size") == 2
+    for left in (2, 1, 0):
+        page.keyboard.press("Delete")
+        expect(page.locator(".take")).to_have_count(left)
+    assert page.evaluate("urls.size") == 0
 
 
 def test_a_draft_becomes_final_with_one_key(page: Page, tone: Path) -> None:
@@ -122,6 +140,7 @@ def test_a_draft_becomes_final_with_one_key(page: Page, tone: Path) -> None:
     refined = page.evaluate("window.sent[2]")
     assert (refined["steps"], refined["seed"]) == ("50", draft["seed"])
     expect(page.locator(FACTS).first).to_contain_text("50 steps")
+    assert save(page)[0] == "tone-accordion_folk-50-steps.wav"
 
 
 def test_several_drafts_are_taken_at_once(page: Page, tone: Path) -> None:
@@ -154,8 +173,16 @@ def test_previews_that_cannot_be_had_cost_nothing(page: Page, long_tone: Path) -
 
 
 def test_a_phone_shows_all_of_it(visit: Visit, long_tone: Path) -> None:
+    """And where motion is to be reduced nothing moves between two previews; nor is it told of
+    them, after the first."""
     page = visit(PHONE)
+    page.emulate_media(reduced_motion="reduce")
     begin(page, long_tone)
+    page.evaluate("watchForming()")
+    page.wait_for_function("() => window.facts.size > 2")
+    assert page.evaluate("window.pictures.size") <= page.evaluate("window.facts.size")
+    assert page.evaluate("window.animations") == 0
+    assert page.evaluate("window.said") == []
     assert page.evaluate(SIDEWAYS) == 0
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator(".take .save")).to_be_visible()

@@ -1,7 +1,17 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BEGINNING, choicesOf, factsOf, keptOf, soundOf, stateOf, stepsIn } from "../src/takes/take.js";
+import {
+  BEGINNING,
+  canBeFinal,
+  choicesOf,
+  factsOf,
+  keptOf,
+  outlineOf,
+  soundOf,
+  stateOf,
+  stepsIn,
+} from "../src/takes/take.js";
 
 /** @typedef {import("../src/takes/take.js").Take} Take */
 
@@ -9,6 +19,7 @@ const REQUEST = { clip: null, duration: 10, seed: 7, loudness: "none", variation
 const PREVIEW = {
   file: new Blob(["fLaC"]),
   peaks: new Float32Array(2),
+  loudness: { clip: -12, take: -14 },
   step: /** @type {const} */ ([58, 75]),
 };
 const TAKE = /** @type {Take} */ ({ ...BEGINNING, id: 1, title: "Celtic", request: REQUEST });
@@ -21,6 +32,28 @@ test("a take is heard as its preview until it has ended", () => {
   assert.equal(soundOf({ ...forming, result: kept }), kept);
   assert.equal(kept.file, PREVIEW.file);
   URL.revokeObjectURL(kept.url);
+});
+
+test("a take forms over its clip's waveform, if it has a clip", () => {
+  const clip = /** @type {import("../src/clip/clip.js").Clip} */ ({ peaks: new Float32Array(2) });
+  const take = { ...TAKE, request: { ...REQUEST, clip }, preview: PREVIEW };
+  assert.equal(outlineOf(take), clip.peaks);
+  assert.equal(outlineOf({ ...TAKE, preview: PREVIEW }), null);
+  const result = keptOf(PREVIEW);
+  URL.revokeObjectURL(result.url);
+  assert.equal(outlineOf({ ...take, result }), null);
+});
+
+test("drafts and unfinished takes can be made final", () => {
+  const unfinished = keptOf(PREVIEW);
+  URL.revokeObjectURL(unfinished.url);
+  const whole = { ...unfinished, unfinished: null };
+  const draft = { ...TAKE, request: { ...REQUEST, steps: 4, draft: true } };
+  assert.equal(canBeFinal(draft), false); // it runs
+  assert.equal(canBeFinal({ ...draft, result: whole }), true);
+  assert.equal(canBeFinal({ ...TAKE, preview: PREVIEW }), false);
+  assert.equal(canBeFinal({ ...TAKE, result: unfinished }), true);
+  assert.equal(canBeFinal({ ...TAKE, result: whole }), false);
 });
 
 test("what isn't whole says so, and what is doesn't", () => {

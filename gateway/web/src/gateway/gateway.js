@@ -24,15 +24,17 @@ export async function* streamEdit(form, signal) {
 }
 
 /**
- * A preview that an edit has told of, or a newer one, to which the gateway leads on; and its step.
+ * A preview that an edit has told of, or a newer one, to which the gateway leads on; with its step
+ * and its loudness.
  * @param {string} url  from the gateway's root
  * @param {AbortSignal} signal
- * @returns {Promise<{file: Blob, step: number}>}
+ * @returns {Promise<{file: Blob, step: number, info: any}>}
  */
 export async function getPreview(url, signal) {
   const answer = await fetch(url.replace(/^\//, ""), { signal });
   if (!answer.ok) throw refusalOf(answer.status, null, 0);
-  return { file: await answer.blob(), step: Number(answer.url.split("/").at(-1)) };
+  const info = JSON.parse(answer.headers.get("X-Melodyflow-Info") ?? "{}");
+  return { file: await answer.blob(), step: Number(answer.url.split("/").at(-1)), info };
 }
 
 /**

@@ -116,10 +116,10 @@ export class Listening {
    */
   #load(take, buffer) {
     this.#player.load("b", buffer);
-    const loudness = take?.request.clip ? take.result?.loudness : undefined;
+    const loudness = take?.request.clip ? soundOf(take)?.loudness : undefined;
     this.#player.level(loudness ? matchingGains(loudness) : { a: 0, b: 0 });
     if (!take && !this.#store.value.clip) return;
-    const unfinished = take?.request.clip && !loudness ? "B isn't finished. It plays at its own level." : "";
-    element("stage-note").textContent = loudness ? levelsInWords(loudness) : unfinished;
+    const forming = loudness && !take?.result ? "B is forming; the line is A's waveform. " : "";
+    element("stage-note").textContent = loudness ? forming + levelsInWords(loudness) : "";
   }
 }

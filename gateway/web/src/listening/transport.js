@@ -2,7 +2,7 @@
 
 import { sharesOf } from "../clip/region.js";
 import { button, byId, element, input, isTyped } from "../dom.js";
-import { factsOf, soundOf } from "../takes/take.js";
+import { factsOf, outlineOf, soundOf } from "../takes/take.js";
 import { Waveform } from "../waveform.js";
 import { clock } from "../words.js";
 
@@ -108,6 +108,7 @@ function followPosition(store, player) {
       (b && soundOf(b)?.peaks) ?? null,
       played,
       sharesOf(b?.request.part, duration),
+      b && outlineOf(b),
     );
     const slider = input("position");
     slider.max = String(duration);

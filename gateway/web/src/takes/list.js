@@ -2,7 +2,7 @@
 
 import { button, element, input, isTyped } from "../dom.js";
 import { finalOf, refinedOf } from "../form/request.js";
-import { takeOf } from "./take.js";
+import { canBeFinal, takeOf } from "./take.js";
 import { TakeRow } from "./take-row.js";
 
 /**
@@ -78,7 +78,7 @@ function refine(store, runner, take) {
 }
 
 /**
- * The draft that a key is for: the one that has the focus, else B.
+ * The draft or unfinished take that a key is for: the one that has the focus, else B.
  * @param {PageStore} store
  * @param {Map<number, TakeRow>} rows
  * @param {EventTarget | null} target
@@ -87,7 +87,7 @@ function draftFor(store, rows, target) {
   const row = target instanceof Element ? target.closest("take-row") : null;
   const { takes, b } = store.value;
   const take = takes.find(({ id }) => (row ? rows.get(id) === row : id === b?.id));
-  return take?.result && take.request.draft ? take : null;
+  return take && canBeFinal(take) ? take : null;
 }
 
 /**

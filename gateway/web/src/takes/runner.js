@@ -13,6 +13,7 @@ import {
   BEGINNING,
   changeTake,
   keptOf,
+  loudnessOf,
   newWarnings,
   notesOf,
   progressIn,
@@ -201,7 +202,7 @@ export class Runner {
       file,
       url: URL.createObjectURL(file),
       peaks,
-      loudness: { clip: data.info?.clip_lufs, take: data.info?.result_lufs },
+      loudness: loudnessOf(data.info),
       unfinished: null,
       notes: [...notesOf(data), ...newWarnings(data, take.request.clip)],
     };
@@ -235,7 +236,7 @@ export class Runner {
  * @returns {Promise<Preview>}
  */
 async function readPreview({ url, step: [, total] }, signal) {
-  const { file, step } = await getPreview(url, signal);
+  const { file, step, info } = await getPreview(url, signal);
   const { peaks } = await measurePeaks(await decodeResult(await file.arrayBuffer()));
-  return { file, peaks, step: [step, total] };
+  return { file, peaks, loudness: loudnessOf(info), step: [step, total] };
 }

@@ -3,11 +3,11 @@
 import { button, byId, find } from "../dom.js";
 import { fileName } from "../form/request.js";
 import { Waveform } from "../waveform.js";
-import { choicesOf, soundOf, stateOf } from "./take.js";
-
-/** @typedef {import("./take.js").Take} Take */
+import { canBeFinal, choicesOf, outlineOf, soundOf, stateOf } from "./take.js";
 
 /**
+ * @typedef {import("./take.js").Preview | import("./take.js").Result} Sound
+ * @typedef {import("./take.js").Take} Take
  * @typedef {"stop" | "remove" | "again" | "listen" | "compare" | "final" | "refine" | "reuse"} Action
  * @typedef {"running" | "done" | "failed"} Status
  */
@@ -45,8 +45,8 @@ export class TakeRow extends HTMLElement {
   #id = 0;
   /** @type {Status} */
   #status = "running";
-  /** @type {Float32Array | null} */
-  #peaks = null;
+  /** What is drawn. @type {Sound | null} */
+  #sound = null;
 
   connectedCallback() {
     if (this.firstElementChild) return;
@@ -91,11 +91,11 @@ export class TakeRow extends HTMLElement {
     const compare = find(this, ".compare", HTMLButtonElement);
     compare.hidden = !request.clip;
     compare.setAttribute("aria-pressed", String(isB && heard));
-    find(this, ".final", HTMLButtonElement).hidden = !result || !(request.draft || result.unfinished);
+    find(this, ".final", HTMLButtonElement).hidden = !canBeFinal(take);
     find(this, ".refine", HTMLButtonElement).hidden = !result || !refinable || request.draft === true;
     find(this, ".remove", HTMLButtonElement).hidden = !result;
     find(this, ".remove", HTMLButtonElement).ariaLabel = `Remove ${take.title}`;
-    this.#showSound(soundOf(take));
+    this.#showSound(take);
     this.#showFile(take, result);
     if (ended && !document.activeElement?.checkVisibility()) this.focusFirst();
   }
@@ -106,13 +106,14 @@ export class TakeRow extends HTMLElement {
     (buttons.find((each) => each.checkVisibility()) ?? button("make")).focus();
   }
 
-  /** @param {import("./take.js").Result | import("./take.js").Preview | null} sound */
-  #showSound(sound) {
+  /** @param {Take} take */
+  #showSound(take) {
+    const sound = soundOf(take);
     find(this, ".actions", HTMLElement).hidden = !sound;
     const waveform = find(this, "wave-form", Waveform);
     waveform.hidden = !sound;
-    if (sound && sound.peaks !== this.#peaks) waveform.show(sound.peaks, 1);
-    this.#peaks = sound?.peaks ?? null;
+    if (sound && sound !== this.#sound) waveform.show(sound.peaks, 1, null, outlineOf(take));
+    this.#sound = sound;
   }
 
   /**

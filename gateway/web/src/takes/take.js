@@ -16,6 +16,7 @@ import { inOneLine, inWords } from "../words.js";
  * @typedef {object} Preview
  * @property {Blob} file  FLAC
  * @property {Float32Array} peaks
+ * @property {Loudness} loudness
  * @property {Steps} step
  */
 
@@ -24,7 +25,7 @@ import { inOneLine, inWords } from "../words.js";
  * @property {Blob} file
  * @property {string} url  of the file, until the take is removed
  * @property {Float32Array} peaks
- * @property {Loudness | null} loudness  null: of an unfinished one
+ * @property {Loudness} loudness
  * @property {Steps | null} unfinished  how far it came before it was stopped; null: to its end
  * @property {readonly string[]} notes  what was done to its level, and to its clip if that isn't known
  */
@@ -72,6 +73,9 @@ export const titleOf = (request) => request.prompt ?? inWords(request.variation)
 /** What can be heard of a take: its result, or what it is going to be. @param {Take} take */
 export const soundOf = (take) => take.result ?? take.preview;
 
+/** The waveform that a forming take is compared with: its clip's. @param {Take} take */
+export const outlineOf = ({ request, result }) => (result ? null : (request.clip?.peaks ?? null));
+
 /** @param {Steps} step */
 const stepInWords = ([done, total]) => `step ${done} of ${total}`;
 
@@ -90,6 +94,9 @@ export function stateOf({ result, preview }) {
   return preview ? [`preview, ${stepInWords(preview.step)}`] : [];
 }
 
+/** Whether an edit of the same seed would go further. @param {Take} take */
+export const canBeFinal = ({ request, result }) => Boolean(result && (request.draft || result.unfinished));
+
 /** @param {Take} take */
 export const factsOf = (take) =>
   inOneLine([...stateOf(take), ...choicesOf(take.request), `seed ${take.request.seed}`]);
@@ -99,14 +106,21 @@ export const factsOf = (take) =>
  * @param {Preview} preview
  * @returns {Result}
  */
-export const keptOf = ({ file, peaks, step }) => ({
+export const keptOf = ({ file, peaks, loudness, step }) => ({
   file,
   url: URL.createObjectURL(file),
   peaks,
-  loudness: null,
+  loudness,
   unfinished: step,
   notes: [],
 });
+
+/**
+ * How loud a clip is, and a result or a preview of it.
+ * @param {{clip_lufs?: number | null, result_lufs?: number | null} | undefined} info
+ * @returns {Loudness}
+ */
+export const loudnessOf = (info) => ({ clip: info?.clip_lufs, take: info?.result_lufs });
 
 /**
  * What was done to a result's level beyond what was asked for, in words.
