@@ -113,15 +113,23 @@ class Stream:
         parameters: Mapping[str, Any] | None = None,
         request_id: str = "",
         statuses: bool = False,
+        pace: Callable[[], object] = lambda: None,
     ) -> None:
+        """pace: called after each response, before the next one is read; what it holds up stays
+        with the server."""
         self._answers: queue.SimpleQueue[tuple[Any, InferenceServerException | None, float]]
         self._answers = queue.SimpleQueue()
         self._seen: list[Response] = []
         self._ended = self._left = False
         given = dict(parameters or {})
         self._client = triton.InferenceServerClient(server.grpc_url)
+
+        def take(result: Any, error: InferenceServerException | None) -> None:
+            self._answers.put((result, error, time.monotonic()))
+            pace()
+
         self._client.start_stream(
-            lambda result, error: self._answers.put((result, error, time.monotonic())),
+            take,
             headers=STATUSES if statuses else None,
         )
         try:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from melodyflow.edit import Parameters
 from melodyflow.engine import Engine
 from melodyflow.model import MelodyFlow
 
-from .test_engine import CANCEL, WAIT, Counts, Edit, make_engine, noise, settle
+from .test_engine import CANCEL, WAIT, Counts, Edit, make_engine, noise, ring, settle
 
 
 @pytest.fixture
@@ -48,6 +48,26 @@ def test_steps_are_evenly_spaced_and_inside(previews: int, steps: int, expected:
     assert max(gaps) - min(gaps) <= 1
 
 
+@pytest.fixture
+def narrow_engine(narrow: MelodyFlow, counts: Counts) -> Iterator[Engine]:
+    made = make_engine(narrow, counts)
+    yield made
+    made.close(WAIT)
+
+
+def in_step(one: Edit) -> Edit:
+    """Lets each of its previews be decoded before the step after it."""
+    decoded = threading.Semaphore(0)
+    one.on_preview = lambda done: decoded.release()
+
+    def wait(stage: str, done: int) -> None:
+        if stage == "generating" and done - 1 in one.job.previews:
+            assert decoded.acquire(timeout=WAIT)
+
+    one.on_step = wait
+    return one
+
+
 @pytest.mark.parametrize("music", [False, True])
 @pytest.mark.parametrize("solver", ["euler", "midpoint"])
 def test_a_preview_is_the_result_if_the_rest_of_the_way_is_straight(
@@ -60,15 +80,7 @@ def test_a_preview_is_the_result_if_the_rest_of_the_way_is_straight(
     if music:
         parameters = replace(parameters, duration=1.0, flowstep=0.0)
     one = Edit(engine, noise(1), parameters, previews=3)
-    decoded = threading.Semaphore(0)
-    one.on_preview = lambda done: decoded.release()
-
-    def as_fast_as_the_steps(stage: str, done: int) -> None:
-        if stage == "generating" and done - 1 in one.job.previews:
-            assert decoded.acquire(timeout=WAIT)
-
-    one.on_step = as_fast_as_the_steps
-    one.start().wait()
+    in_step(one).start().wait()
     settle(engine, counts)
     assert one.error is None
     first = one.job.parameters.inversion_evaluations
@@ -76,6 +88,39 @@ def test_a_preview_is_the_result_if_the_rest_of_the_way_is_straight(
     assert one.result is not None
     for _, preview in one.previews:
         assert torch.allclose(preview, one.result, atol=1e-4 * float(one.result.abs().max()))
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "clip": {},
+    "long": {"seconds": 5.2},
+    "region": {"start": 0.4, "end": 1.3},
+    "long region": {"seconds": 5.2, "start": 1.0, "end": 4.0},
+    "loop": {"loop": True},
+    "long loop": {"seconds": 5.2, "loop": True},
+    "music": {"duration": 2.0},
+    "long music": {"seconds": 5.2, "duration": 5.2},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_later_a_preview_the_nearer_it_is_to_the_result(
+    narrow_engine: Engine, counts: Counts, kind: str
+) -> None:
+    """Of clips within the network's window of two seconds (50 frames) and beyond it."""
+    changes = dict(KINDS[kind])
+    seconds = changes.pop("seconds", 2.0)
+    flowstep = 0.0 if "duration" in changes else 0.12
+    parameters = Parameters("strings", seed=1, steps=16, solver="euler", flowstep=flowstep)
+    one = Edit(narrow_engine, ring(seconds), replace(parameters, **changes), previews=16)
+    in_step(one).start().wait()
+    settle(narrow_engine, counts)
+    assert one.error is None
+    assert one.result is not None
+    first = one.job.parameters.inversion_evaluations
+    assert [done - first for done, _ in one.previews] == list(range(1, 16))
+    far = [float((heard - one.result).norm() / one.result.norm()) for _, heard in one.previews]
+    assert far[-1] < 0.05
+    assert far[-1] < far[7] < far[0]
 
 
 def test_a_slow_decoder_drops_previews_and_holds_up_nobody(engine: Engine, counts: Counts) -> None:
