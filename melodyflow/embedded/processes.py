@@ -56,8 +56,17 @@ def models_of(server: int) -> dict[int, str]:
     return {
         pid: process.started
         for pid, process in everything.items()
-        if process.name == STUB and descends(pid)
+        if process.name == STUB and not _only_tells_its_version(pid) and descends(pid)
     }
+
+
+def _only_tells_its_version(stub: int) -> bool:
+    """Triton asks the stub for its Python's version before it starts the model's: a process without
+    arguments, gone after a moment. A zombie has none either, and no command."""
+    try:
+        return Path(f"/proc/{stub}/cmdline").read_bytes().count(b"\0") == 1
+    except OSError:
+        return True
 
 
 def ending(code: int) -> str:

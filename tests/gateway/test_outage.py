@@ -254,7 +254,7 @@ def test_a_vst_is_told_that_the_server_warms_up(mortal: Mortal, before_it: Runni
 
 def test_who_waits_is_told_how_many_are_before(mortal: Mortal, before_it: Running) -> None:
     def one(number: int) -> list[dict[str, Any]]:
-        request = body(number, steps=128, audio=base64_of(wav(5, 200 + number)))
+        request = body(number, steps=64, audio=base64_of(wav(3, 200 + number)))
         with before_it.post("/transform/stream", json=request, stream=True) as answer:
             found = list(events(answer))
         assert found[-1][0] == "result", found[-1]

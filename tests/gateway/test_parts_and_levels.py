@@ -189,10 +189,10 @@ def test_what_the_server_refuses_is_named_too(
     assert (answer.status_code, answer.json()["error"][: len(begins)]) == (400, begins)
 
 
-def test_a_clip_of_minutes_goes_through(gateway: Running) -> None:
-    clip = wav(150)
-    body = {"audio": base64_of(clip), "variation": "celtic", "steps": 1, "start": 140, "end": 141}
+def test_a_clip_beyond_a_minute_goes_through(gateway: Running) -> None:
+    clip = wav(70)
+    body = {"audio": base64_of(clip), "variation": "celtic", "steps": 1, "start": 65, "end": 66}
     result, _ = decoded(stream(gateway, body)["audio"])
     source, _ = decoded(clip)
     assert result.shape == source.shape
-    assert np.array_equal(result[:, : 140 * RATE], source[:, : 140 * RATE])
+    assert np.array_equal(result[:, : 65 * RATE], source[:, : 65 * RATE])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 
 from melodyflow.embedded import MODEL_REPOSITORY, EmbeddedServer
 from melodyflow.embedded.probe import answers_http
-from melodyflow.embedded.processes import models_of, read_process
+from melodyflow.embedded.processes import end_group, models_of, read_process
 
 from . import raw
 
@@ -60,14 +60,15 @@ def entry(
         stdout=subprocess.DEVNULL,
         text=True,
     ) as process:
-        try:
+        with ExitStack() as stack:
+            stack.callback(process.kill)
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             assert raw.eventually(children.read_text)
             if ready:
                 assert raw.eventually(lambda: answers_http(port, "/v2/health/ready", 3.0))
-            yield process, int(children.read_text())
-        finally:
-            process.kill()
+            server = int(children.read_text())
+            stack.callback(end_group, server)  # the next one takes its ports
+            yield process, server
 
 
 def ended(process: subprocess.Popen[str], server: int, model: int) -> str:

@@ -30,9 +30,9 @@ NEIGHBOURS: list[dict[str, Any]] = [
     {"audio": raw.file_of(raw.music(seconds), RATE), "format": "wav32f", "seed": seed, **more}
     for seed, (seconds, more) in enumerate(
         [
-            (1.0, {"prompt": "a harp", "steps": 128, "regularize_iters": 6}),
-            (3.0, {"prompt": "a choir", "steps": 128, "solver": "midpoint"}),
-            (0.3, {"prompt": "drums", "steps": 128, "regularize_iters": 6, "keep_last_k_iters": 2}),
+            (1.0, {"prompt": "a harp", "steps": 48, "regularize_iters": 6}),
+            (3.0, {"prompt": "a choir", "steps": 48, "solver": "midpoint"}),
+            (0.3, {"prompt": "drums", "steps": 48, "regularize_iters": 6, "keep_last_k_iters": 2}),
         ]
     )
 ]

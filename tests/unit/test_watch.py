@@ -86,6 +86,22 @@ def test_a_model_that_ends_before_the_watch_begins(
     assert reason(watching(server, tmp_path / "none")) == f"the model's process ({model}) has ended"
 
 
+def test_a_stub_that_only_tells_its_version_is_no_model(tmp_path: Path) -> None:
+    stub = tmp_path / "triton_python_backend_stub"
+    shutil.copy(shutil.which("cat") or "", stub)
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", PARENT, str(stub)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: bool(children.read_text()))
+        name = Path(f"/proc/{children.read_text().strip()}/comm")
+        until(lambda: name.read_text() == "triton_python_b\n")
+        assert models_of(process.pid) == {}
+        end_group(process.pid)
+
+
 @pytest.mark.parametrize("whose", ["the model's", "tritonserver's"])
 def test_who_is_stopped_for_long(
     server: subprocess.Popen[bytes], tmp_path: Path, whose: str
