@@ -52,23 +52,25 @@ def entry(
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The watcher and the pid of its tritonserver, which is ready, or has just begun."""
     command, environment, port = started
-    with subprocess.Popen(
-        [sys.executable, "-m", "melodyflow.embedded.container", *command],
-        env=environment,
-        cwd=Path(__file__).resolve().parents[2],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        with ExitStack() as stack:
-            stack.callback(process.kill)
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            assert raw.eventually(children.read_text)
-            if ready:
-                assert raw.eventually(lambda: answers_http(port, "/v2/health/ready", 3.0))
-            server = int(children.read_text())
-            stack.callback(end_group, server)  # the next one takes its ports
-            yield process, server
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "melodyflow.embedded.container", *command],
+            env=environment,
+            cwd=Path(__file__).resolve().parents[2],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        assert raw.eventually(children.read_text)
+        if ready:
+            assert raw.eventually(lambda: answers_http(port, "/v2/health/ready", 3.0))
+        server = int(children.read_text())
+        stack.callback(end_group, server)  # the next one takes its ports
+        yield process, server
 
 
 def ended(process: subprocess.Popen[str], server: int, model: int) -> str:
