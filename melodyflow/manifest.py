@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -136,10 +137,23 @@ def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
 
+def _check_access(path: Path, access: int) -> None:
+    """Raises CheckpointError for what this user may not use: libraries call it missing."""
+    with suppress(PermissionError):  # of a folder above it
+        if not path.exists() or os.access(path, access):
+            return
+    raise CheckpointError(
+        f"{path}: not readable by uid {os.geteuid()}; run chmod -R a+rX on the checkpoint's "
+        "folder, and chmod a+x on those above it"
+    )
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
+    _check_access(folder, os.F_OK)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
     path = folder / CONFIG
+    _check_access(path, os.R_OK)
     if not path.is_file():
         remedy = (
             f"run scripts/convert_weights {folder} OUT and use OUT"
@@ -165,6 +179,7 @@ def _codec_config(values: dict[str, Any]) -> CodecConfig:
 
 
 def _check_file(path: Path, facts: dict[str, Any], verify: bool) -> None:
+    _check_access(path, os.R_OK)
     if not path.is_file():
         raise CheckpointError(f"{path}: missing; convert the weights again")
     size = path.stat().st_size

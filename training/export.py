@@ -44,8 +44,6 @@ def export(codec: Codec, text: Classifier, trained: Trained, out: Path) -> None:
                 shutil.rmtree(target)
             out.mkdir(exist_ok=True)
             shutil.move(path, target)
-        for path in out.rglob("*.safetensors"):
-            path.chmod(0o644)  # they are written for their owner alone
 
 
 def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

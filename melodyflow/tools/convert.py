@@ -110,6 +110,9 @@ def describe(
         },
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    # safetensors writes for the owner alone; the server may be another user.
+    for path in files:
+        path.chmod((folder / CONFIG).stat().st_mode & 0o777)
 
 
 def census(path: Path) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """Converting, checking and refusing checkpoints."""
 
 import json
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +77,57 @@ def test_sizes_are_checked_always_and_hashes_when_asked(copied: Path) -> None:
     (copied / CODEC).write_bytes(data[:-1])
     with pytest.raises(CheckpointError, match="bytes, expected"):
         open_checkpoint(copied)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_a_converted_file_is_for_whom_the_umask_says(
+    root: Path, tmp_path: Path, umask: int
+) -> None:
+    source = root / "tests/data/parity"
+    before = os.umask(umask)
+    try:
+        convert(source / "tiny", tmp_path / "made", t5=source / "t5")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "made").rglob("*.*")}
+    assert modes == {0o666 & ~umask}
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def read_as_another(folder: Path, uid: int = 65534) -> str:
+    """What a user who owns nothing is told of the checkpoint in a folder."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(folder.parent)  # the folders above it are the tests' own
+            if os.geteuid() == 0:
+                os.setuid(uid)
+            read_manifest(folder.name)
+            said = "read"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        return answer.read()
+
+
+@pytest.mark.parametrize("name", [".", CONFIG, CODEC, FLOW, "t5", "t5/model.safetensors"])
+def test_what_may_not_be_read_is_not_called_missing(copied: Path, name: str) -> None:
+    copied.parent.chmod(0o755)
+    for path in (copied, *copied.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    assert read_as_another(copied) == "read"
+    (copied / name).chmod(0)
+    said = read_as_another(copied)
+    (copied / name).chmod(0o755)
+    assert said.startswith("CheckpointError: copied/")
+    assert f"{name.strip('.')}" in said
+    assert re.search(r": not readable by uid \d+; run chmod -R a\+rX", said)
+    assert "missing" not in said
 
 
 def drop_file(folder: Path) -> None:
