@@ -61,6 +61,7 @@ from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
 from .socketio.signed_in import SignedInSockets
 from .socketio.unread import BoundedServer
+from .stopping import Stopping
 from .wire import openapi
 from .wire.models import INFO_HEADER, SEED_HEADER, WARNINGS_HEADER
 
@@ -75,15 +76,18 @@ another arrangement, exactly as long, at the same rate. Results are AI-generated
 
 
 def create_app(
-    settings: Settings, metrics: Metrics | None = None, budget: Budget | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    budget: Budget | None = None,
+    stopping: Stopping | None = None,
 ) -> ASGIApp:
     """The gateway as an ASGI application, for one process and one event loop.
 
-    metrics, budget: its own, unless the listener shares them.
+    metrics, budget, stopping: its own, unless the listener shares them.
     """
     metrics = metrics or Metrics()
     budget = budget or Budget(settings.memory_bytes, metrics.budget_bytes)
-    gateway, events = _assemble(settings, metrics, budget)
+    gateway, events = _assemble(settings, metrics, budget, stopping or Stopping())
     api = _api(gateway)
     served = socketio.ASGIApp(events, other_asgi_app=api)
     app: ASGIApp = PlainPackets(served, gateway.decoding, gateway.owners)
@@ -101,7 +105,7 @@ def _door(gateway: Gateway, sockets: OpenSockets) -> list[Middleware]:
         Middleware(DrainAfterRefusal),
         Middleware(Refusals, gateway.metrics),
         Middleware(Utf8Text),
-        Middleware(AllowedHosts, settings.allowed_hosts),
+        Middleware(AllowedHosts, settings.allowed_hosts, gateway.tokens),
         Middleware(AllowedOrigins, settings.origins),
         Middleware(SocketCredentials, gateway.owners, sockets, settings.connections),
         Middleware(BodyLimit, settings.max_body_bytes),
@@ -123,7 +127,9 @@ def _cors(settings: Settings) -> list[Middleware]:
     return [allowed]
 
 
-def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gateway, Any]:
+def _assemble(
+    settings: Settings, metrics: Metrics, budget: Budget, stopping: Stopping
+) -> tuple[Gateway, Any]:
     client = AsyncMelodyFlowClient(
         settings.server or None,
         presets=settings.presets or None,
@@ -137,7 +143,7 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
     )
     tokens = Tokens(settings.accepted_tokens)
     owners = Owners(tokens, sign_ins)
-    quota = Quota(settings.edits_per_minute, settings.concurrent_edits)
+    quota = Quota(settings.edits_per_minute, settings.concurrent_edits, stopping)
     previews = Previews(budget)
     edits = Edits(
         client,
@@ -146,11 +152,12 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         metrics,
         decoding,
         previews,
+        stopping,
         max_seconds=settings.max_seconds,
         edit_seconds=settings.edit_seconds,
         owner_slots=settings.owner_slots,
     )
-    jobs = Jobs(edits, sessions)
+    jobs = Jobs(edits, sessions, stopping)
     server = BoundedServer(
         most_unread=2 * settings.max_body_bytes,
         budget=budget,
@@ -177,8 +184,10 @@ def _assemble(settings: Settings, metrics: Metrics, budget: Budget) -> tuple[Gat
         client=client,
         owners=owners,
         sign_ins=sign_ins,
+        tokens=tokens,
         quota=quota,
         wrong_tokens=Quota(_WRONG_TOKENS_PER_MINUTE, 1),
+        stopping=stopping,
         sessions=sessions,
         metrics=metrics,
         triton=triton,

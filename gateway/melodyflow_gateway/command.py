@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import socket
+from types import FrameType
 
 import uvicorn
 
@@ -19,14 +21,37 @@ from .listening.websocket import WebSocketConnection
 from .logs import log_to_stderr
 from .metrics import Metrics
 from .settings import read_settings
+from .stopping import Stopping
 
-_END_SECONDS = 10  # for edits in flight, when the gateway is told to stop
+log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 10  # for answers on their way to be sent, when the gateway ends
 
 
 class _Server(uvicorn.Server):
-    """Prints its address as soon as it answers, and what it may take."""
+    """Prints its address as soon as it answers, and what it may take. Told to stop, it answers
+    until nothing is in flight; the second signal ends edits, the third everything."""
 
     most_bytes = 0
+
+    def __init__(self, config: Config, stopping: Stopping) -> None:
+        super().__init__(config)
+        self._stopping, self._signals = stopping, 0
+        self._announced = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 2:
+            self.force_exit = True
+            super().handle_exit(sig, frame)
+        else:
+            self._stopping.begin()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stopping.begun and not self._announced:
+            self._announced = True
+            log.info("stopping", extra={"edits": self._stopping.edits})
+        return await super().on_tick(counter) or self._stopping.over
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -44,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     settings = read_settings(given)
     log_to_stderr(settings.log_level)
-    metrics = Metrics()
+    metrics, stopping = Metrics(), Stopping(settings.drain_seconds)
     budget = Budget(settings.memory_bytes, metrics.budget_bytes)
     bounds = Bounds(
         connections=settings.connections,
@@ -57,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     reserve_descriptors(bounds.connections)
     listening = listen(settings.host, settings.port)
     config = Config(
-        create_app(settings, metrics, budget),
+        create_app(settings, metrics, budget, stopping),
         Connections(bounds, metrics, budget),
         http=HttpConnection,
         ws=WebSocketConnection,
@@ -69,9 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         lifespan="on",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=_END_SECONDS,
+        timeout_graceful_shutdown=_ANSWER_SECONDS,
     )
-    server = _Server(config)
+    server = _Server(config, stopping)
     server.most_bytes = most_memory(settings)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises them again once it has stopped; that is not a failure.

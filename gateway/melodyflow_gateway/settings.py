@@ -136,6 +136,8 @@ class Settings(BaseSettings):
     edit_seconds: _Seconds = 600.0  # longest time for one edit, including its wait in the queue
     # /health says "warming" for so long after the start, or after Triton was last ready
     warming_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+    # for edits in flight to end in, once the gateway is told to stop
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 180.0
     poll_seconds: _Seconds = 900.0  # an edit of the VST's is cancelled so long after its last poll
     edits_per_minute: _Count = 120  # per token
     concurrent_edits: _Count = 32  # per token

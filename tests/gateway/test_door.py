@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 import requests
 from httpx2 import Response
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -46,11 +47,44 @@ def ask(gateway: Running, method: str, path: str, **headers: str | None) -> requ
     return gateway.http.request(method, url, headers=named, timeout=PATIENCE, allow_redirects=False)
 
 
-@routes
+PROBES = ("/health", "/ready")
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in PROBES])
 def test_a_foreign_host_is_refused(gateway: Running, method: str, path: str) -> None:
     answer = ask(gateway, method, path, Host=f"evil.example:{gateway.port}")
     assert answer.status_code == 421
-    assert "evil.example" in answer.json()["error"]
+    assert "'evil.example:" in answer.json()["error"]
+    assert "MELODYFLOW_GATEWAY_HOSTS" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("host", ["10.1.2.3:8002", "evil.example", "", "@", "[::", "ready"])
+def test_probes_may_have_any_host(gateway: Running, path: str, host: str) -> None:
+    for method in ("GET", "HEAD"):
+        assert ask(gateway, method, path, Host=host).status_code == 200
+    for method in ("POST", "OPTIONS"):
+        assert ask(gateway, method, path, Host=host).status_code == 421
+    for other in (f"{path}/", f"/{path}", f"{path}/../limits", f"{path}%2f", path.upper()):
+        assert ask(gateway, "GET", other, Host=host).status_code in (400, 421)
+
+
+def test_with_a_token_the_metrics_are_there_under_any_name(open_gateway: Open) -> None:
+    def get(opened: TestClient, token: str, path: str = "/metrics") -> int:
+        headers = {"Host": "10.1.2.3:8002", **({"Authorization": token} if token else {})}
+        return opened.get(path, headers=headers).status_code
+
+    guarded, open_to_all = open_gateway(tokens=(TOKEN,)), open_gateway()
+    assert get(guarded, f"Bearer {TOKEN}") == 200
+    assert get(guarded, f"Bearer {TOKEN}", "/limits") == 421
+    for wrong in ("", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer"):
+        assert get(guarded, wrong) == 421
+        assert get(open_to_all, wrong) == 421
+    # A page of another site may have a browser send its cookie, but no token.
+    cookie = guarded.post("/login", data={"token": TOKEN}).headers["set-cookie"].partition(";")[0]
+    foreign = {"Host": "10.1.2.3:8002", "Cookie": cookie}
+    assert guarded.get("/metrics", headers=foreign).status_code == 421
+    assert guarded.get("/metrics", headers={"Cookie": cookie}).status_code == 200
 
 
 @routes

@@ -4,18 +4,12 @@ import hashlib
 import json
 import posixpath
 import re
-import signal
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-
-import pytest
 
 from melodyflow.embedded import EmbeddedServer
 from melodyflow_client import __version__, load_presets
 
-from .conftest import PATIENCE, Open, Running, Start, base64_of, until, wav
-
-Metrics = Callable[[], dict[str, float]]
+from .conftest import PATIENCE, Open, Running, Start, until
 
 
 def test_health_says_what_runs(gateway: Running, checkpoint: Path) -> None:
@@ -124,6 +118,21 @@ def test_metrics_count_requests_by_route(gateway: Running) -> None:
     assert "a-name" not in text
 
 
+def test_what_asks_every_few_seconds_is_neither_counted_nor_logged(
+    server: EmbeddedServer, start_gateway: Start
+) -> None:
+    started = start_gateway(server.grpc_url, server.metrics_url)
+    for path in ("/health", "/ready", "/metrics"):
+        assert started.get(path).status_code == 200
+        assert started.http.head(started.url + path, timeout=PATIENCE).status_code == 200
+    assert started.get("/variations").status_code == 200
+    text = started.get("/metrics").text
+    routes = re.findall(r'^melodyflow_gateway_requests_total\{route="(.+?)"', text, re.MULTILINE)
+    assert routes == ["/variations"]
+    assert until(lambda: any("/variations" in line for line in started.said))
+    assert [json.loads(line)["route"] for line in started.said] == ["/variations"]
+
+
 def test_the_page_tells_of_all_modules_at_once(gateway: Running) -> None:
     links = gateway.get("/").headers["Link"].split(", ")
     paths = [link.removesuffix(">; rel=modulepreload").removeprefix("<") for link in links]
@@ -153,27 +162,6 @@ def test_pages_have_a_strict_policy_and_nothing_inline(guarded: Running) -> None
     assert "unsafe" not in policy
     assert "style=" not in answer.text
     assert "<script" not in answer.text
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_end_cancels_what_runs(
-    server: EmbeddedServer, start_gateway: Start, metrics: Metrics, number: int
-) -> None:
-    started = start_gateway(server.grpc_url, server.metrics_url)
-    cancelled = 'melodyflow_edits_total{outcome="cancelled"}'
-    before = metrics()[cancelled]
-    body = {
-        "audio_data": base64_of(wav(25, 190)),
-        "variation": "celtic",
-        "steps": 128,
-        "session_id": "ends",
-    }
-    assert started.post("/api/juce/transform_audio", json=body).status_code == 200
-    path = "/api/juce/poll_status/ends"
-    assert until(lambda: started.get(path).json()["status"] == "processing")
-    started.process.send_signal(number)
-    assert started.process.wait(PATIENCE) == 0
-    assert until(lambda: metrics()[cancelled] == before + 1)
 
 
 def test_static_files_stay_in_their_folder(gateway: Running) -> None:

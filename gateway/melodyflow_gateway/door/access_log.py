@@ -1,4 +1,4 @@
-"""One log line and one count for each HTTP request."""
+"""One log line and one count for each HTTP request but those of probes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..metrics import Metrics
 from ..problems import CLIENT_GONE
 from .handshake import is_socket_io
+from .hosts import METRICS, PROBES
 
 log = logging.getLogger(__name__)
 
+_PERIODIC = PROBES | {METRICS}
+
 
 class AccessLog:
-    """Logs each request when its answer ends, by its route: a path may hold a session's name."""
+    """Logs each request when its answer ends, by its route: a path may hold a session's name.
+    What asks again every few seconds, probes and Prometheus, is neither logged nor counted, unless
+    the gateway itself fails."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -43,19 +48,20 @@ class AccessLog:
             await self._app(scope, count_received, count_sent)
         finally:
             route = _route(scope)
-            self._metrics.requests.labels(route, str(status)).inc()
-            log.info(
-                "request",
-                extra={
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "seconds": round(time.monotonic() - started, 3),
-                    "bytes_in": bytes_in,
-                    "bytes_out": bytes_out,
-                    "owner": scope.get("state", {}).get("owner"),
-                },
-            )
+            if route not in _PERIODIC or status == 500:
+                self._metrics.requests.labels(route, str(status)).inc()
+                log.info(
+                    "request",
+                    extra={
+                        "method": scope["method"],
+                        "route": route,
+                        "status": status,
+                        "seconds": round(time.monotonic() - started, 3),
+                        "bytes_in": bytes_in,
+                        "bytes_out": bytes_out,
+                        "owner": scope.get("state", {}).get("owner"),
+                    },
+                )
 
 
 def _route(scope: Scope) -> str:

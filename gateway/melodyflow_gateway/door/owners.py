@@ -7,7 +7,7 @@ from starlette.types import Scope
 
 from ..problems import Problem
 from .sign_ins import SignIns, hash_of, new_id
-from .tokens import Tokens
+from .tokens import Tokens, bearer
 
 COOKIE = "melodyflow_gateway"
 NOBODY = "local"  # the owner where no tokens are set
@@ -58,12 +58,12 @@ class Owners:
     async def _find(self, headers: Headers) -> str:
         if not self._tokens.owners:
             return NOBODY
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            found = self._tokens.owner_of(token.strip())
+        token = bearer(headers)
+        if token is not None:
+            found = self._tokens.owner_of(token)
             if found is not None:
                 return found
-        elif not scheme:
+        elif not headers.get("authorization"):
             values = _cookies(headers)
             signed_in = await self._sign_ins.owners(map(hash_of, values)) if values else []
             for found in signed_in:

@@ -1,4 +1,5 @@
-"""How much each owner may ask for: edits per minute, and concurrent edits."""
+"""How much each owner may ask for: edits per minute, and concurrent edits; none once the gateway
+is stopping."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections import OrderedDict
 from typing import Self
 
 from ..problems import RETRY_SECONDS, Problem
+from ..stopping import Stopping
 
 _KEPT = 4096  # owners remembered, the latest ones
 
@@ -14,10 +16,11 @@ _KEPT = 4096  # owners remembered, the latest ones
 class Lease:
     """The right to run one edit; released when the edit ends or a `with` block is left."""
 
-    def __init__(self, running: dict[str, int], owner: str) -> None:
-        self._running, self._owner = running, owner
+    def __init__(self, running: dict[str, int], owner: str, stopping: Stopping) -> None:
+        self._running, self._owner, self._stopping = running, owner, stopping
         self._held = True
         running[owner] = running.get(owner, 0) + 1
+        stopping.enter()
 
     def __enter__(self) -> Self:
         return self
@@ -32,29 +35,33 @@ class Lease:
             self._running[self._owner] -= 1
             if not self._running[self._owner]:
                 del self._running[self._owner]
+            self._stopping.leave()
 
 
 class Quota:
     """per_minute: edits that may begin, all at once after a quiet minute. concurrent: edits that
     may run or wait."""
 
-    def __init__(self, per_minute: int, concurrent: int) -> None:
+    def __init__(self, per_minute: int, concurrent: int, stopping: Stopping | None = None) -> None:
         self._per_second, self._burst, self._concurrent = per_minute / 60, per_minute, concurrent
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._running: dict[str, int] = {}
+        self._stopping = stopping or Stopping()
 
     def check(self, owner: str) -> None:
-        """Raises Problem, 429, for an owner who is over quota, before the body is read. The place
-        is taken once that is here: a body that never comes holds none."""
+        """Raises Problem, 429, for an owner who is over quota, and 503 for everybody once the
+        gateway is stopping, before the body is read. The place is taken once that is here: a body
+        that never comes holds none."""
+        self._stopping.check()
         if self._running.get(owner, 0) >= self._concurrent:
             raise Problem(429, f"too many concurrent edits ({self._concurrent})", RETRY_SECONDS)
         self._begins(owner)
 
     def take(self, owner: str) -> Lease:
-        """Raises Problem, 429, for an owner who is over quota."""
+        """Raises Problem as `check` does."""
         self.check(owner)
         self.count(owner)
-        return Lease(self._running, owner)
+        return Lease(self._running, owner, self._stopping)
 
     def count(self, owner: str) -> None:
         """Counts against the rate only. Raises Problem, 429."""

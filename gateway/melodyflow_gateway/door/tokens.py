@@ -6,6 +6,8 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
+from starlette.datastructures import Headers
+
 
 class Tokens:
     """The accepted tokens. An owner is a name for a token that doesn't reveal it."""
@@ -23,6 +25,12 @@ class Tokens:
             if hmac.compare_digest(known.encode(), given):
                 found = owner
         return found
+
+
+def bearer(headers: Headers) -> str | None:
+    """The token of a request's Authorization; None without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _digest(token: str) -> str:

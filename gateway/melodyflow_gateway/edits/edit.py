@@ -24,6 +24,7 @@ from ..decoding import Decoding
 from ..metrics import Metrics
 from ..problems import Problem, outcome_of, problem_of
 from ..sessions.store import SessionKey, SessionStore
+from ..stopping import Stopping
 from ..wire.reading import Asked
 from .formats import format_of
 from .line import Line
@@ -90,6 +91,7 @@ class Edits:
         metrics: Metrics,
         decoding: Decoding,
         previews: Previews,
+        stopping: Stopping,
         *,
         max_seconds: float,
         edit_seconds: float,
@@ -102,6 +104,7 @@ class Edits:
         self._metrics = metrics
         self._decoding = decoding
         self._previews = previews
+        self._stopping = stopping
         self._max_seconds, self._edit_seconds = max_seconds, edit_seconds
         self._turns = Turns(
             lambda: triton.slots, lambda slots: min(owner_slots or max(1, slots * 3 // 4), slots)
@@ -242,6 +245,7 @@ class Edits:
                         self._metrics.edit_seconds.observe(time.monotonic() - started)
                         yield event
                         return
+                    self._stopping.check_time()
                     if event is not None and event.stage not in ("queued", "warming"):
                         if not reserved:  # until there is room, no further message is read
                             reserved = RESULT_COPIES * _most_result_bytes(prepared)

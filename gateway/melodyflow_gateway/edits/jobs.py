@@ -14,6 +14,7 @@ from typing import Protocol
 from ..door.quota import Lease
 from ..problems import RETRY_SECONDS, Problem, problem_of
 from ..sessions.store import JobRecord, SessionKey, SessionStore, Standing, Unreachable
+from ..stopping import Stopping
 from ..wire.reading import Asked
 from .edit import Edits, Prepared
 from .previews import Previewed
@@ -43,9 +44,10 @@ class Listener(Protocol):
 class Jobs:
     """The jobs of this gateway."""
 
-    def __init__(self, edits: Edits, sessions: SessionStore) -> None:
+    def __init__(self, edits: Edits, sessions: SessionStore, stopping: Stopping) -> None:
         self._edits = edits
         self._sessions = sessions
+        self._stopping = stopping
         self._clients: dict[asyncio.Task[None], str | None] = {}  # of each job that runs
 
     async def start(
@@ -88,6 +90,7 @@ class Jobs:
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._clients[task]
+            self._stopping.await_fetch()
             lease.release()
             prepared.asked.share.release()
 

@@ -16,6 +16,7 @@ from ..decoding import Decoding
 from ..door.owners import COOKIE, Owners
 from ..door.quota import Quota
 from ..door.sign_ins import SignIns
+from ..door.tokens import Tokens
 from ..edits.edit import Edits
 from ..edits.jobs import Jobs
 from ..edits.previews import Previews
@@ -26,6 +27,7 @@ from ..settings import Settings
 from ..shared_folder import SharedFolder
 from ..socketio.rooms import Rooms
 from ..socketio.signed_in import SignedInSockets
+from ..stopping import Stopping
 from ..wire.turnstile import Turnstile
 
 
@@ -36,9 +38,11 @@ class Gateway:
     settings: Settings
     client: AsyncMelodyFlowClient
     owners: Owners
+    tokens: Tokens
     sign_ins: SignIns
     quota: Quota
     wrong_tokens: Quota
+    stopping: Stopping
     sessions: SessionStore
     metrics: Metrics
     triton: Triton

@@ -14,6 +14,7 @@ from melodyflow_client import __version__
 from melodyflow_client.contract import LIMIT_NAMES, OPTIONS
 from melodyflow_client.status import Status
 
+from ..stopping import REASON
 from ..wire.models import Health, HealthLimits, LimitsAnswer, Queue, Range, Ready
 from ..wire.old_requests import OLD_FORMATS
 from ..wire.openapi import errors
@@ -90,7 +91,8 @@ async def _state(gateway: Gateway) -> tuple[Status, str | None, str | None]:
     away = status.error
     if away is None and not status.model_ready:
         away = "the server is up, but its model is not ready"
-    return status, away, None if redis else "can't reach Redis"
+    broken = REASON if gateway.stopping.begun else None if redis else "can't reach Redis"
+    return status, away, broken
 
 
 def _answer(answer: BaseModel, good: bool) -> Response:

@@ -92,7 +92,8 @@ ERRORS = {
     404: "variation: no variation is called 'kazoo'; `melodyflow variations` lists them",
     413: "the body is too large; at most 67108864 bytes are allowed",
     415: "Content-Type: 'text/plain'; application/json or multipart/form-data",
-    421: "Host: 'evil.example'; this gateway doesn't serve that name",
+    421: "Host: 'evil.example'; this gateway doesn't serve that name; its operator can add it to "
+    "MELODYFLOW_GATEWAY_HOSTS",
     429: "too many concurrent edits (32)",
     500: "internal error: the request is not the cause; request id 0f3c9a51",
     503: "no server answers at 127.0.0.1:8001: failed to connect to all addresses",
