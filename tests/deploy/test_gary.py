@@ -76,9 +76,14 @@ def test_the_services_are_as_closed_as_in_the_projects_own_file(
     for name, ours in (("melodyflow", "gateway"), ("triton", "triton-gpu")):
         for key in ("image", "init", "read_only", "tmpfs", "cap_drop", "security_opt"):
             assert services[name].get(key) == own[ours].get(key), (name, key)
-        for key in ("shm_size", "stop_grace_period", "restart"):
+        for key in ("shm_size", "stop_grace_period", "restart", "pids_limit"):
             assert services[name].get(key) == own[ours].get(key), (name, key)
     assert services["triton"]["environment"] == own["triton-gpu"]["environment"]
+
+
+def test_the_services_are_bounded(services: dict[str, Any]) -> None:
+    assert (services["melodyflow"]["mem_limit"], services["melodyflow"]["cpus"]) == ("4g", 2)
+    assert services["triton"]["mem_limit"] == "16g"
 
 
 def test_the_check_of_health_is_the_images(services: dict[str, Any], root: Path) -> None:

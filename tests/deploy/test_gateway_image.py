@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from melodyflow_gateway.settings import read_settings
+from melodyflow_gateway.budget import most_memory
+from melodyflow_gateway.settings import Settings, read_settings
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def environment(dockerfile: str) -> dict[str, str]:
 
 def test_everything_that_is_copied_is_there_and_not_ignored(root: Path, dockerfile: str) -> None:
     allowed = re.findall(r"^!(.+?)/?$", (root / ".dockerignore").read_text(), re.MULTILINE)
-    copied = [line.split()[0] for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)]
+    lines = re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE)
+    copied = [line.split()[0] for line in lines if not line.startswith("--from=")]
     assert len(copied) == 6
     for source in copied:
         assert (root / source).exists(), source
@@ -54,6 +56,36 @@ def test_its_port_is_on_loopback_alone(service: dict[str, Any], dockerfile: str)
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_image_holds_what_its_user_can_read_and_nothing_it_was_made_with(
+    dockerfile: str,
+) -> None:
+    *_, source, image = dockerfile.split("\nFROM ")
+    assert source.rstrip().endswith("RUN chmod -R u=rwX,go=rX /opt/melodyflow")
+    copied = re.findall(r"^COPY (\S+) (\S+)", image, re.MULTILINE)
+    assert {source.split("=")[1] for source, _ in copied} == {"libraries", "source"}
+    assert all(path.startswith("/opt/melodyflow") for _, path in copied)
+
+
+def test_it_is_bounded(service: dict[str, Any]) -> None:
+    [number] = re.findall(r"^(\d+)g$", service["mem_limit"])
+    assert int(number) * 2**30 > most_memory(Settings())
+    assert service["cpus"] == "${MELODYFLOW_GATEWAY_CPUS:-2}"
+    assert service["pids_limit"] == 512
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_it_is_stopped_before_triton_and_has_time_to_drain(root: Path) -> None:
+    services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
+    gateway = services["gateway"]
+    assert gateway["depends_on"] == {
+        name: {"condition": "service_started", "required": False}
+        for name in ("triton-gpu", "triton-cpu")
+    }
+    # Edits, results to be fetched, answers to be sent (stopping.py, command.py).
+    most = Settings().drain_seconds + 25
+    assert int(gateway["stop_grace_period"].removesuffix("s")) > most
 
 
 def test_its_settings_are_good_with_and_without_what_may_be_given(

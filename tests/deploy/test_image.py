@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from melodyflow.embedded.distribution import find_distribution
-from melodyflow.embedded.launch import CLOSED_APIS
+from melodyflow.embedded.launch import CLOSED_APIS, MALLOC
 
 # Newer than the embedded Triton (2.51), which cannot vouch for them: since 25.03 and 25.08.
 NEWER_FLAGS = {"grpc-max-response-pool-size", "http-max-input-size"}
@@ -55,6 +55,21 @@ def test_the_stub_finds_its_libraries_and_no_writable_folder(dockerfile: str) ->
     assert "PYTHONPATH" not in environment(dockerfile)
     assert f"--from=libraries {venv} {venv}" in instructions(dockerfile, "COPY")
     assert instructions(dockerfile, "WORKDIR") == ["/opt/melodyflow"]
+
+
+def test_whoever_made_the_checkout_the_images_user_reads_it(dockerfile: str) -> None:
+    # tests/drills builds it from a checkout with umask 077.
+    stages = dockerfile.split("\nFROM ")[1:]
+    for source in (stage for stage in stages[:-1] if re.search(r"^COPY [a-z]", stage, re.M)):
+        if "AS source" in source.partition("\n")[0]:
+            assert source.rstrip().endswith("RUN chmod -R u=rwX,go=rX /opt/melodyflow")
+    copied = instructions(f"FROM {stages[-1]}", "COPY")
+    assert copied
+    assert all(line.startswith("--from=") for line in copied)
+
+
+def test_malloc_has_few_arenas(dockerfile: str) -> None:
+    assert environment(dockerfile)["MALLOC_ARENA_MAX"] == MALLOC["MALLOC_ARENA_MAX"]
 
 
 def test_nothing_is_fetched_when_it_starts(dockerfile: str) -> None:
@@ -105,7 +120,7 @@ def test_the_same_apis_are_closed_as_in_the_embedded_server(dockerfile: str) -> 
 def test_the_start_script_hands_tritonserver_its_arguments(dockerfile: str, tmp_path: Path) -> None:
     (tmp_path / "tritonserver").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "tritonserver").chmod(0o755)
-    script = dockerfile[dockerfile.index("#!/bin/sh") : dockerfile.index("EOS\n\n")]
+    script = dockerfile[dockerfile.index("#!/bin/sh") : dockerfile.index("\nEOS\n")]
     path = f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin"
     # By the watcher, whose exit code is tritonserver's.
     given = subprocess.run(
@@ -147,11 +162,15 @@ def test_compose_is_closed_to_the_outside(compose: dict[str, Any], name: str) ->
     assert [port.rpartition(":")[2] for port in service["ports"]] == ["8000", "8001", "8002"]
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert service["read_only"] is True
-    assert service["tmpfs"] == ["/tmp"]
+    assert service["tmpfs"] == ["/tmp:size=256m"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
     assert service["shm_size"] == "1gb"
+    assert service["mem_limit"] == "${MELODYFLOW_MEMORY:-16g}"
+    assert service["cpus"] == "${MELODYFLOW_CPUS:-0}"
+    assert service["pids_limit"] == 4096
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     [mount] = service["volumes"]
     assert (mount["target"], mount["read_only"]) == ("/checkpoint", True)
     assert mount["source"] == "${MELODYFLOW_CHECKPOINT:-./checkpoints/demo}"
