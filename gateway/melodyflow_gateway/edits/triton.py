@@ -1,4 +1,7 @@
-"""What Triton says of itself: its state, its checkpoint, its load, and how long an edit takes."""
+"""What Triton says of itself: its state, its checkpoint, its load, and how long an edit takes.
+
+Where its name has several addresses, it is all of these servers together.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from melodyflow_client.aio import AsyncMelodyFlowClient
-from melodyflow_client.status import Status, read_metrics
+from melodyflow_client.status import Status
 
 from ..wire.models import Checkpoint, Resources
+from .servers import read_all_metrics
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +81,14 @@ class Triton:
         try:
             # Looking up a name has no time limit of its own: Docker's resolver takes 8 s for a
             # container that is down.
-            text = await asyncio.wait_for(asyncio.to_thread(read_metrics, url, 2.0), 2.5)
+            texts = await asyncio.wait_for(asyncio.to_thread(read_all_metrics, url, 2.0), 2.5)
         except TimeoutError:
             return {}
-        return parse_metrics(text)
+        found: defaultdict[str, list[Sample]] = defaultdict(list)
+        for text in texts:
+            for name, samples in parse_metrics(text).items():
+                found[name] += samples
+        return found
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -101,13 +110,14 @@ class Triton:
 
     @property
     def resources(self) -> Resources:
-        """The resources of Triton's machine, all GPUs together."""
-        cpu, total = self._value("nv_cpu_utilization"), self._value("nv_cpu_memory_total_bytes")
+        """The resources of Triton's machine or machines, all GPUs together."""
+        cpus = [sample.value for sample in self._metrics.get("nv_cpu_utilization", ())]
+        total = self._value("nv_cpu_memory_total_bytes")
         used = self._value("nv_cpu_memory_used_bytes")
         gpu_used = self._value("nv_gpu_memory_used_bytes")
         gpu_total = self._value("nv_gpu_memory_total_bytes")
         return Resources(
-            cpu_percent=None if cpu is None else round(100 * cpu, 1),
+            cpu_percent=round(100 * fmean(cpus), 1) if cpus else None,
             memory_percent=round(100 * used / total, 1) if total and used is not None else None,
             gpu_memory_used=None if gpu_used is None else int(gpu_used),
             gpu_memory_total=None if gpu_total is None else int(gpu_total),
