@@ -3,7 +3,8 @@
     python -m tests.server.attackers --server 127.0.0.1:8001 --streams 100
 
 A process of its own that prints one line for each stream: its kind, whether it sent the header
-`triton_grpc_error`, and how it ended. It speaks plain gRPC, with none of our client's code.
+`triton_grpc_error`, and how it ended. It speaks plain gRPC, with none of our client's code. Before
+a proxy that asks for a key, $MELODYFLOW_API_KEY is sent: the stranger has got hold of one.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from . import raw
 
 STATUSES = (("triton_grpc_error", "true"),)
+KEY = os.environ.get("MELODYFLOW_API_KEY")
+BEARER = (("authorization", f"Bearer {KEY}"),) if KEY else ()
 HEADERS = {"none": 0.0, "half": 0.5, "all": 1.0}  # share of the streams that send it
 KINDS = {"refused": 32, "cancelled": 30, "several": 26, "closed": 11, "burst": 1}  # weights
 # Of the streams with several edits only so many of those that would send the header do: each ends
@@ -163,7 +166,7 @@ class Attacker:
         """A stream, and whether it sends the header."""
         header = self.rng.random() < (self.header if share is None else share)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return stub.ModelStreamInfer(metadata=STATUSES if header else None), header
+        return stub.ModelStreamInfer(metadata=BEARER + (STATUSES if header else ())), header
 
     def _named(self, like: Request) -> Request:
         """A request with an id that no other has."""

@@ -1,0 +1,27 @@
+"""Servers behind Envoy killed, stopped and replaced while edits run: the short form of the drills."""
+
+import pytest
+
+from ..drills import fleet as drills
+from .envoy import KEY, Fleet
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELODYFLOW_API_KEY", KEY)
+
+
+def test_a_killed_server_loses_no_edit(fleet: Fleet) -> None:
+    print(drills.killed(fleet, edits=16))
+
+
+def test_a_server_that_hangs_loses_none_and_is_taken_back(fleet: Fleet) -> None:
+    print(drills.stopped(fleet, edits=8))
+
+
+def test_servers_that_are_replaced_finish_their_edits(fleet: Fleet) -> None:
+    print(drills.restarted(fleet))
+
+
+def test_the_header_that_ends_servers_ends_none_behind_envoy(fleet: Fleet) -> None:
+    print(drills.stormed(fleet, streams=100, seconds=120))
