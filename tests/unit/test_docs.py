@@ -26,6 +26,7 @@ FOLDERS = (
     "checkpoints",
     "client",
     "contract",
+    "deploy",
     "docs",
     "examples",
     "gateway",
@@ -125,10 +126,20 @@ class PbUtils:
         self.MetricFamily = MetricFamily
 
 
-def test_operations_has_every_metric_with_its_labels() -> None:
+def make_metrics() -> PbUtils:
     pb_utils = PbUtils()
     metrics = Metrics(pb_utils, "melodyflow_0_0", lambda action: None)
     metrics.checkpoint(name="name", sha256="sha256", licence="licence", precision="precision")
+    return pb_utils
+
+
+def made_metrics() -> dict[str, str]:
+    """The model's metrics: name -> kind."""
+    return {name: kind for name, (kind, _) in make_metrics().made.items()}
+
+
+def test_operations_has_every_metric_with_its_labels() -> None:
+    pb_utils = make_metrics()
     for _, labels in pb_utils.made.values():
         assert labels.pop("model_instance") == {"melodyflow_0_0"}  # which is said for all of them
     made = {
