@@ -116,14 +116,14 @@ def test_what_two_files_pin_they_pin_alike() -> None:
 
 
 def test_the_packages_get_what_they_ask_for() -> None:
-    server = dependencies(".", "weights")
+    server = dependencies(".", "weights", "tracing")
     clients = [*dependencies("client", "av"), *dependencies("gateway")]
     torch = {"torch": pins(TORCH)["torch"]}
     tested = pins(DEVELOPMENT) | torch
     assert unmet([*server, *clients, *dependencies("client", "compare")], tested) == []
     assert unmet(clients, pins(GATEWAY)) == []
     assert "torch" not in pins(GATEWAY)
-    assert unmet(dependencies("."), pins(TRITON) | torch) == []
+    assert unmet(server, pins(TRITON) | torch) == []
 
 
 @pytest.mark.parametrize(
