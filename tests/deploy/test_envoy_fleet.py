@@ -1,4 +1,4 @@
-"""Servers behind Envoy killed, stopped and replaced while edits run: the short form of the drills."""
+"""Servers behind Envoy killed, stopped and replaced while edits run: short forms of the drills."""
 
 import pytest
 

@@ -269,7 +269,10 @@ def main(words: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory(prefix="attack-") as folder,
     ):
         log = Path(folder) / "triton.log"
-        with Service(checkpoint, log) as service, Gateway(service) as gateway:
+        with (
+            Service(checkpoint, log) as service,
+            Gateway(service.grpc_url, service.metrics_url) as gateway,
+        ):
             target = Target(gateway.url, gateway.process.pid, service.member(STUB))
             code = attack(target, given.only, given.seconds, given.alone)
             if code:

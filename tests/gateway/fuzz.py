@@ -138,7 +138,10 @@ def main(words: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
     ):
         log = Path(folder) / "triton.log"
-        with Service(checkpoint, log) as service, Gateway(service) as gateway:
+        with (
+            Service(checkpoint, log) as service,
+            Gateway(service.grpc_url, service.metrics_url) as gateway,
+        ):
             code = _fuzz(service, gateway, given.seconds, given.seed, given.keep)
             if code:
                 print(gateway.complaints(), service.said(), tail(log), sep="\n")

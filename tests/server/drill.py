@@ -167,10 +167,10 @@ def _command(pid: int) -> str:
 
 
 class Gateway(Process):
-    """A gateway before a service, on a free port; settings as environment variables."""
+    """A gateway before a server, on a free port; settings as environment variables."""
 
-    def __init__(self, service: Service, **settings: str) -> None:
-        addresses = ("--server", service.grpc_url, "--metrics", service.metrics_url)
+    def __init__(self, server: str, metrics: str, **settings: str) -> None:
+        addresses = ("--server", server, "--metrics", metrics)
         super().__init__(
             *("-m", "melodyflow_client", "gateway", "--port", "0", *addresses),
             **UNLIMITED,

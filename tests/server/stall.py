@@ -250,7 +250,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with (
                 checkpoint_or_tiny(given.checkpoint) as checkpoint,
                 Service(checkpoint, log, *ONE_A_CALL) as service,
-                Gateway(service, MELODYFLOW_GATEWAY_TOKENS=",".join(tokens)) as gateway,
+                Gateway(
+                    service.grpc_url,
+                    service.metrics_url,
+                    MELODYFLOW_GATEWAY_TOKENS=",".join(tokens),
+                ) as gateway,
             ):
                 report = stall(
                     service, gateway, tokens, 60 * given.minutes, given.clients, given.stay

@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with (
                 checkpoint_or_tiny(given.checkpoint) as checkpoint,
                 Service(checkpoint, log, *ONE_A_CALL) as service,
-                Gateway(service) as gateway,
+                Gateway(service.grpc_url, service.metrics_url) as gateway,
                 busy_cores(given.busy_cores, given.nice),
             ):
                 report = storm(

@@ -28,7 +28,7 @@ def service(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def gateway(service: Service) -> Iterator[Gateway]:
-    with Gateway(service) as running:
+    with Gateway(service.grpc_url, service.metrics_url) as running:
         yield running
 
 
