@@ -75,8 +75,22 @@ class TransposedConv(nn.Module):
         self.left = stride - self.right
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.convtr(x)
+        on_cpu = x.device.type == "cpu" and not torch.is_grad_enabled()
+        y = self._two_products(x) if on_cpu else self.convtr(x)
         return cast(Tensor, y[..., self.left : y.shape[-1] - self.right])
+
+    def _two_products(self, x: Tensor) -> Tensor:
+        """The same as `convtr`. On a CPU that one first compiles code for every new length, which
+        takes longer than the convolution, and for some lengths seconds."""
+        weight, stride = self.convtr.weight, self.stride
+        bias = cast(Tensor, self.convtr.bias)[:, None, None]
+        # Frame t of the input reaches `stride` samples from t * stride on, and as many after them.
+        y = bias.repeat(x.shape[0], 1, x.shape[-1] + 1, stride)
+        halves = ((weight[..., :stride], y[:, :, :-1]), (weight[..., stride:], y[:, :, 1:]))
+        for taps, reached in halves:
+            samples = taps.flatten(1).T @ x  # [batch, outputs * stride, frames]
+            reached += samples.reshape(len(x), -1, stride, x.shape[-1]).transpose(2, 3)
+        return y.flatten(2)
 
 
 class Residual(nn.Module):

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from melodyflow import edit
 from melodyflow.edit import Parameters, Solver
 from melodyflow.model import MelodyFlow, codec
 from melodyflow.model.checkpoint import load, open_checkpoint
-from melodyflow.model.codec import Conv, reflect_pad
+from melodyflow.model.codec import Conv, TransposedConv, reflect_pad
 from melodyflow.model.transformer import Row
 
 
@@ -59,6 +61,23 @@ def test_latent_frames_and_window_come_from_the_checkpoint(model: MelodyFlow) ->
     assert (config.hop, config.frame_rate) == (1920, 25.0)
     assert (model.max_frames, model.max_samples) == (750, 1_440_000)
     assert [config.frames(n) for n in (1, 1920, 1921, 48001)] == [1, 1, 2, 26]
+
+
+@settings(max_examples=30, deadline=None)  # PyTorch's own compiles each shape
+@given(
+    batch=st.integers(1, 3),
+    inputs=st.integers(1, 5),
+    outputs=st.integers(1, 5),
+    stride=st.integers(1, 9),
+    frames=st.integers(1, 40),
+)
+def test_two_products_are_a_transposed_convolution(
+    batch: int, inputs: int, outputs: int, stride: int, frames: int
+) -> None:
+    layer, x = TransposedConv(inputs, outputs, stride), torch.randn(batch, inputs, frames)
+    expected = layer(x).detach()  # with gradients it is PyTorch's own
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 5, 8])
