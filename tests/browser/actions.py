@@ -68,3 +68,26 @@ def is_tone(samples: np.ndarray, rate: float) -> bool:
     frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
     near = np.abs(frequencies - TONE_HZ) < 30
     return bool(spectrum[near].sum() > 0.95 * spectrum.sum() > 0)
+
+
+def sound_of_a(page: Page) -> tuple[int, np.ndarray]:
+    """What is played as A: its rate in Hz, and float32 `[channels, samples]`."""
+    page.evaluate("window.buffers = []")
+    page.click("#play")
+    page.wait_for_function("() => window.buffers.length")
+    page.click("#play")
+    rate, channels = page.evaluate(
+        """async () => {
+            const a = window.buffers[0];
+            const texts = Array.from({ length: a.numberOfChannels }, async (_, number) => {
+                const url = await new Promise((done) => {
+                    const reader = new FileReader();
+                    reader.onload = () => done(reader.result);
+                    reader.readAsDataURL(new Blob([a.getChannelData(number)]));
+                });
+                return url.slice(url.indexOf(",") + 1);
+            });
+            return [a.sampleRate, await Promise.all(texts)];
+        }"""
+    )
+    return rate, np.stack([np.frombuffer(base64.b64decode(text), "<f4") for text in channels])

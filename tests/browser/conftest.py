@@ -1,7 +1,6 @@
 """A real Chromium in front of a real gateway in front of a real tritonserver."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,10 +22,10 @@ from playwright.sync_api import (
 from melodyflow.embedded import EmbeddedServer
 
 from .actions import TONE_HZ
+from .chromium import PROBES, executable, launched
 
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
-PROBES = Path(__file__).with_name("probes.js")
 RATE = 44100
 WAIT = 120_000  # milliseconds for whatever is waited for: machines are slow at times
 
@@ -76,15 +75,10 @@ def started_gateway(server: str, *arguments: str, **environment: str) -> Iterato
 def browser() -> Iterator[Browser]:
     """The system's Chromium; its microphone is a beep. It ends with the module: while Playwright is
     there, an event loop runs in this thread, and no other test could use asyncio."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
+    if executable() is None:
         pytest.skip("no Chromium (apt-get install chromium, or its path in $CHROMIUM)")
-    microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=microphone)
+    with sync_playwright() as playwright, launched(playwright) as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture

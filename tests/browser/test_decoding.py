@@ -16,7 +16,8 @@ from melodyflow.embedded import EmbeddedServer
 from melodyflow_client.audio import load as decode
 from melodyflow_client.audio import waveform
 
-from .actions import load, make, save
+from ..files.whole import piped_flac
+from .actions import load, make, save, sound_of_a
 from .conftest import Visit, started_gateway
 
 RATE = 44100
@@ -59,6 +60,20 @@ def cut(path: Path) -> None:
     path.write_bytes(buffer.getvalue()[:-1001])
 
 
+def flacs(*rates: int, total: bool) -> Callable[[Path], None]:
+    """FLACs of these rates, one behind the other, with or without a total."""
+
+    def write(path: Path) -> None:
+        parts = []
+        for rate in rates:
+            buffer = io.BytesIO()
+            soundfile.write(buffer, tone().T, rate, format="FLAC", subtype="PCM_16")
+            parts.append(piped_flac(data=buffer.getvalue(), total=total))
+        path.write_bytes(b"".join(parts))
+
+    return write
+
+
 # A file's name -> what writes it, and what the page says of it.
 FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "clip.mp3": (by_libsndfile("MPEG_LAYER_III"), ""),
@@ -77,35 +92,20 @@ MORE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a-law.wav": (by_libsndfile("ALAW"), ""),
     "adpcm.wav": (by_libsndfile("MS_ADPCM"), ""),
     "clip.aac": (by_ffmpeg("aac"), ""),
+    "another.flac": (flacs(RATE, 48000, total=True), ""),
+    "twice.flac": (flacs(RATE, RATE, total=False), ""),
+    "joined.flac": (flacs(RATE, 48000, total=False), "changes to 48000 Hz"),
     "junk.wav": (behind_junk, "100 bytes before the file's header were skipped."),
     "cut.wav": (cut, "."),
 }
 
 
-def a(page: Page) -> dict[str, object]:
-    """What is played as A: its rate, length, and beginnings of its channels."""
-    page.click("#play")
-    page.wait_for_function("() => window.buffers.length")
-    page.click("#play")
-    found: dict[str, object] = page.evaluate(
-        """() => {
-            const a = window.buffers[0];
-            window.buffers = [];
-            const channels = Array.from({ length: a.numberOfChannels }, (_, n) => n);
-            const samples = channels.map((n) => [...a.getChannelData(n).subarray(0, 5000)]);
-            return { rate: a.sampleRate, length: a.length, samples };
-        }"""
-    )
-    return found
-
-
 def expect_a(page: Page, path: Path, said: str) -> None:
     """A is what the SDK decodes, and the page says what was repaired."""
     clip = decode(path)
-    found = a(page)
-    assert (found["rate"], found["length"]) == (clip.sample_rate, clip.samples)
-    samples = waveform(clip.data)[0][:, :5000]
-    np.testing.assert_allclose(np.array(found["samples"]), samples, atol=1e-4, rtol=0)
+    rate, samples = sound_of_a(page)
+    assert rate == clip.sample_rate
+    np.testing.assert_allclose(samples, waveform(clip.data)[0], atol=1e-4, rtol=0)
     note = page.locator("#clip-note")
     assert bool(said) == bool(clip.warnings)
     if said:

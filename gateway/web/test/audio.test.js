@@ -1,7 +1,7 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fromBase64 } from "../src/audio/decode.js";
+import { fromBase64, nextFlac } from "../src/audio/decode.js";
 import { readHeader } from "../src/audio/header.js";
 import { COLUMNS, measurePeaks } from "../src/audio/peaks.js";
 import { encodeWav, wavBytes } from "../src/audio/wav.js";
@@ -63,5 +63,15 @@ test("base64 of any length, also of more than one piece", async () => {
     const bytes = Uint8Array.from({ length }, (_, n) => (n * 7) % 256);
     const found = await fromBase64(Buffer.from(bytes).toString("base64"));
     assert.ok(Buffer.from(found).equals(Buffer.from(bytes)), String(length));
+  }
+});
+
+test("another FLAC behind a FLAC is found, wherever it begins", () => {
+  const flac = Uint8Array.of(...[..."fLaC"].map((letter) => letter.charCodeAt(0)), 0x80, 0, 0, 34, 16, 0);
+  assert.equal(nextFlac(flac), -1);
+  for (const size of [0, 1, 5000]) {
+    const near = new Uint8Array(size).fill(0x66);
+    assert.equal(nextFlac(Uint8Array.from([...flac, ...near, ...flac])), flac.length + size);
+    assert.equal(nextFlac(Uint8Array.from([...flac, ...near, ...flac.subarray(0, 7)])), -1);
   }
 });

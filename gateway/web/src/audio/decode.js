@@ -23,7 +23,13 @@ export function decode(bytes, rate) {
  */
 export async function decodeExactly(file, header) {
   const { kind, rate, channels: numberOfChannels, samples } = header;
-  const decoded = await decode(await file.arrayBuffer(), rate).catch(() => null);
+  let bytes = await file.arrayBuffer();
+  const next = kind === "FLAC" ? nextFlac(new Uint8Array(bytes)) : -1;
+  if (next >= 0) {
+    if (!samples) throw new Error("the browser can't decode joined FLACs");
+    bytes = bytes.slice(0, next);
+  }
+  const decoded = await decode(bytes, rate).catch(() => null);
   const length = samples || (decoded?.length ?? 0);
   if (decoded?.length === length && decoded.numberOfChannels === numberOfChannels) return decoded;
   const buffer = new AudioBuffer({ numberOfChannels, length, sampleRate: rate });
@@ -37,6 +43,22 @@ export async function decodeExactly(file, header) {
   } else throw new Error("the browser can't decode this FLAC");
   for (const [channel, values] of channels.entries()) buffer.copyToChannel(values, channel);
   return buffer;
+}
+
+const FLAC = [..."fLaC"].map((letter) => letter.charCodeAt(0));
+const STREAMINFO = [0, 0, 34]; // its length, behind a byte of flags
+
+/**
+ * Where another FLAC begins behind the first one, for whose frames browsers would take its own; -1 where
+ * none does.
+ * @param {Uint8Array} bytes
+ */
+export function nextFlac(bytes) {
+  const isAt = (/** @type {number} */ start, /** @type {readonly number[]} */ wanted) =>
+    wanted.every((byte, n) => bytes[start + n] === byte);
+  let at = bytes.indexOf(FLAC[0] ?? 0, 1);
+  while (at >= 0 && !(isAt(at, FLAC) && isAt(at + 5, STREAMINFO))) at = bytes.indexOf(FLAC[0] ?? 0, at + 1);
+  return at;
 }
 
 /**
