@@ -316,6 +316,13 @@ _TABLE = (
         default_words="empty: the owner of all edits that name none",
     ),
     Parameter(
+        name="traceparent",
+        sentence="the W3C trace context that the edit's spans belong to; gRPC metadata of that "
+        "name count, too. One that isn't valid is ignored",
+        default="",
+        default_words="empty: a trace of its own",
+    ),
+    Parameter(
         name="priority",
         sentence="1 overtakes 2 in the queue, and 2 overtakes 3",
         own_kind="whole",
@@ -342,7 +349,7 @@ _TABLE = (
 PARAMETERS: Mapping[str, Parameter] = {row.name: row for row in _TABLE}
 # What Triton takes as tensors, in the order of config.pbtxt, and what goes beside them.
 INPUTS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.wire}
-REQUEST = ("timeout_s", "session_id", "metadata", "owner")
+REQUEST = ("timeout_s", "session_id", "metadata", "owner", "traceparent")
 TRITONS_OWN = ("id", "priority", "timeout")  # and triton_*
 # What clients offer.
 OPTIONS: Mapping[str, Parameter] = {row.name: row for row in _TABLE if row.group}

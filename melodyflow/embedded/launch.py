@@ -20,6 +20,10 @@ CLOSED_APIS = ("model-repository", "shared-memory", "trace", "logging")
 # Fixed in newer Tritons (triton-inference-server/server, issues 7368 and 8034).
 GRPC_STATES = 4096
 
+# A regular expression: the gRPC metadata that become request parameters (docs/operations.md,
+# "Spans").
+FORWARDED = "^traceparent$"
+
 # A proxy finds out by pings that a server hangs. By default Triton closes connections that ping
 # more often than every 5 minutes while no data flows, as in its queue, or at all without an edit.
 GRPC_PINGS = (
@@ -84,6 +88,7 @@ def command(
         *(f"--{name}-address={HOST}" for name in ports),
         *(f"--{name}-port={port}" for name, port in ports.items()),
         f"--http-restricted-api={','.join(CLOSED_APIS)}:{key}",
+        f"--grpc-header-forward-pattern={FORWARDED}",
         f"--grpc-infer-allocation-pool-size={GRPC_STATES}",
         f"--grpc-restricted-protocol={','.join(CLOSED_APIS)}:{key}",
         *GRPC_PINGS,

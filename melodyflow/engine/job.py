@@ -59,7 +59,7 @@ class Job:
         )
         self.done = 0
         self.shared: set[str] = set()  # what another edit had already computed
-        self.seconds: dict[str, float] = {}  # by finished stage
+        self._stages: dict[str, tuple[float, float]] = {}  # by finished stage: begin and end
         self._stop: EditError | None = None
         self._on_stop: Callable[[], None] | None = None
         self._entered = time.monotonic()
@@ -69,6 +69,18 @@ class Job:
     def stopped(self) -> EditError | None:
         """The reason to end this edit now, if any."""
         return self._stop
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each finished stage took."""
+        return {stage: end - begin for stage, (begin, end) in self._stages.items()}
+
+    def timeline(self) -> dict[str, tuple[float, float]]:
+        """When each stage began and ended, by time.monotonic(); the current one ends now."""
+        stages = dict(self._stages)
+        if self._stage:
+            stages[self._stage] = (self._entered, time.monotonic())
+        return stages
 
     def stop(self, reason: EditError) -> None:
         """Ends the edit before its next evaluation. The first reason counts. Thread-safe."""
@@ -99,7 +111,7 @@ class Job:
         """Ends the current stage and notes its time."""
         now = time.monotonic()
         if self._stage:
-            self.seconds[self._stage] = now - self._entered
+            self._stages[self._stage] = (self._entered, now)
         self._stage, self._entered = "", now
 
     def evaluated(self, done: int) -> None:

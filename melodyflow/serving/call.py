@@ -24,6 +24,7 @@ from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import EditRequest
 from melodyflow.serving.shared_memory import is_ample
 from melodyflow.serving.sound import Result, Sound
+from melodyflow.serving.tracing import Edit, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Server:
     max_model_samples: int
     outbox: Outbox
     metrics: Metrics
+    tracing: Tracing | None = None  # None: no spans
 
     @property
     def max_seconds(self) -> float:
@@ -79,7 +81,10 @@ class Call:
         self._stop: EditError | None = None
         self._job: Job | None = None
         self._session_id = ""
+        self.traceparent = ""  # the client's trace context, unchecked
+        self._admitted: float | None = None  # when it got its slot
         self._evaluations = "0"  # done/total, once it has ended
+        self._stages: dict[str, tuple[float, float]] = {}  # begin and end, once it has ended
 
     def accept(self, request: EditRequest) -> Job:
         """Makes the job for a valid request and starts watching the client and the deadline."""
@@ -96,6 +101,10 @@ class Call:
         )
         server.outbox.watch(self)
         return self._job
+
+    def admitted(self) -> None:
+        """Notes that the edit has its slot."""
+        self._admitted = time.monotonic()
 
     @property
     def stopped(self) -> EditError | None:
@@ -175,18 +184,24 @@ class Call:
         job, self._job = self._job, None
         if job:
             self._evaluations = f"{job.done}/{job.parameters.evaluations}"
+            self._stages = job.timeline()
         self._server.outbox.unwatch(self)
         return True
 
     def _count(self, outcome: str, audio_seconds: float = 0.0, reason: str = "") -> None:
         """Counts and logs how the call ended. Called once."""
         self._server.metrics.ended(outcome, audio_seconds)
+        request_id, now = self._responder.request_id[:200], time.monotonic()
+        if self._server.tracing:
+            stages = {"queue": (self._started, self._admitted or now), **self._stages}
+            edit = Edit(request_id, self.traceparent, outcome, (self._started, now), stages)
+            self._server.tracing.record(edit)
         log.info(
             "edit id=%r session=%r %s after %.2f s, evaluations %s%s",
-            self._responder.request_id[:200],
+            request_id,
             self._session_id,
             outcome,
-            time.monotonic() - self._started,
+            now - self._started,
             self._evaluations,
             f": {reason}" if reason else "",
         )

@@ -23,6 +23,7 @@ from melodyflow.serving.metrics import Metrics
 from melodyflow.serving.outbox import Outbox
 from melodyflow.serving.request import Tensors, read_request
 from melodyflow.serving.settings import Settings
+from melodyflow.serving.tracing import start_tracing
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Service:
             max_model_samples=max_samples,
             outbox=self._outbox,
             metrics=metrics,
+            tracing=start_tracing(os.environ, instance.name),
         )
         max_tokens = settings.max_tokens or MAX_TOKENS[model.device.type]
         warm_up(model, max_tokens)
@@ -119,6 +121,7 @@ class Service:
         call = Call(self._server, responder)
         try:
             tensors, parameters = read()
+            call.traceparent = str(parameters.get("traceparent", ""))
             request = read_request(
                 tensors,
                 parameters,
@@ -129,6 +132,7 @@ class Service:
             )
             job = call.accept(request)
             self._engine.acquire(job.frames, lambda: call.stopped)
+            call.admitted()
             self._engine.submit(job)
         except EditError as error:
             call.failed(error)
@@ -143,6 +147,8 @@ class Service:
         """Drains the edits in flight, ends the rest after the drain time and joins all threads."""
         self._engine.close(self._settings.drain_seconds)
         self._outbox.close()
+        if self._server.tracing:
+            self._server.tracing.close()
         if self._heartbeat:
             self._heartbeat.close()
 

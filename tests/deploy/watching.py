@@ -76,7 +76,7 @@ class Prometheus:
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
 
     def __enter__(self) -> "Prometheus":
-        port = _free_port()
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         self._log = (self._folder / "log").open("w")
         self._process = subprocess.Popen(
@@ -126,7 +126,7 @@ class Prometheus:
             return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     import socket
 
     with socket.socket() as probe:

@@ -113,6 +113,7 @@ class Stream:
         parameters: Mapping[str, Any] | None = None,
         request_id: str = "",
         statuses: bool = False,
+        metadata: Mapping[str, str] | None = None,
         pace: Callable[[], object] = lambda: None,
     ) -> None:
         """pace: called after each response, before the next one is read; what it holds up stays
@@ -130,7 +131,7 @@ class Stream:
 
         self._client.start_stream(
             take,
-            headers=STATUSES if statuses else None,
+            headers={**(STATUSES if statuses else {}), **(metadata or {})},
         )
         try:
             self._client.async_stream_infer(
