@@ -15,6 +15,7 @@ import pytest
 
 from melodyflow.embedded import EmbeddedServer
 
+from ..gateway.conftest import Start, start_gateway, wav  # noqa: F401
 from ..server import raw
 from .watching import free_port
 
@@ -170,6 +171,26 @@ def test_the_parent_decides_and_without_one_the_edit_has_its_own_trace(
     edit(traced, 5)
     assert receiver.edit()[0].parent == ""
     assert not any(each.trace == unsampled[3:35] for each in receiver.spans())
+
+
+def test_the_gateway_passes_its_clients_context_on(
+    receiver: Receiver,
+    traced: EmbeddedServer,
+    start_gateway: Start,  # noqa: F811
+) -> None:
+    gateway = start_gateway(traced.grpc_url, traced.metrics_url)
+    form = {"variation": "celtic", "steps": "2"}
+
+    def transform(traceparent: str) -> None:
+        headers, files = {"traceparent": traceparent}, {"audio": ("a.wav", wav(0.5))}
+        assert gateway.post("/transform", data=form, files=files, headers=headers).ok
+
+    trace, parent, header = context()
+    transform(header)
+    span, _ = receiver.edit()
+    assert (span.trace, span.parent) == (trace, parent)
+    transform("nonsense")
+    assert receiver.edit()[0].parent == ""
 
 
 def test_what_is_refused_is_recorded_too(receiver: Receiver, traced: EmbeddedServer) -> None:

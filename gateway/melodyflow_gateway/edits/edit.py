@@ -229,7 +229,7 @@ class Edits:
                 replace(
                     prepared.edit,
                     priority=max(priority, _NORMAL),
-                    parameters={**prepared.edit.parameters, "owner": share.owner},
+                    parameters={**prepared.edit.parameters, **prepared.asked.parameters},
                 ),
                 self._client.retry.patience,
                 own_timeout=prepared.asked.fields.timeout_s is not None,

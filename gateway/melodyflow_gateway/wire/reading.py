@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ _FORM = "multipart/form-data"
 _FILE = "audio"  # of a form
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046
 
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -43,6 +45,13 @@ class Asked:
     audio: bytes | None
     share: Share
     duration: float | None = None
+    traceparent: str = ""  # the client's W3C trace context, if it has sent one
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What Triton is told beside the edit: whose it is, and under which trace."""
+        own = {"owner": self.share.owner}
+        return own | {"traceparent": self.traceparent} if self.traceparent else own
 
 
 class _InMemory(MultiPartParser):
@@ -88,7 +97,7 @@ async def read_edit(
     kind = _kind(request)
     if kind == _FORM and form is not None:
         fields, file = await _read_form(request, form)
-        return _asked(fields, file, share_of(request)), True
+        return _traced(_asked(fields, file, share_of(request)), request), True
     if kind not in ("application/json", ""):
         allowed = "application/json" + (f" or {_FORM}" if form else "")
         raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
@@ -101,7 +110,12 @@ async def read_edit(
     asked = await decoding.run(partial(parse_edit, body, model, audio, share), share.owner)
     del body
     share.give_back(size)
-    return asked, False
+    return _traced(asked, request), False
+
+
+def _traced(asked: Asked, request: Request) -> Asked:
+    given = request.headers.get("traceparent", "")
+    return replace(asked, traceparent=given) if _TRACEPARENT.fullmatch(given) else asked
 
 
 async def read_file(request: Request) -> bytes:
