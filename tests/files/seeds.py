@@ -11,9 +11,9 @@ from .whole import piped_flac
 _SMALL = 3000  # samples
 
 
-def files() -> dict[str, bytes]:
-    """Name -> bytes. Takes some seconds."""
-    stereo, mono, surround = (sound(channels, _SMALL) for channels in (2, 1, 6))
+def files(frames: int = _SMALL) -> dict[str, bytes]:
+    """Name -> bytes of so many samples. Takes some seconds."""
+    stereo, mono, surround = (sound(channels, frames) for channels in (2, 1, 6))
     made: dict[str, Callable[[], bytes]] = {
         f"{container} {subtype}": partial(encoded, container, subtype, stereo)
         for container, subtypes in {

@@ -30,7 +30,7 @@ from typing import Any
 import requests
 
 from ..server.drill import STUB, Gateway, Service, checkpoint_or_tiny, tail
-from .attacks import bodies, sockets
+from .attacks import bodies, kinds, sockets
 from .attacks.clients import MIB, Attack, Heard, session_from
 from .attacks.files import wav
 
@@ -42,6 +42,8 @@ ATTACKS: dict[str, Attack] = {
     "files that unpack": bodies.unpacked_files,
     "covers": bodies.covers,
     "slow files": bodies.slow_files,
+    "every kind of file": kinds.every_kind,
+    "much around files": kinds.much_around,
     "lists of lists": bodies.lists_of_lists,
     "lists in an event": sockets.socket_lists,
     "long names": bodies.long_names,

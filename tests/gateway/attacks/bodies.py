@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 
 from .clients import MIB, Heard, post
 from .files import encoded, m4a_with_a_large_cover, wav
 
 
-def _edits(files: Sequence[bytes], steps: int = 1, timeout_s: int = 20) -> list[bytes]:
+def edits(files: Iterable[bytes], steps: int = 1, timeout_s: int = 20) -> list[bytes]:
+    """Requests for edits of files."""
     return [
         json.dumps(
             {
@@ -30,12 +31,12 @@ def unpacked_files(url: str, address: str) -> Generator[None, float, Heard]:
     ogg = encoded("ogg", "libopus", 590, 48000, 2)
     wavpack = encoded("wv", "wavpack", 300, 192000, 2)
     until = yield
-    return post(url, address, until, "/transform", _edits([ogg] * 4 + [wavpack] * 4))
+    return post(url, address, until, "/transform", edits([ogg] * 4 + [wavpack] * 4))
 
 
 def covers(url: str, address: str) -> Generator[None, float, Heard]:
     """Short songs with cover pictures of 12,000 x 12,000 pixels."""
-    body = _edits([m4a_with_a_large_cover()])
+    body = edits([m4a_with_a_large_cover()])
     until = yield
     return post(url, address, until, "/transform", body * 4)
 
@@ -44,7 +45,7 @@ def slow_files(url: str, address: str) -> Generator[None, float, Heard]:
     """FLACs with eight channels at the highest rate, which take long to decode."""
     flac = encoded("flac", "flac", 60, 192000, 8)
     until = yield
-    return post(url, address, until, "/transform", _edits([flac] * 6))
+    return post(url, address, until, "/transform", edits([flac] * 6))
 
 
 def lists_of_lists(url: str, address: str) -> Generator[None, float, Heard]:
@@ -72,4 +73,4 @@ def long_edits(url: str, address: str) -> Generator[None, float, Heard]:
     """Valid edits: as many as an owner may have at once, of a minute each."""
     files = [wav(60, 200 + number, 8000) for number in range(32)]
     until = yield
-    return post(url, address, until, "/transform", _edits(files, steps=32, timeout_s=6))
+    return post(url, address, until, "/transform", edits(files, steps=32, timeout_s=6))
