@@ -55,8 +55,9 @@ from .sessions.store import SessionStore
 from .settings import Settings
 from .shared_folder import SharedFolder
 from .socketio.gary import GaryEvents
+from .socketio.messages import PlainPackets
 from .socketio.namespace import EditNamespace
-from .socketio.packets import EngineJson, PlainPackets, WithoutTraceback
+from .socketio.packets import EngineJson, WithoutTraceback
 from .socketio.redis_rooms import RedisRooms
 from .socketio.rooms import Rooms
 from .socketio.signed_in import SignedInSockets
@@ -161,7 +162,6 @@ def _assemble(
     server = BoundedServer(
         most_unread=2 * settings.max_body_bytes,
         budget=budget,
-        decoding=decoding,
         async_mode="asgi",
         client_manager=shared_rooms,
         cors_allowed_origins=[],  # none of its own: the door has checked the origin

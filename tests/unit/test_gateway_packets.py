@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melodyflow_gateway.problems import Problem
+from melodyflow_gateway.socketio.messages import _short_body
 from melodyflow_gateway.socketio.packets import (
     EVENTS,
     EngineJson,
     Json,
+    LargeEvent,
     TextPacket,
     WithoutTraceback,
+    look_at,
 )
 
 AUDIO = base64.b64encode(bytes(range(256)) * 4).decode()
@@ -81,6 +85,69 @@ def test_nothing_large_is_built_of_lists() -> None:
         assert engineio.packet.Packet(encoded_packet="4" + lists).data == lists
     finally:
         engineio.packet.Packet.json = before
+
+
+@given(
+    head=st.sampled_from(["2", "212", "2/room,", "2/room,7", "51-"]),
+    name=st.sampled_from([*EVENTS, "audio_chunk", 'a "b"']),
+    fields=st.dictionaries(
+        st.sampled_from(["session_id", "seed"]), st.text(max_size=9) | st.none()
+    ),
+    audio=st.none() | st.just(AUDIO),
+    in_a_string=st.booleans(),
+)
+def test_a_large_event_is_read_like_any_other(
+    head: str, name: str, fields: dict[str, object], audio: str | None, in_a_string: bool
+) -> None:
+    data: object = fields if audio is None else {**fields, "audio_data": audio}
+    text = head + json.dumps([name, json.dumps(data) if in_a_string else data])
+    expected, event = TextPacket(encoded_packet=text), LargeEvent(bytearray(f"4{text}".encode()))
+    assert (event.packet_type, event.namespace, event.id) == (
+        expected.packet_type,
+        expected.namespace,
+        expected.id,
+    )
+    assert event.data == expected.data
+
+
+@pytest.mark.parametrize(
+    "message", ["3", "4", "40", "41", '4[]"', "43[]", "2" * 300 + "[]", '42["x"']
+)
+def test_only_an_event_may_be_large(message: str) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        LargeEvent(message.encode())
+
+
+def test_short_packets_stand_for_large_ones() -> None:
+    large = "A" * 2**17
+    events = [f'42["{EVENTS[0]}",{{"audio_data":"{audio}"}}]' for audio in (large, AUDIO, large)]
+    read: dict[str, LargeEvent] = {}
+    body = _short_body(bytearray("\x1e".join(["3", *events]).encode()), read).split(b"\x1e")
+    assert body[0] == b"3"
+    assert body[2].decode() == events[1]
+    for number in (1, 3):
+        event = read.pop(body[number][1:].decode())
+        assert event.data[1]["audio_data"] == large.encode()
+    assert not read
+
+
+@pytest.mark.parametrize("body", [b"4" + b"x" * 2**17, b"3" * 2**17, b'42["x"' + b" " * 2**17])
+def test_a_large_packet_that_is_no_event_is_refused(body: bytes) -> None:
+    with pytest.raises(Problem, match="body: ") as refused:
+        _short_body(bytearray(body), {})
+    assert refused.value.status == 400
+
+
+def test_a_long_body_is_refused_by_its_beginning() -> None:
+    begins = f'42["{EVENTS[0]}",{{'.encode()
+    rest = b"A" * 2**17
+    look_at(bytearray(begins + b'"audio_data": "' + rest))
+    look_at(bytearray(b'42["audio_chunk",{"chunk":"' + rest))  # refused by its name
+    look_at(bytearray(f'42["{EVENTS[0]}","{{\\"audio_data\\":\\"'.encode() + rest))
+    for other in (b'"x": "' + rest, b'"x": [' + b"[]," * 2**15, b'"audio_data": ["' + rest):
+        with pytest.raises(Problem, match="more than 65536 bytes") as refused:
+            look_at(bytearray(begins + other))
+        assert refused.value.status == 413
 
 
 def test_a_traceback_of_a_clients_making_is_one_line() -> None:

@@ -5,24 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextvars import ContextVar
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
 
-import engineio
 import socketio
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..budget import Share
-from ..decoding import Decoding
-from ..door.body_budget import holder
-from ..door.handshake import is_socket_io
-from ..door.owners import Owners
 from ..problems import Problem
-from ..text import SHOWN, short, utf8
 from ..wire.lifting import PLACEHOLDER, lift
-from .quoted import quoted_event
+from .quoted import is_quoted, quoted_event
 
 AUDIO = "audio_data"  # the only field of an event that may be large
 # What clients may send.
@@ -30,20 +20,9 @@ EVENTS = ("transform_audio_request", "undo_transform_request", "request_progress
 _NAME = re.compile(rb'\s*\[\s*"([A-Za-z0-9_:.-]{1,100})"\s*,')  # of an event
 _LONGEST_ENGINE_JSON = 4096  # characters
 RESERVED = ("connect", "disconnect")
-_KINDS = (b"0", b"1", b"2", b"3", b"4", b"5", b"6")  # what an Engine.IO packet begins with
-# What a polling client may send: for another one Engine.IO would wait without end.
-_CLOSE = b"1"
-_POLLING_KINDS = (_CLOSE, b"3", b"4", b"5")
-_SEPARATOR = b"\x1e"  # between the packets of a body
-
-# Bytes of a message above which threads look at it.
-LARGE = 2**16
-# Of a polling client's message, while it is taken apart: its text, its packet, the event.
-_COPIES = 4
-# Whose turn a large message needs; "": it has it.
-SENDER: ContextVar[str] = ContextVar("sender", default="")
-
-log = logging.getLogger(__name__)
+SEPARATOR = b"\x1e"  # between the packets of a body
+_MESSAGE = b"4"  # Engine.IO's type of a packet that carries one of Socket.IO's
+_LONGEST_HEAD = 256  # bytes before an event's JSON: its type, namespace and id
 
 
 class Json:
@@ -57,25 +36,46 @@ class Json:
 
     @staticmethod
     def loads(text: str | bytes, **_: Any) -> Any:
-        encoded = text.encode() if isinstance(text, str) else text
-        try:
-            quoted = quoted_event(encoded, AUDIO)
-            if quoted is not None:
-                return quoted
-            lifted = lift(encoded, AUDIO)
-            value = json.loads(lifted.rest)
-        except Problem as problem:
-            name = _NAME.match(encoded)
-            if name is not None and name[1].decode() not in EVENTS:
-                return [name[1].decode()]  # it is refused, whatever it holds
-            raise ValueError(problem.message) from None
-        except RecursionError as error:
-            raise ValueError(str(error)) from None
-        if lifted.audio is not None:
-            for part in value if isinstance(value, list) else ():
-                if isinstance(part, dict) and part.get(AUDIO) == PLACEHOLDER.decode():
-                    part[AUDIO] = lifted.audio
-        return value
+        return event_of(text.encode() if isinstance(text, str) else text)
+
+
+def event_of(text: bytes | bytearray, start: int = 0) -> Any:
+    """The same for JSON that begins at `start`; the audio is a part of `text`, not a copy."""
+    try:
+        quoted = quoted_event(text, AUDIO, start)
+        if quoted is not None:
+            return quoted
+        lifted = lift(text, AUDIO, start)
+        value = json.loads(lifted.rest)
+    except Problem as problem:
+        foreign = _foreign_name(text, start)
+        if foreign is not None:
+            return [foreign]  # it is refused, whatever it holds
+        raise ValueError(problem.message) from None
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    if lifted.audio is not None:
+        for part in value if isinstance(value, list) else ():
+            if isinstance(part, dict) and part.get(AUDIO) == PLACEHOLDER.decode():
+                part[AUDIO] = lifted.audio
+    return value
+
+
+def look_at(beginning: bytearray) -> None:
+    """Raises Problem for the beginning of a long body that can't be an event of ours: one with too
+    much beside its audio. A body of several packets, or JSON in a string, is looked at when it is
+    here."""
+    start = beginning.find(b"[", 0, _LONGEST_HEAD)
+    if start < 0 or SEPARATOR in beginning or is_quoted(beginning, start):
+        return
+    if _foreign_name(beginning, start) is None:  # else it is refused by its name
+        lift(beginning, AUDIO, start, whole=False)
+
+
+def _foreign_name(text: bytes | bytearray, start: int) -> str | None:
+    """The name of an event that isn't ours."""
+    name = _NAME.match(text, start)
+    return None if name is None or name[1].decode() in EVENTS else name[1].decode()
 
 
 class EngineJson:
@@ -94,7 +94,7 @@ class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # published wit
     """A packet without binary attachments, of which one event could have any number, each as large
     as a message may be. Audio comes in base64; who sends it otherwise finds a placeholder read."""
 
-    json = Json
+    json: Any = Json
     packet_type: int
     data: Any
     id: int | None
@@ -118,132 +118,28 @@ class TextPacket(socketio.packet.Packet):  # type: ignore[misc]  # published wit
         return 0
 
 
-class PacketServer(socketio.AsyncServer):  # type: ignore[misc]  # published without types
-    """Takes large packets apart beside the event loop, one of an owner at a time."""
+class LargeEvent(TextPacket):
+    """An event whose JSON is read where it lies: the library would copy it several times."""
 
-    def __init__(self, *, decoding: Decoding, **options: Any) -> None:
-        self._decoding = decoding
-        super().__init__(serializer=TextPacket, **options)
-
-    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        if len(data) <= LARGE:
-            await super()._handle_eio_message(eio_sid, data)
-            return
-        work, sender = partial(TextPacket, encoded_packet=data), SENDER.get()
-        if sender:
-            packet = await self._decoding.run(work, sender)
-        else:
-            packet = await self._decoding.run_in_turn(work)
-        if packet.packet_type != socketio.packet.EVENT:
+    def __init__(self, message: bytes | bytearray) -> None:
+        """message: as Engine.IO has it, its own type first. Raises ValueError."""
+        start = message.find(b"[", 0, _LONGEST_HEAD)
+        if start < 0 or message[:1] != _MESSAGE:
             raise ValueError("only an event may be so long")
-        await self._handle_event(eio_sid, packet.namespace, packet.id, packet.data)
+        self.json = _Read(event_of(message, start))
+        super().__init__(encoded_packet=message[1:start].decode() + "[]")
+        if self.packet_type != socketio.packet.EVENT:
+            raise ValueError("only an event may be so long")
 
 
-class PlainPackets:
-    """Hands Engine.IO only what it can read: it raises where a packet isn't one, or where a client
-    leaves while it sends.
+@dataclass(frozen=True)
+class _Read:
+    """JSON that has been read already."""
 
-    A polling client's message goes on in one piece: Engine.IO joins pieces one by one, which copies
-    a large message a thousand times. A broken one is refused with 400; over a WebSocket it ends the
-    connection. Large ones are looked at beside the event loop, one of an owner at a time.
-    """
+    value: Any
 
-    def __init__(self, app: ASGIApp, decoding: Decoding, owners: Owners) -> None:
-        self._app, self._decoding, self._owners = app, decoding, owners
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or not is_socket_io(scope):
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            transport = parse_qs(scope["query_string"].decode()).get("transport", [""])[0]
-            if transport != "websocket":
-                raise Problem(400, f"transport: {short(transport)}; a WebSocket's is websocket")
-            SENDER.set(await holder(scope, self._owners))
-            await self._app(scope, _packets(receive, send), send)
-        else:
-            await self._poll(scope, receive, send)
-
-    async def _poll(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pieces = await _pieces(receive) if scope["method"] == "POST" else [b""]
-        if pieces is None:  # its client is gone
-            return
-        size = sum(map(len, pieces))
-        if size <= LARGE:
-            body = _checked(pieces)
-            await self._app(_no_upgrade(scope), _first(body, receive), send)
-            return
-        share: Share = scope["state"]["share"]
-        share.must_fit(_COPIES * size)
-        async with self._decoding.turn(share.owner):
-            share.take(_COPIES * size)
-            body = await self._decoding.run_in_turn(partial(_checked, pieces))
-            pieces.clear()
-            await self._app(_no_upgrade(scope), _first(body, receive), send)
-        # What was taken is given back with the request.
-
-
-def _no_upgrade(scope: Scope) -> Scope:
-    """A request that is no handshake, as the listener says; Engine.IO would go by one header."""
-    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"upgrade"]}
-
-
-async def _pieces(receive: Receive) -> list[bytes] | None:
-    """A body as it came; None where its client left."""
-    pieces = []
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        pieces.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return pieces
-
-
-def _checked(pieces: list[bytes]) -> bytes:
-    """A polling client's packets, in one piece. Raises Problem, 400."""
-    body = b"".join(pieces)
-    utf8("body", body)
-    if body.count(_SEPARATOR) >= engineio.payload.Payload.max_decode_packets:
-        raise Problem(400, "body: too many packets")
-    at = 0
-    while body:
-        kind = body[at : at + 1]
-        if kind not in _POLLING_KINDS:
-            raise Problem(
-                400, f"body: {short(body[at : at + 2 * SHOWN])} is no packet of a client's"
-            )
-        at = body.find(_SEPARATOR, at) + 1
-        if not at:
-            break
-        if kind == _CLOSE:
-            raise Problem(400, "body: a packet follows the one that closes the connection")
-    return body
-
-
-def _first(body: bytes, receive: Receive) -> Receive:
-    """What an application receives: a body that is here already, and then the rest."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def next_one() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return next_one
-
-
-def _packets(receive: Receive, send: Send) -> Receive:
-    """A WebSocket's messages, up to the first that is no packet."""
-
-    async def next_one() -> Message:
-        message = await receive()
-        text = message.get("text") if message["type"] == "websocket.receive" else None
-        if text is None or text[:1].encode() in _KINDS:
-            return message
-        log.warning("a socket is closed", extra={"reason": "not a packet of Engine.IO"})
-        await send({"type": "websocket.close", "code": 1007, "reason": "not a packet"})
-        return {"type": "websocket.disconnect", "code": 1007}
-
-    return next_one
+    def loads(self, _: str) -> Any:
+        return self.value
 
 
 class WithoutTraceback(logging.Filter):

@@ -18,10 +18,16 @@ _END = re.compile(rb'"\s*\]\s*')
 _QUOTE = re.compile(rb'\\{1,9}"')
 
 
-def quoted_event(text: bytes, audio: str) -> list[Any] | None:
+def is_quoted(text: bytes | bytearray, start: int) -> bool:
+    """Whether the JSON that begins at `start` looks like such an event."""
+    return _BEGIN.match(text, start) is not None
+
+
+def quoted_event(text: bytes | bytearray, audio: str, start: int = 0) -> list[Any] | None:
     """An event's name and the object in its string, whose `audio` stays base64, as a memoryview;
-    None where its data is anything else. Raises Problem for more than an event may hold."""
-    begin = _BEGIN.match(text)
+    None where its data is anything else. Its JSON begins at `start`. Raises Problem for more than
+    an event may hold."""
+    begin = _BEGIN.match(text, start)
     end = None if begin is None else string_end(text, begin.end())
     if begin is None or end is None or not _END.fullmatch(text, end):
         return None
@@ -36,7 +42,7 @@ def quoted_event(text: bytes, audio: str) -> list[Any] | None:
     return [name, data]
 
 
-def _audio(text: bytes, start: int, end: int, name: str) -> tuple[int, int] | None:
+def _audio(text: bytes | bytearray, start: int, end: int, name: str) -> tuple[int, int] | None:
     """Where the characters of the string called `name` begin and end."""
     quote = _QUOTE.search(text, start, min(end, start + MOST_OTHER_BYTES))
     if quote is None:
@@ -50,7 +56,7 @@ def _audio(text: bytes, start: int, end: int, name: str) -> tuple[int, int] | No
     return None if close < 0 else (found.end(), close)
 
 
-def _rest(text: bytes) -> str:
+def _rest(text: bytes | bytearray) -> str:
     if len(text) > MOST_OTHER_BYTES:
         raise Problem(413, f"body: more than {MOST_OTHER_BYTES} bytes beside the audio")
     unquoted: str = json.JSONDecoder(strict=False).decode(f'"{text.decode()}"')
@@ -82,7 +88,7 @@ def _unescaped(text: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _base64(text: bytes, start: int, end: int) -> memoryview:
+def _base64(text: bytes | bytearray, start: int, end: int) -> memoryview:
     """Base64 with no more escapes than JSON has: `/` may come with several backslashes."""
     if text.find(b"\\", start, end) < 0:
         return memoryview(text)[start:end]

@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from ..budget import Budget, Share
 from ..problems import Problem
-from .packets import PacketServer
+from .messages import PacketServer
 
 log = logging.getLogger(__name__)
 

@@ -34,15 +34,16 @@ class Lifted:
     audio: memoryview | None
 
 
-def lift(text: bytes | bytearray, name: str) -> Lifted:
-    """Takes the string called `name`, and others that are audio by their name, out of a JSON text
-    (UTF-8; a byte order mark is skipped).
+def lift(text: bytes | bytearray, name: str, start: int = 0, *, whole: bool = True) -> Lifted:
+    """Takes the string called `name`, and others that are audio by their name, out of the JSON text
+    that begins at `start` (UTF-8; a byte order mark is skipped).
 
-    Whether the rest is JSON is for its parser to say. Raises Problem: 413 for too much beside the
-    audio, 400 for what is too deep, too long a number, or audio given twice.
+    Whether the rest is JSON is for its parser to say. whole: False where only the beginning of the
+    text is here, of which audio may be the last. Raises Problem: 413 for too much beside the audio,
+    400 for what is too deep, too long a number, or audio given twice.
     """
     keys = {name.encode(), *_NAMES}
-    at = len(_BOM) if text.startswith(_BOM) else 0
+    at = start + (len(_BOM) if text.startswith(_BOM, start) else 0)
     kept: list[bytes] = []
     kept_bytes = depth = 0
     begun = at
@@ -69,12 +70,15 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
             depth -= 1
         else:
             close = string_end(text, at)
+            value_of_ours = last in keys and _is_value(text, begun, at - 1)
+            if close is None and value_of_ours and not whole:
+                break
             if close is None:  # the parser says what is wrong with it, if it is short enough
                 if len(text) >= end:
                     raise _too_much(name)
                 break
             blank = not text[at : min(close, at + _LOOKED_AT)].strip(_WHITE)
-            if last in keys and not blank and _is_value(text, begun, at - 1):
+            if value_of_ours and not blank:
                 if last in lifted:
                     raise Problem(400, f"{last.decode()}: given twice")
                 lifted[last] = memoryview(text)[at:close]
@@ -91,7 +95,7 @@ def lift(text: bytes | bytearray, name: str) -> Lifted:
         last = b""
     kept.append(bytes(text[begun:]))
     rest = b"".join(kept)
-    if len(rest) > MOST_OTHER_BYTES:
+    if whole and len(rest) > MOST_OTHER_BYTES:
         raise _too_much(name)
     return Lifted(rest, lifted.get(name.encode()))
 

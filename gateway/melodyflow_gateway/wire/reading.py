@@ -21,6 +21,7 @@ from ..decoding import Decoding
 from ..problems import Problem
 from ..text import SHOWN, short, utf8
 from .base64_audio import decode_audio
+from .body import joined, read_body
 from .lifting import MOST_OTHER_BYTES, PLACEHOLDER, lift
 from .requests import PATH, EditFields, FileAlone
 
@@ -103,12 +104,10 @@ async def read_edit(
         raise Problem(415, f"Content-Type: {_short(kind)}; {allowed}")
     share = share_of(request)
     # Not request.body(), which would keep it as long as the request, and so the edit, goes on.
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-    size = len(body)
-    asked = await decoding.run(partial(parse_edit, body, model, audio, share), share.owner)
-    del body
+    look = partial(lift, name=audio, whole=False)
+    body = await read_body(request.stream(), decoding, share.owner, look)
+    size = sum(map(len, body))
+    asked = await decoding.run(lambda: parse_edit(joined(body), model, audio, share), share.owner)
     share.give_back(size)
     return _traced(asked, request), False
 
