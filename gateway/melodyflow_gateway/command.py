@@ -6,6 +6,7 @@ import argparse
 import logging
 import signal
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
@@ -25,6 +26,9 @@ from .stopping import Stopping
 
 log = logging.getLogger(__name__)
 
+# For so long a thread that reads a body or a file keeps Python's lock from the event loop, at each
+# step of the loop; an edit takes dozens.
+_SWITCH_SECONDS = 0.0005
 _ANSWER_SECONDS = 10  # for answers on their way to be sent, when the gateway ends
 
 
@@ -79,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     metrics.most_bytes.set(most_memory(settings))
     cap_allocations()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     reserve_descriptors(bounds.connections)
     listening = listen(settings.host, settings.port)
     config = Config(

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _LIMITS_SECONDS = 2.0  # a server that doesn't say its limits by then refuses by itself
+_LIMITS_AGE = 10.0  # seconds
 _NORMAL = 2  # priority
 _ROUGHLY = 10.0  # seconds from which on an estimate has no decimals
 # What gRPC takes while it sends a clip, and while it receives a result, measured: Triton's client
@@ -174,8 +175,13 @@ class Edits:
         return await self._decoding.load(file, accepted, share, deadline)
 
     async def limits(self) -> dict[str, float]:
-        """The limits that are known: the server's, and this gateway's own."""
-        return self.known_limits(await self._triton.status(_LIMITS_SECONDS))
+        """The limits that are known: the server's, as it said them a moment ago, and this gateway's
+        own."""
+        self._triton.refresh()  # for the next edit: none waits for what hardly ever changes
+        status = await self._triton.status(_LIMITS_SECONDS, _LIMITS_AGE)
+        if status.limits is None:
+            status = await self._triton.status(_LIMITS_SECONDS)
+        return self.known_limits(status)
 
     def known_limits(self, status: Status) -> dict[str, float]:
         """The same, from what the server has said."""

@@ -43,11 +43,11 @@ class Triton:
         self._metrics: Samples = {}
         self._ready = time.monotonic()
 
-    async def status(self, patience: float = _MOST_SECONDS) -> Status:
-        """Its state, at most a second old; where it takes longer than `patience` seconds to say so,
-        the one before."""
-        task = self.refresh(_FRESH_SECONDS)
-        if task is not None:
+    async def status(self, patience: float = _MOST_SECONDS, age: float = _FRESH_SECONDS) -> Status:
+        """Its state, at most `age` seconds old; where it takes longer than `patience` seconds to
+        say so, the one before."""
+        task = self.refresh(age)
+        if task is not None and time.monotonic() - self._asked > age:
             await asyncio.wait({task}, timeout=patience)
         return self._status
 

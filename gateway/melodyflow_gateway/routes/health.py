@@ -20,7 +20,7 @@ from ..wire.old_requests import OLD_FORMATS
 from ..wire.openapi import errors
 from .dependencies import Gateway, Owner, Shared
 
-_ANSWER_SECONDS = 0.7  # for which Triton is waited for
+_ANSWER_SECONDS, _LIMITS_SECONDS = 0.7, 2.0  # for which Triton is waited for
 
 router = APIRouter(tags=["operations"])
 
@@ -108,7 +108,7 @@ def _answer(answer: BaseModel, good: bool) -> Response:
     responses=errors(401),
 )
 async def limits(gateway: Shared, owner: Owner) -> LimitsAnswer:
-    known = await gateway.edits.limits()
+    known = gateway.edits.known_limits(await gateway.triton.status(_LIMITS_SECONDS))
     bounds = {row.field_name: row.bounds(known) for row in OPTIONS.values()}
     return LimitsAnswer(
         limits={name: known.get(name) for name in LIMIT_NAMES},
