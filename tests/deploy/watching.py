@@ -60,10 +60,11 @@ def tool(name: str) -> str:
 
 
 class Prometheus:
-    """A Prometheus on loopback that scrapes addresses each second. A context manager."""
+    """A Prometheus on loopback. A context manager."""
 
-    def __init__(self, folder: Path, targets: dict[str, list[str]]) -> None:
-        """`targets`: host:port by the job's name."""
+    def __init__(self, folder: Path, targets: dict[str, list[str]], every: int = 1) -> None:
+        """`targets`: host:port by the job's name. `every`: seconds between two scrapes, and for
+        one."""
         self._folder = folder
         self._http = requests.Session()
         self._http.trust_env = False
@@ -71,8 +72,8 @@ class Prometheus:
             {"job_name": job, "static_configs": [{"targets": addresses}]}
             for job, addresses in targets.items()
         ]
-        every_second = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-        config = {"global": every_second, "scrape_configs": jobs}
+        pace = {"scrape_interval": f"{every}s", "scrape_timeout": f"{every}s"}
+        config = {"global": pace, "scrape_configs": jobs}
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
 
     def __enter__(self) -> "Prometheus":

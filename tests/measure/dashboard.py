@@ -28,7 +28,7 @@ from tests.deploy.watching import Prometheus, Query, dashboard_queries
 matplotlib.use("agg")
 RIFF = Path(__file__).resolve().parents[2] / "examples/riff.wav"
 WINDOW = "20s"  # of rates; Grafana takes four scrapes or more
-STEP = 2.0  # seconds between two points
+STEP = 5.0  # seconds between two points, and two scrapes
 
 
 def edit_until(end: float, url: str, number: int) -> None:
@@ -110,7 +110,7 @@ def main() -> None:
             targets = {"triton": [server.metrics_url], "gateway": [url.removeprefix("http://")]}
             with (
                 tempfile.TemporaryDirectory() as folder,
-                Prometheus(Path(folder), targets) as prometheus,
+                Prometheus(Path(folder), targets, every=round(STEP)) as prometheus,
             ):
                 start = time.time()
                 load(url, server.grpc_url, arguments.seconds)
