@@ -263,7 +263,8 @@ def test_weights_are_read_only_for_the_servers_and_filled_by_the_job(overlay: st
     spec = pod(find(overlay, "Deployment", "triton"))
     for one in [*spec["initContainers"], *spec["containers"]]:
         [mount] = [each for each in one["volumeMounts"] if each["name"] == "weights"]
-        assert (mount["mountPath"], mount["readOnly"]) == ("/checkpoint", True)
+        assert (mount["mountPath"], mount["readOnly"]) == ("/weights", True)
+        assert "subPath" not in mount  # it would be a folder that the job then replaces
     claims = {
         name: volume["persistentVolumeClaim"]
         for name, each in pods(overlay)
@@ -275,7 +276,10 @@ def test_weights_are_read_only_for_the_servers_and_filled_by_the_job(overlay: st
         "weights": {"claimName": "weights"},
     }
     [job] = pod(find(overlay, "Job", "weights"))["containers"]
-    assert job["command"][3] == f"/weights/{mount['subPath']}"
+    checkpoint = job["command"][3]
+    assert environment(spec["containers"][0])["MELODYFLOW_CHECKPOINT"] == checkpoint
+    [waiting] = spec["initContainers"]
+    assert f"{checkpoint}/config.json" in waiting["command"][-1]
     done = subprocess.run(
         [sys.executable, *job["command"][1:3], "--help"], capture_output=True, text=True
     )
