@@ -1,10 +1,12 @@
 """How near previews and drafts are to the result, and what previews cost.
 
-    python -m tests.measure.previews [--checkpoint DIR] [--plot FILE] [--cost]
+    python -m tests.measure.previews [--checkpoint DIR | --random SIZE] [--seconds S] [--prompts N]
+        [--plot FILE] [--cost]
 
-Nearness: the riff, three prompts, 25 steps; log-spectral distance and chroma correlation to the
-result. Beside them the source's own, and those of a draft: the same seed with fewer steps. Cost:
-edits with four previews and without, in turns.
+Nearness: the riff or its beginning, three prompts, 25 steps; log-spectral distance to the result,
+correlation with it of chroma and onsets, and how much noisier and less steady it is. Beside them
+the source's own, and those of a draft: the same seed with fewer steps. Cost: edits with four
+previews and without, in turns.
 """
 
 import argparse
@@ -25,14 +27,16 @@ from melodyflow.embedded import DEMO_CHECKPOINT
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import load, open_checkpoint
 from melodyflow.tools.edits import Timed, engine_for
+from melodyflow.tools.make_checkpoint import SIZES, random_model
 from melodyflow.tools.measures import log_spectral_distance
 from melodyflow.windows import Windows
-from melodyflow_client.measures import chroma, correlation, levelled
+from melodyflow_client.measures import Array, chroma, correlation, levelled, magnitudes, onsets
 
 from .riff_clip import PROMPTS, riff, to_model
 
 STEPS = 25
 DRAFTS = (2, 4, 6, 8, 12)  # steps
+RIFF_SECONDS = 9.6
 TURNS = 5
 
 
@@ -57,16 +61,30 @@ def estimates(model: MelodyFlow, wave: Tensor, parameters: Parameters) -> Iterat
         yield model.decode(end.value)[0]
 
 
-def nearness(heard: Tensor, result: Tensor) -> tuple[float, float]:
-    """Log-spectral distance in dB, and chroma correlation."""
-    chromas = [chroma(levelled(x.mean(0).numpy().astype(np.float64))) for x in (heard, result)]
-    return log_spectral_distance(result, heard), correlation(*chromas)
+def nearness(heard: Tensor, result: Tensor) -> tuple[float, ...]:
+    """Log-spectral distance in dB; correlation of chroma and of onsets; how much noisier it is: dB
+    of spectral flatness; how much less steady: the ratio of mean rises in the spectrum."""
+    one, two = (levelled(x.mean(0).numpy().astype(np.float64)) for x in (heard, result))
+    rises = [onsets(x) for x in (one, two)]
+    return (
+        log_spectral_distance(result, heard),
+        correlation(chroma(one), chroma(two)),
+        correlation(*rises),
+        flatness(one) - flatness(two),
+        float(rises[0].mean() / rises[1].mean()),
+    )
 
 
-def measure_nearness(model: MelodyFlow, plot: Path | None) -> None:
-    wave = to_model(riff(model), model)
-    found: dict[str, list[tuple[float, float]]] = {}
-    for seed, prompt in enumerate(PROMPTS):
+def flatness(x: Array) -> float:
+    """In dB, of power spectra: 0 is white noise."""
+    power = magnitudes(x, 1024, 256) ** 2
+    return float(10 * np.log10(np.exp(np.log(power + 1e-12).mean(0)).sum() / power.mean(0).sum()))
+
+
+def measure_nearness(model: MelodyFlow, seconds: float, prompts: int, plot: Path | None) -> None:
+    wave = to_model(riff(model), model)[:, : round(seconds * model.codec.config.sample_rate)]
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for seed, prompt in enumerate(PROMPTS[:prompts]):
         parameters = Parameters(prompt, seed=seed, steps=STEPS)
         *formed, result = estimates(model, wave, parameters)
         size = result.shape[-1]
@@ -82,10 +100,14 @@ def measure_nearness(model: MelodyFlow, plot: Path | None) -> None:
     means = {
         name: tuple(map(statistics.mean, zip(*each, strict=True))) for name, each in found.items()
     }
-    print("| what | log-spectral distance, dB | chroma correlation |\n|---|---|---|")
-    for name, (distance, alike) in means.items():
+    print("| what | log-spectral distance, dB | chroma | onsets | noisier, dB | rises |")
+    print("|---|---|---|---|---|---|")
+    for name, (distance, notes, strokes, noisier, rises) in means.items():
         if "preview" not in name or name in shown:
-            print(f"| {name} | {distance:.1f} | {alike:.3f} |")
+            print(
+                f"| {name} | {distance:.1f} | {notes:.3f} | {strokes:.3f} | {noisier:.1f} "
+                f"| x {rises:.2f} |"
+            )
     if plot:
         draw(means, plot)
 
@@ -139,15 +161,22 @@ def measure_cost(model: MelodyFlow) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=DEMO_CHECKPOINT)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--checkpoint", type=Path, default=DEMO_CHECKPOINT)
+    which.add_argument("--random", choices=SIZES, help="random weights of a size instead")
+    parser.add_argument("--seconds", type=float, default=RIFF_SECONDS, help="of the riff")
+    parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--cost", action="store_true", help="the cost instead of the nearness")
     arguments = parser.parse_args()
-    model = load(open_checkpoint(arguments.checkpoint))
+    if arguments.random:
+        model = random_model(arguments.random)
+    else:
+        model = load(open_checkpoint(arguments.checkpoint))
     if arguments.cost:
         measure_cost(model)
     else:
-        measure_nearness(model, arguments.plot)
+        measure_nearness(model, arguments.seconds, arguments.prompts, arguments.plot)
 
 
 if __name__ == "__main__":
