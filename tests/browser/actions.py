@@ -1,12 +1,16 @@
 """What a person does with the page, and what they hear of it."""
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from playwright.sync_api import Page
 
 TONE_HZ = 440.0
+SCHEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+ALL_STEPS = "() => { window.steps = null; }"  # edits are as long as anybody's
 
 
 def drop(page: Page, path: Path) -> None:
@@ -43,6 +47,13 @@ def save(page: Page, take: int = 0) -> tuple[str, Path]:
     with page.expect_download() as download:
         page.locator(".take").nth(take).locator(".save").click()
     return download.value.suggested_filename, Path(download.value.path())
+
+
+def in_each_scheme(page: Page) -> Iterator[str]:
+    """Shows the page in dark, then in light."""
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        yield scheme
 
 
 def position(page: Page) -> float:

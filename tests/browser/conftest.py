@@ -97,14 +97,12 @@ def visit(browser: Browser, gateway: str, complaints: list[str]) -> Iterator[Vis
         if message.type in ("error", "warning"):
             complaints.append(message.text)
 
-    def open_page(
-        size: tuple[int, int] = DESKTOP, scheme: str = "light", address: str = gateway
-    ) -> Page:
+    def open_page(size: tuple[int, int] = DESKTOP, address: str = gateway) -> Page:
         def note(request: Request) -> None:
             requests.setdefault(address, []).append(request.url)
 
         context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme
+            viewport={"width": size[0], "height": size[1]}, color_scheme="light"
         )
         context.set_default_timeout(WAIT)
         context.add_init_script(path=PROBES)

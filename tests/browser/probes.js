@@ -3,6 +3,9 @@
   window.sent = []; // the form of each edit, with the audio's SHA-256
   window.buffers = []; // that were played
   window.tamper = null; // called with each form before it is sent
+  // Solver steps of edits that don't say how many, beyond what is noted as sent: nobody listens to
+  // how good they are; even, for midpoint. null: the server's own.
+  window.steps = 4;
   const fetch = window.fetch;
   window.fetch = async (address, options) => {
     const form = options?.body;
@@ -13,6 +16,7 @@
       const digest = await crypto.subtle.digest("SHA-256", audio);
       const hex = [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0"));
       window.sent.push({ ...fields, audio: hex.join("") });
+      if (window.steps && !form.has("steps")) form.set("steps", String(window.steps));
     }
     return fetch(address, options);
   };

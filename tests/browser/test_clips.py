@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
@@ -17,26 +16,24 @@ def noise(seconds: float) -> np.ndarray:
     return 0.1 * np.random.default_rng(1).standard_normal((int(seconds * RATE), 2))
 
 
-@pytest.mark.parametrize(
-    ("name", "subtype", "result"),
-    [
-        ("clip.wav", "PCM_16", "PCM_16"),
-        ("clip.wav", "PCM_24", "PCM_24"),
-        ("clip.wav", "FLOAT", "PCM_24"),
-        ("clip.flac", "PCM_16", "PCM_16"),
-    ],
-)
-def test_wav_and_flac_are_sent_as_they_are_and_keep_their_depth(
-    page: Page, tmp_path: Path, name: str, subtype: str, result: str
-) -> None:
-    clip = tmp_path / name
-    soundfile.write(clip, noise(0.7), RATE, subtype=subtype)
-    load(page, clip)
-    make(page)
-    sent = page.evaluate("window.sent[0].audio")
-    assert sent == hashlib.sha256(clip.read_bytes()).hexdigest()
-    info = soundfile.info(save(page)[1])
-    assert (info.subtype, info.frames) == (result, soundfile.info(clip).frames)
+FILES = [  # a file, its depth, and that of its results
+    ("16.wav", "PCM_16", "PCM_16"),
+    ("24.wav", "PCM_24", "PCM_24"),
+    ("float.wav", "FLOAT", "PCM_24"),
+    ("16.flac", "PCM_16", "PCM_16"),
+]
+
+
+def test_wav_and_flac_are_sent_as_they_are_and_keep_their_depth(page: Page, tmp_path: Path) -> None:
+    for name, subtype, result in FILES:
+        clip = tmp_path / name
+        soundfile.write(clip, noise(0.7), RATE, subtype=subtype)
+        load(page, clip)
+        make(page)
+        sent = page.evaluate("window.sent.at(-1).audio")
+        assert sent == hashlib.sha256(clip.read_bytes()).hexdigest()
+        info = soundfile.info(save(page)[1])
+        assert (info.subtype, info.frames) == (result, soundfile.info(clip).frames), name
 
 
 def test_a_recording_becomes_a_clip(page: Page) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import soundfile
 from playwright.sync_api import Page, expect
 
-from .actions import drop, heard, load, make, play_past, save
+from .actions import ALL_STEPS, drop, heard, load, make, play_past, save
 
 
 def test_a_dropped_file_becomes_another_arrangement(page: Page, tone: Path) -> None:
@@ -13,6 +13,7 @@ def test_a_dropped_file_becomes_another_arrangement(page: Page, tone: Path) -> N
     expect(page.locator("#name-a")).to_have_text("tone.wav")
     expect(page.locator("#facts-a")).to_have_text("3.0 s · WAV · 44.1 kHz · stereo · 16 bit")
     page.get_by_label("Strings quartet").check()
+    page.evaluate(ALL_STEPS)
     page.evaluate("watch()")
     make(page)
     seen = page.evaluate("window.seen")

@@ -9,7 +9,7 @@ import soundfile
 from playwright.sync_api import expect
 
 from ..gateway.mortal import Mortal
-from .actions import load, save
+from .actions import ALL_STEPS, load, save
 from .conftest import Visit, started_gateway
 
 AWAY = "The server is restarting; your edit continues when it's back."
@@ -29,6 +29,7 @@ def test_a_server_killed_in_mid_edit_is_waited_for(
     with started_gateway(mortal.address, "--metrics", mortal.metrics) as address:
         page = visit(address=address)
         load(page, long_tone)
+        page.evaluate(ALL_STEPS)
         page.click("#make")
         doing, bar = page.locator(".take .doing"), page.locator(".take progress")
         expect(doing).to_have_text(re.compile(r"analysing the clip, [1-9]\d* %"))
