@@ -146,6 +146,17 @@ def test_largest_audio_fits_through_http(root: Path, dockerfile: str) -> None:
     assert int(body.group(1)) > int(limit.group(1)) * 4 / 3 + 2**20
 
 
+def test_the_cpu_profile_gets_the_same_torch_without_cuda(
+    compose: dict[str, Any], root: Path
+) -> None:
+    settings = dict(re.findall(r"^(TORCH\w*)=(\S+)$", (root / "scripts/env").read_text(), re.M))
+    gpu, cpu = (compose["services"][name] for name in SERVICES)
+    wanted = f"--index-url {settings['TORCH_CPU_INDEX']} torch=={settings['TORCH']}"
+    assert cpu["build"]["args"] == {"TORCH": f"--no-deps {wanted}"}
+    assert cpu["image"] == f"{gpu['image']}-cpu"
+    assert {**cpu["build"], "args": None} == {**gpu["build"], "args": None}
+
+
 def test_compose_services(compose: dict[str, Any]) -> None:
     assert tuple(compose["services"]) == (*SERVICES, "gateway")
     gpu, cpu = (compose["services"][name] for name in SERVICES)
