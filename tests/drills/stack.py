@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import Any
 from .engine import Failed, docker, run
 
 TRITON, GATEWAY = "triton-cpu", "gateway"
-READY = "http://127.0.0.1:8002/ready"
-_KEPT_OUT = (".git", ".venv", ".cache", ".*_cache", "__pycache__", "node_modules", "out", "shared")
+_LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".cache", ".*_cache", "__pycache__", "node_modules"
+)
 
 
 @dataclass
@@ -26,37 +25,24 @@ class Stack:
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
-    scale: int = 1
 
     def compose(self, *arguments: str, timeout: float = 900.0) -> str:
         """What a compose command prints. Raises Failed."""
         command = ["docker", "compose", "--profile", "cpu", *arguments]
         return run(command, environment=self.variables, folder=self.folder, timeout=timeout)
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """The same in the background."""
-        return subprocess.Popen(
-            ["docker", "compose", "--profile", "cpu", *arguments],
-            env={**os.environ, **self.variables},
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **options,
-        )
-
     @contextmanager
     def up(self, *services: str, **variables: str) -> Iterator[None]:
         """Has the services, or all of them, ready."""
         before = self.variables
         self.variables = {**before, **variables}
+        wait = ["--detach", "--no-build", "--wait", "--wait-timeout", "120"]
         try:
-            self.compose(
-                "up", "--detach", "--no-build", "--wait", "--wait-timeout", "120", *services
-            )
+            try:
+                self.compose("up", *wait, *services)
+            except Failed as error:
+                raise Failed(f"{error}\n{self.log()}") from None
             yield
-        except Failed as error:
-            raise Failed(f"{error}\n{self.log()}") from None
         finally:
             self.compose("down", "--volumes", "--timeout", "5")
             self.variables = before
@@ -82,7 +68,15 @@ class Stack:
 
 def copy_of_checkout(root: Path, folder: Path) -> Path:
     """A copy that only its owner can read, as a checkout with umask 077 is."""
-    shutil.copytree(root, folder, symlinks=True, ignore=shutil.ignore_patterns(*_KEPT_OUT))
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        if Path(folder) == root / "checkpoints":  # there may be gigabytes of others
+            return set(names) - {"demo"}
+        if Path(folder) == root:
+            return _LEFT_OUT(folder, names) | {"out", "shared", "checkpoints-local"}
+        return set(_LEFT_OUT(folder, names))
+
+    shutil.copytree(root, folder, symlinks=True, ignore=left_out)
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o700)
@@ -110,6 +104,10 @@ def check(so: object, what: str, found: object = None) -> None:
         raise Failed(f"not so: {what}" + ("" if found is None else f"; found {found!r}"))
 
 
-def environment_of(inspected: Mapping[str, Any]) -> dict[str, str]:
-    """A container's environment."""
-    return dict(word.split("=", 1) for word in inspected["Config"]["Env"])
+def check_fails(action: Callable[[], object], what: str) -> None:
+    """Raises Failed if an action doesn't."""
+    try:
+        action()
+    except Failed:
+        return
+    raise Failed(f"not so: {what}")
