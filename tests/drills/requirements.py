@@ -9,6 +9,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+RELEASE = Path("/etc/os-release")
 DISK = 8 * 2**30  # bytes, for images and what they are made of
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _ENGINE = ("dockerd", "docker", "containerd", "runc")
@@ -25,8 +26,7 @@ def check(folder: Path) -> str:
     """Debian's mirror. folder: where images will be. Raises Skipped."""
     if os.geteuid() != 0:
         raise Skipped("they need root, for a container engine in a network of its own")
-    release = Path("/etc/os-release")
-    if not release.exists() or not re.search(r"^ID=debian$", release.read_text(), re.MULTILINE):
+    if not RELEASE.exists() or _fact("ID") != "debian":
         raise Skipped("they need Debian, from whose packages the base images' stand-ins are made")
     free = shutil.disk_usage(folder).free
     if free < DISK:
@@ -50,7 +50,7 @@ def install(mirror: str, work: Path) -> None:
     options = []
     if engine:
         names = ["docker.io", "docker-cli", "docker-compose", "docker-buildx", "containerd"]
-        if _codename() == "bookworm":
+        if _fact("VERSION_CODENAME") == "bookworm":
             options = _sources(mirror, work)
             missing += [f"{name}/{_NEWER}" for name in names] + ["runc/bookworm"]
         else:
@@ -104,10 +104,9 @@ def _mirror() -> str:
     return "http://deb.debian.org/debian"
 
 
-def _codename() -> str:
-    found = re.search(
-        r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.MULTILINE
-    )
+def _fact(name: str) -> str:
+    """What the machine says of its system."""
+    found = re.search(rf'^{name}="?([^"\n]*)"?$', RELEASE.read_text(), re.MULTILINE)
     return found[1] if found else ""
 
 
