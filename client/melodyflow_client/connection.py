@@ -28,6 +28,7 @@ from .errors import (
     from_text,
     is_answer,
     is_cut,
+    is_proxys,
 )
 from .outage import Outage, Tries
 from .protocol import Edit, Tensor, decode_response, input_tensors
@@ -247,6 +248,9 @@ class Connection:
                 return request.late("DEADLINE_EXCEEDED")
         if status == "UNAVAILABLE" and details.startswith("failed to connect"):
             details = f"no server answers at {self._server}: {details}"
+        if status == "UNAVAILABLE" and is_proxys(details):
+            # The address is right, though no server has answered yet: they may come back.
+            self._outage.known = True
         if status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             key = "this API key" if self._headers else "edits without an API key"
             details = f"{self._server} refuses {key}: {details}; set {KEY_VARIABLE} or api_key"

@@ -143,6 +143,22 @@ _CUT = (
 )
 
 
+# How a proxy says that it reaches no server: Envoy in words, others by what gRPC makes of a status.
+_PROXY = (
+    "no healthy upstream",
+    "upstream connect error",
+    "upstream request timeout",
+    "header with status: 502",
+    "header with status: 503",
+    "header with status: 504",
+)
+
+
+def is_proxys(message: str) -> bool:
+    """Whether a proxy answers for a server that it doesn't reach."""
+    return any(text in message for text in _PROXY)
+
+
 def is_full(error: MelodyFlowError) -> bool:
     """Whether the server is alive and its queue is full."""
     return any(text in error.message for text in _FULL)

@@ -2,27 +2,25 @@
 
 import http.client
 import json
-import re
+import os
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from melodyflow_client import MelodyFlowClient, Refused
-from melodyflow_client.connection import CLIP_HEADER
 
 from ..server import attackers, raw
 from ..server.drill import eventually
-from .envoy import FILES, KEY, OTHER_KEY, Envoy, Fleet, address_of, binary, write_keys, write_site
+from .envoy import KEY, OTHER_KEY, Envoy, Fleet, address_of, write_keys, write_site
 
-ROOT = Path(__file__).resolve().parents[2]
 BEARER = {"authorization": f"Bearer {KEY}"}
 EDIT: dict[str, Any] = {"prompt": "a harp", "seed": 3, "steps": 1, "loudness": "none"}
 CLIP = raw.file_of(raw.music(0.2, 22050, 1), 22050)
@@ -52,10 +50,6 @@ CLOSED = [
 ]
 
 
-def config() -> dict[str, Any]:
-    return yaml.safe_load((FILES / "envoy.yaml").read_text())  # type: ignore[no-any-return]
-
-
 def ask(
     fleet: Fleet, method: str, path: str, headers: dict[str, str] = BEARER, body: bytes = b""
 ) -> tuple[int, bytes]:
@@ -72,44 +66,6 @@ def ask(
         return answer.status, answer.read()
     finally:
         connection.close()
-
-
-def test_it_is_valid_and_nothing_in_it_is_deprecated_or_unfinished(tmp_path: Path) -> None:
-    write_site(tmp_path)
-    text = (FILES / "envoy.yaml").read_text().replace("/etc/envoy", str(tmp_path))
-    (tmp_path / "envoy.yaml").write_text(text)
-    command = [binary(), "--mode", "validate", "-c", str(tmp_path / "envoy.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert not re.search(r"\[(warning|error|critical)\]", done.stderr), done.stderr
-
-
-def test_no_timeout_is_shorter_than_an_edit() -> None:
-    queue = re.search(
-        r"default_timeout_microseconds: (\d+)",
-        (ROOT / "model_repository/melodyflow/config.pbtxt").read_text(),
-    )
-    assert queue
-    listeners = {one["name"]: one for one in config()["static_resources"]["listeners"]}
-    [edits] = listeners["tls"]["filter_chains"][0]["filters"]
-    assert listeners["plain"]["filter_chains"][0]["filters"] == [edits]
-    manager = edits["typed_config"]
-    assert float(manager["stream_idle_timeout"].removesuffix("s")) > 2 * int(queue[1]) / 1e6
-    assert "request_timeout" not in manager
-    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
-        if "route" in route:
-            questions = re.search("Server|Ready|Health|health", json.dumps(route["match"]))
-            assert route["route"]["timeout"] == ("30s" if questions else "0s")
-
-
-def test_it_agrees_with_the_client_and_the_image() -> None:
-    text = (FILES / "envoy.yaml").read_text()
-    image = (ROOT / "Dockerfile.triton").read_text()
-    largest = re.search(r"--http-max-input-size=(\d+)", image)
-    assert largest
-    assert f"end: {int(largest[1]) + 1} " in text
-    assert text.count(f"name: {CLIP_HEADER}") == 4
-    assert config()["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
 
 
 def test_servers_are_found_by_their_name(fleet: Fleet, tmp_path: Path) -> None:
@@ -149,6 +105,43 @@ def test_with_a_key_edits_come_home_over_tls_and_without(fleet: Fleet, key: str)
     with MelodyFlowClient(fleet.servers[0].grpc_url) as client:
         made.add(client.transform(CLIP, **EDIT).audio)
     assert len(made) == 1
+
+
+def test_the_command_takes_https_and_the_key_from_the_environment(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "riff.wav").write_bytes(CLIP)
+    given = {
+        "MELODYFLOW_SERVER": f"https://{fleet.envoy.tls_url}",
+        "MELODYFLOW_API_KEY": KEY,
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(fleet.envoy.folder / "tls" / "tls.crt"),
+    }
+    command = [sys.executable, "-m", "melodyflow_client", "transform", "riff.wav"]
+    command += ["--prompt", "a harp", "--steps", "1", "-o", "out.wav"]
+    for key, code in ((KEY, 0), ("wrong", 6)):
+        environment = os.environ | given | {"MELODYFLOW_API_KEY": key}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == code, done.stderr
+    assert "refuses this API key" in done.stderr
+
+
+def test_without_its_files_nobody_is_let_in(fleet: Fleet, tmp_path: Path) -> None:
+    server = [address_of(fleet.servers[0])]
+    for missing in ("keys/keys.yaml", "tls/tls.crt"):
+        folder = tmp_path / missing.partition("/")[0]
+        write_site(folder)
+        (folder / missing).unlink()
+        envoy = Envoy(folder, server)
+        if "keys" in missing:
+            with pytest.raises(pytest.fail.Exception, match=r"keys\.yaml' does not exist"):
+                envoy.start()
+            continue
+        with envoy:
+            assert envoy.get("plain", "/v2") == 403
+            with pytest.raises(OSError, match=r"(?i)ssl|reset|eof"):
+                ssl.get_server_certificate(("127.0.0.1", envoy.ports["tls"]), timeout=10)
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")

@@ -1,8 +1,13 @@
 """Servers behind Envoy killed, stopped and replaced while edits run: short forms of the drills."""
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
 from ..drills import fleet as drills
+from ..drills import upgrade
 from .envoy import KEY, Fleet
 
 
@@ -25,3 +30,11 @@ def test_servers_that_are_replaced_finish_their_edits(fleet: Fleet) -> None:
 
 def test_the_header_that_ends_servers_ends_none_behind_envoy(fleet: Fleet) -> None:
     print(drills.stormed(fleet, streams=100, seconds=120))
+
+
+def test_a_gateway_that_is_upgraded_loses_none(fleet: Fleet, tmp_path: Path) -> None:
+    if shutil.which("redis-server") is None:
+        if os.environ.get("CI"):
+            pytest.fail("no redis-server: .ci/run installs it")
+        pytest.skip("needs redis-server (apt-get install redis-server)")
+    print(upgrade.upgraded(fleet, tmp_path, rounds=1))

@@ -102,6 +102,14 @@ FORMS: dict[str, Callable[[float | None], Script]] = {
         "but only 6444 bytes available"
     ),
     "in mid-request": out("INTERNAL", "Internal error from Core"),
+    "behind a proxy": out(
+        "UNAVAILABLE",
+        "upstream connect error or disconnect/reset before headers. reset reason: connection "
+        "termination",
+    ),
+    "behind a proxy, in mid-edit": out(
+        "INTERNAL", "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+    ),
     "without its loop": inside("the server's step loop died; the server restarts [INTERNAL]"),
 }
 MOMENTS = {"before a response": None, "in mid-edit": 0.5, "on the result": 0.99}
@@ -169,6 +177,27 @@ def test_a_server_that_never_answered_is_not_waited_for(
         client.transform(CLIP, prompt="x", on_progress=lambda event: seen.append(event.stage))
     assert type(caught.value) is kind
     assert (len(peer.requests), seen) == (tries, ["queued"] * tries)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no healthy upstream",
+        "upstream connect error or disconnect/reset before headers. reset reason: connection "
+        "timeout",
+        "Received http2 header with status: 503",
+    ],
+)
+def test_a_proxy_without_servers_is_waited_for_from_the_first_edit_on(
+    peer: Peer, text: str
+) -> None:
+    """What answers there shows that the address is right."""
+    peer.scripts = [*[out("UNAVAILABLE", text)(None)] * 4, edit]
+    with MelodyFlowClient(peer.address, retry=QUICK) as client:
+        events = list(client.stream(CLIP, prompt="x"))
+    assert stages_of(events)[:5] == ["queued", *["warming"] * 4]
+    assert isinstance(events[-1], Result)
+    assert len(peer.requests) == 5 > QUICK.retries + 1
 
 
 def test_a_server_killed_during_an_edit_and_during_its_result(peer: Peer) -> None:
