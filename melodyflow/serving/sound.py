@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,15 @@ class Result:
     # Of the whole clip and the whole result; None: no clip, silent or shorter than 0.4 s.
     clip_lufs: float | None
     result_lufs: float | None
+
+
+class Placed(NamedTuple):
+    """A result's samples [channels, samples] in the clip's length, rate and level."""
+
+    samples: Waveform
+    sample_rate: int
+    gain_db: float  # total gain of the edited part
+    matched: LoudnessMatch | None  # if a loudness was requested
 
 
 class Sound:
@@ -88,17 +98,17 @@ class Sound:
     def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
         """Makes the result's file from the decoder's output [channels, frames*hop] on the CPU. May
         modify `decoded`."""
-        return self._write(decoded, self._request.format, comments)
+        format = self._request.format
+        return self._write(self._place(decoded, format), format, comments)
 
     def preview(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
         """The same of an unfinished result, as a FLAC file."""
-        return self._write(decoded, "flac", comments)
+        placed = self._place(decoded, "flac")
+        audio.prevent_clipping(placed.samples, "flac")  # a float clip's peak outside the region
+        return self._write(placed, "flac", comments)
 
-    def _write(self, decoded: Tensor, format: str, comments: Mapping[str, str]) -> Result:
-        result, rate, gain_db, matched = self._place(decoded, format)
-        if self._source is not None:
-            # A float clip's peak outside the region: only a preview's format can't hold it.
-            audio.prevent_clipping(result, format)
+    def _write(self, placed: Placed, format: str, comments: Mapping[str, str]) -> Result:
+        result, rate, gain_db, matched = placed
         if matched is not None and self._source is None:
             lufs = matched.result_lufs
         else:
@@ -106,11 +116,7 @@ class Sound:
         file = audio.write(result, rate, format, comments)
         return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
 
-    def _place(
-        self, decoded: Tensor, format: str
-    ) -> tuple[Waveform, int, float, LoudnessMatch | None]:
-        """The result's samples in the clip's length, rate and level, its sample rate, the total
-        gain in dB, and the loudness match, if one was requested."""
+    def _place(self, decoded: Tensor, format: str) -> Placed:
         request, extent = self._request, self._extent
         rate = request.sample_rate or extent.sample_rate
         result = audio.from_model(
@@ -128,7 +134,7 @@ class Sound:
             fade = round(CROSSFADE_SECONDS * rate)
             inside = result[:, first:last]
             result = audio.splice(self._source.samples, inside, first, last, fade)
-        return result, rate, gain_db, matched
+        return Placed(result, rate, gain_db, matched)
 
     def _take_file(self) -> bytes:
         """The source's file, which is freed once it has been read."""
