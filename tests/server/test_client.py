@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_clip_keeps_its_seed(
 
 
 def test_previews_come_with_progress_and_change_nothing(
-    client: MelodyFlowClient, tmp_path: Path
+    server: EmbeddedServer, client: MelodyFlowClient, tmp_path: Path
 ) -> None:
     options = {"prompt": "a harp", "steps": 64, "seed": 3}
     plain = client.transform(clip(), **options)
@@ -112,6 +112,15 @@ def test_previews_come_with_progress_and_change_nothing(
         assert preview.info["clip_lufs"] == result.info["clip_lufs"]
         assert preview.info["result_lufs"] < 0
         assert preview.save(tmp_path / "preview.flac").read_bytes() == preview.audio
+
+    async def streamed() -> list[Progress | Result]:
+        async with AsyncMelodyFlowClient(server.grpc_url) as aio:
+            return [event async for event in aio.stream(clip(), previews=4, **options)]
+
+    *before, last = asyncio.run(streamed())
+    assert isinstance(last, Result)
+    assert last.audio == plain.audio
+    assert any(isinstance(event, Progress) and event.preview for event in before)
 
 
 def test_another_solver_takes_its_own_defaults(client: MelodyFlowClient) -> None:
