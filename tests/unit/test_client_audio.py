@@ -176,11 +176,23 @@ def test_lossy_files_are_decoded_and_sent_as_wav(container: str, codec: str, rat
     assert abs(np.argmax(spectrum) * rate / clip.samples - 220) < 2
 
 
-def test_without_pyav_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = with_av(sound(), "mp3", "libmp3lame")
+@pytest.mark.parametrize("container", ["mp3", "wav", "w64"])
+def test_without_pyav_the_error_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, container: str
+) -> None:
+    data = with_av(sound(), container, "libmp3lame")
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError, match=r'pip install "melodyflow-client\[av\]"'):
         load(data)
+
+
+def test_a_broken_mp3_in_a_wav_is_refused_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    data = with_av(sound(), "wav", "libmp3lame")
+    start = data.index(b"data") + 8
+    for size in (1, 40, 4000):
+        with pytest.raises(AudioError, match="nothing of its sound can be decoded"):
+            load(data[:start] + bytes(size))
+    assert capfd.readouterr().err == ""
 
 
 def test_playlists_open_nothing(tmp_path: Path) -> None:

@@ -127,8 +127,10 @@ def _decoded(file: File, limits: Limits, holding: Holding, check: Check) -> Clip
             errors.append(error)
             if isinstance(error, Damaged):
                 warnings.append(error.what)
-    # a decoder that isn't installed is no reason where another one knew the file
-    raise errors[0] if isinstance(errors[-1], NotInstalled) else errors[-1]
+    if not isinstance(errors[-1], NotInstalled):
+        raise errors[-1]
+    # no reason where another decoder knew the file, unless that one asked for it
+    raise next((error for error in errors[:-1] if isinstance(error, NotInstalled)), errors[0])
 
 
 def _unchanged(file: File, sound: Sound, limits: Limits, holding: Holding) -> Clip:

@@ -32,14 +32,14 @@ _IRCAM = tuple(
 # What a container begins with -> what reads it, in the order in which it is tried. FFmpeg comes
 # after these, and is alone for everything else.
 READERS: dict[bytes, tuple[Reader, ...]] = {
-    b"RIFF": (wav.read_header, coded.reader(wav.walk), libsndfile.read_header),
-    b"RF64": (wav.read_header, coded.reader(wav.walk), libsndfile.read_header),
+    b"RIFF": (wav.read_header, coded.reader(wav.walk), coded.others(wav.walk)),
+    b"RF64": (wav.read_header, coded.reader(wav.walk), coded.others(wav.walk)),
     b"BW64": (wav.read_header,),
     b"RIFX": (libsndfile.read_header,),  # big-endian
     b"fLaC": (flac.read_header,),
     b"FORM": (aiff.read_header, libsndfile.read_header),
     b"caff": (caf.read_header,),
-    b"riff": (w64.read_header, coded.reader(w64.walk), libsndfile.read_header),
+    b"riff": (w64.read_header, coded.reader(w64.walk), coded.others(w64.walk)),
     b".snd": (au.read_header, libsndfile.read_header),
     b"dns.": (libsndfile.read_header,),
     b"OggS": (ogg.read_header, libsndfile.read_header),

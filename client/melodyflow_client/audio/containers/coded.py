@@ -22,7 +22,7 @@ def reader(walk: Callable[[File], wav.Found]) -> Callable[[File, Check], Sound]:
 
     def read_header(file: File, check: Check) -> Sound:
         found = walk(file)
-        if found.format.tag in _MPEG:  # libsndfile's decoder writes to standard error
+        if found.format.tag in _MPEG:
             return ffmpeg.read_header(file, check)
         if found.format.tag not in (_MS, _IMA, _GSM, *_OTHERS) or not found.format.channels:
             raise Undecodable("audio: WAV that isn't coded in blocks")
@@ -47,6 +47,21 @@ def reader(walk: Callable[[File], wav.Found]) -> Callable[[File, Check], Sound]:
                 f"the header announces {found.told} bytes of sound, the file has {size}"
             )
         return sound
+
+    return read_header
+
+
+def others(walk: Callable[[File], wav.Found]) -> Callable[[File, Check], Sound]:
+    """libsndfile, but for MPEG audio, whose decoder there writes to standard error."""
+
+    def read_header(file: File, check: Check) -> Sound:
+        try:
+            mpeg = walk(file).format.tag in _MPEG
+        except Undecodable:
+            mpeg = False
+        if mpeg:
+            raise Undecodable("audio: MPEG audio in a WAV is left to FFmpeg")
+        return libsndfile.read_header(file, check)
 
     return read_header
 

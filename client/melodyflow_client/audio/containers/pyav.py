@@ -18,8 +18,7 @@ def imported() -> Any:
         import av
     except ImportError as error:
         raise NotInstalled(
-            "audio: is neither WAV nor FLAC; other formats (MP3, M4A, OGG, video) need PyAV: "
-            + INSTALL
+            f"audio: to be decoded, it needs PyAV, as MP3, M4A, OGG and video do: {INSTALL}"
         ) from error
     return av
 
