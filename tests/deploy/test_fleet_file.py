@@ -50,11 +50,16 @@ def test_kubernetes_has_the_same_images(fleet: dict[str, Any], root: Path) -> No
         assert f"image: {fleet['services'][name]['image']}\n" in text
 
 
-def test_the_gateway_needs_a_token_that_prometheus_has(fleet: dict[str, Any], root: Path) -> None:
-    gateway, prometheus = (fleet["services"][name] for name in ("gateway", "prometheus"))
-    environment = gateway["environment"]
-    assert environment["MELODYFLOW_GATEWAY_ALLOW_NO_TOKEN"] == "false"
-    assert environment["MELODYFLOW_GATEWAY_TOKENS_FILE"] == "/run/secrets/gateway_token"
-    assert gateway["secrets"] == prometheus["secrets"] == ["gateway_token"]
-    scraped = (root / "deploy/prometheus/prometheus.yaml").read_text()
-    assert "credentials_file: /run/secrets/gateway_token" in scraped
+def test_prometheus_asks_the_gateway_by_a_name_that_it_has(
+    fleet: dict[str, Any], root: Path
+) -> None:
+    scraped = yaml.safe_load((root / "deploy/prometheus/prometheus.yaml").read_text())
+    [targets] = [
+        job["static_configs"][0]["targets"]
+        for job in scraped["scrape_configs"]
+        if job["job_name"] == "gateway"
+    ]
+    base = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]["gateway"]
+    hosts = base["environment"]["MELODYFLOW_GATEWAY_HOSTS"].split()
+    assert [target.partition(":")[0] in hosts for target in targets] == [True]
+    assert "MELODYFLOW_GATEWAY_TOKENS_FILE" not in fleet["services"]["gateway"]["environment"]
