@@ -14,12 +14,20 @@ from pathlib import Path
 OUTSIDE = "DRILLS_OUTSIDE"  # environment: descriptor of the machine's own network
 
 
+_UNSHARE = ("unshare", "--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child")
+
+
+def obstacle() -> str:
+    """Why this machine gives no namespaces, as root in most containers finds; "" if it does."""
+    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True)
+    return "" if tried.returncode == 0 else tried.stderr.strip() or "it does not say why"
+
+
 def isolated(module: str, arguments: Sequence[str]) -> int:
     """Runs a Python module so, as process 1 there. Returns its exit code."""
     network = os.open("/proc/self/ns/net", os.O_RDONLY)
     command = ["setpriv", "--pdeathsig", "KILL", "--"]  # it does not outlive this process either
-    command += ["unshare", "--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"]
-    command += [sys.executable, "-m", module, *arguments]
+    command += [*_UNSHARE, sys.executable, "-m", module, *arguments]
     environment = {**os.environ, OUTSIDE: str(network)}
     process = subprocess.Popen(command, env=environment, pass_fds=[network])
     try:

@@ -9,6 +9,8 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+from .isolation import obstacle
+
 RELEASE = Path("/etc/os-release")
 DISK = 8 * 2**30  # bytes, for images and what they are made of
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -28,6 +30,9 @@ def check(folder: Path) -> str:
         raise Skipped("they need root, for a container engine in a network of its own")
     if not RELEASE.exists() or _fact("ID") != "debian":
         raise Skipped("they need Debian, from whose packages the base images' stand-ins are made")
+    denied = obstacle()
+    if denied:
+        raise Skipped(f"they need namespaces of their own ({denied})")
     free = shutil.disk_usage(folder).free
     if free < DISK:
         raise Skipped(

@@ -16,6 +16,7 @@ def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     release.write_text('ID=debian\nVERSION_CODENAME="bookworm"\n')
     monkeypatch.setattr(requirements.os, "geteuid", lambda: 0)
     monkeypatch.setattr(requirements, "RELEASE", release)
+    monkeypatch.setattr(requirements, "obstacle", lambda: "")
     monkeypatch.setattr(requirements, "_mirror", lambda: "http://127.0.0.1:1/debian")
     return release
 
@@ -34,6 +35,8 @@ def test_it_says_plainly_where_it_cant_run(
     assert said.startswith("drills: SKIPPED: Debian's mirror http://127.0.0.1:1/debian can't be")
     monkeypatch.setattr(requirements, "DISK", 2**60)
     assert "GB of disk" in skipped(capsys, monkeypatch)
+    monkeypatch.setattr(requirements, "obstacle", lambda: "unshare failed: not permitted")
+    assert "namespaces of their own (unshare failed: not permitted)" in skipped(capsys, monkeypatch)
     debian.write_text("ID=ubuntu\nID_LIKE=debian\n")
     assert "SKIPPED: they need Debian" in skipped(capsys, monkeypatch)
     monkeypatch.setattr(requirements.os, "geteuid", lambda: 1000)
