@@ -68,7 +68,11 @@ class AsyncMelodyFlowClient:
         self.server, secure = server_address(server)
         self.presets = presets if isinstance(presets, Presets) else load_presets(presets)
         self.retry = retry or Retry()
-        self.metrics_url = metrics_address(self.server, metrics_url)
+        secure = ssl or secure
+        # Over TLS it is a proxy, beside which no server's metrics are.
+        self.metrics_url = (
+            None if secure and not metrics_url else metrics_address(self.server, metrics_url)
+        )
         self.model = model
         self._seeds = LastSeeds()
         self._min_seconds = DEFAULT_LIMITS["min_seconds"]  # of a region
@@ -79,7 +83,7 @@ class AsyncMelodyFlowClient:
             model,
             self.retry,
             self._outage,
-            ssl=ssl or secure,
+            ssl=secure,
             root_certificates=root_certificates,
             api_key=key_of(api_key),
         )

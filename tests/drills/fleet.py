@@ -1,6 +1,6 @@
 """Servers behind Envoy that are killed, stopped and replaced while edits run: none is lost.
 
-    python -m tests.drills.fleet [--servers 3] [--checkpoint DIR] [NAME...]
+    scripts/drills fleet [--servers 3] [--checkpoint DIR] [NAME...]
 
 All are real: tritonservers as `scripts/serve` starts them, deploy/envoy/envoy.yaml, the SDK. The
 right bytes of every edit are known beforehand. Exits with 1 if a promise is broken.
@@ -18,12 +18,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from ..deploy.envoy import KEY, Fleet, address_of
+import pytest
+
+from melodyflow_client import load_presets
+
+from ..deploy.envoy import KEY, Fleet, address_of, binary
 from ..server import crowd, raw
 from ..server.drill import TRITON, checkpoint_or_tiny, eventually
 from ..server.storm import Storm
 
 IN_FLIGHT = "melodyflow_edits_in_flight"
+MISSES = 'melodyflow_inversions_total{found="miss"}'
 BACK = 90.0  # seconds until a server is taken back
 SETTLE = 3.0  # seconds that a change of addresses takes to arrive
 
@@ -191,6 +196,26 @@ def stormed(fleet: Fleet, streams: int = 2000, seconds: float = 400.0) -> str:
     )
 
 
+def swept(fleet: Fleet, sweeps: int = 5) -> str:
+    """Sweeps of ten variations, each of another clip: one inversion for each."""
+    moment, ten = time.monotonic(), list(load_presets())[:10]
+    before, places = fleet.counted(MISSES), set[int]()
+    for number in range(sweeps):
+        clip = raw.file_of(raw.music(0.5, crowd.RATE, 1) * (0.9 - number / 10), crowd.RATE)
+        then = fleet.counted(MISSES)
+        with crowd.MelodyFlowClient(fleet.envoy.url) as client:
+            made = list(client.sweep(clip, ten, steps=2))
+        promise(all(one.result for one in made), f"a variation failed: {made}")
+        added = [now - old for now, old in zip(fleet.counted(MISSES), then, strict=True)]
+        promise(sorted(added)[-2:] == [0, 1], f"inversions by server: {added}")
+        places.add(added.index(1))
+    total = sum(fleet.counted(MISSES)) - sum(before)
+    seconds = time.monotonic() - moment
+    return (
+        f"{sweeps} sweeps of ten, {total:g} inversions, on {len(places)} servers, {seconds:.0f} s"
+    )
+
+
 def carried(fleet: Fleet, megabytes: int = 44) -> str:
     """A large clip there and back, of which a tenth of a second is edited."""
     clip = raw.file_of(raw.music(megabytes * 2**20 / (48000 * 4), 48000, 2), 48000)
@@ -205,6 +230,7 @@ def carried(fleet: Fleet, megabytes: int = 44) -> str:
 
 
 DRILLS: dict[str, Callable[[Fleet], str]] = {
+    "swept": swept,
     "carried": carried,
     "killed": killed,
     "stopped": stopped,
@@ -216,7 +242,7 @@ DRILLS: dict[str, Callable[[Fleet], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.drills.fleet", description=(__doc__ or "").split("\n")[0]
+        prog="scripts/drills fleet", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DRILLS))
     parser.add_argument("--servers", type=int, default=3)
@@ -225,6 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in given.names if name not in DRILLS]
     if unknown:
         parser.error(f"{unknown[0]}: no such drill; there are {', '.join(DRILLS)}")
+    try:
+        binary()
+    except pytest.skip.Exception as why:
+        print(f"fleet: SKIPPED: {why}")
+        return 0
     os.environ["MELODYFLOW_API_KEY"] = KEY
     broken = 0
     with (

@@ -96,6 +96,20 @@ def test_the_key_goes_with_every_question(way: str, monkeypatch: pytest.MonkeyPa
     assert [said.get("authorization") for said in peer.metadata] == ["Bearer a-key"] * 2
 
 
+def test_over_tls_no_metrics_are_looked_for_beside_the_proxy() -> None:
+    async def urls() -> list[str | None]:
+        made = (
+            AsyncMelodyFlowClient("studio:8001"),
+            AsyncMelodyFlowClient("https://studio:8443"),
+            AsyncMelodyFlowClient("studio:8443", ssl=True),
+            AsyncMelodyFlowClient("https://studio:8443", metrics_url="studio:8003"),
+        )
+        return [client.metrics_url for client in made]
+
+    studio = "http://studio:8003/metrics"
+    assert asyncio.run(urls()) == [studio, None, None, studio]
+
+
 def test_without_a_key_none_is_sent(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MELODYFLOW_API_KEY", raising=False)
     with MelodyFlowClient(peer.address) as client:

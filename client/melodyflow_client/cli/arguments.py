@@ -122,7 +122,8 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
-        help="gRPC endpoint; default: $MELODYFLOW_SERVER, else 127.0.0.1:8001",
+        help="gRPC endpoint, https://HOST:PORT for TLS; default: $MELODYFLOW_SERVER, "
+        "else 127.0.0.1:8001. $MELODYFLOW_API_KEY is sent to a server that asks for a key",
     )
 
 
