@@ -15,15 +15,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from base64 import b64encode
 from collections import defaultdict
 from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.deploy.envoy import KEY, Envoy, Fleet, address_of
 from tests.server import raw
 from tests.server.drill import checkpoint_or_tiny, eventually
 
+BEARER = {"authorization": f"Bearer {KEY}"}
 WAYS = ("one, direct", "one, Envoy", "two, Envoy")
 CLIENTS = (1, 8)
 
@@ -49,6 +52,18 @@ def run(url: str, clients: int, seconds: float, folder: Path) -> tuple[float, fl
         sys.exit(f"{metrics['checks']['fails']} edits failed")
     times = metrics["http_req_duration"]
     return metrics["iterations"]["rate"], times["med"] / 1000, times["p(95)"] / 1000
+
+
+def ask(url: str, times: int = 300) -> float:
+    """Milliseconds of a question for the model's health, on a connection that stays: median."""
+    connection, took = HTTPConnection(url, timeout=60), []
+    for _ in range(times):
+        began = time.perf_counter()
+        connection.request("GET", "/v2/models/melodyflow/ready", headers=BEARER)
+        connection.getresponse().read()
+        took.append(1000 * (time.perf_counter() - began))
+    connection.close()
+    return statistics.median(took)
 
 
 def main() -> int:
@@ -77,6 +92,13 @@ def main() -> int:
         urls = dict(zip(WAYS, (first.http_url, alone.url, fleet.envoy.url), strict=True))
         for url in urls.values():
             run(url, 8, 2.0, folder)  # both servers have seen all there is
+        asked = [(ask(urls[WAYS[0]]), ask(urls[WAYS[1]])) for _ in range(9)]
+        direct, through = (statistics.median(values) for values in zip(*asked, strict=True))
+        more = sorted(late - early for early, late in asked)
+        print(
+            f"a question for health: {direct:.2f} ms directly, {through:.2f} ms through Envoy; "
+            f"{statistics.median(more):.2f} ms more ({more[0]:.2f} to {more[-1]:.2f})"
+        )
         for number in range(given.rounds):
             for clients in CLIENTS:
                 for way in WAYS[number % 3 :] + WAYS[: number % 3]:
