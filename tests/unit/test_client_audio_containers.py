@@ -4,6 +4,7 @@ Random prefixes, suffixes and sizes; the samples stay the same, to the last one.
 """
 
 import contextlib
+import functools
 import io
 import struct
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from melodyflow_client import AudioError
 from melodyflow_client.audio import Clip, load, waveform
 
-from ..files.sounds import SIZES, ape, id3v1, id3v2, put_size
+from ..files.sounds import SIZES, ape, id3v1, id3v2, put_size, sound, with_av
 
 RATE = 22050
 FRAMES = 5003
@@ -69,6 +70,32 @@ def test_tags_behind_the_file(name: str, tags: list[bytes]) -> None:
 @settings(deadline=None, max_examples=60)
 def test_junk_behind_the_file(name: str, junk: bytes, times: int) -> None:
     says_the_same(FILES[name] + junk * times)
+
+
+@functools.cache
+def other(container: str) -> bytes:
+    """A file that libsndfile or FFmpeg reads as a whole."""
+    if container.isupper():
+        return encoded(container)
+    codecs = {"latm": "aac", "mpegts": "aac", "wv": "wavpack"}
+    return with_av(container, codecs.get(container, container), [sound()], rate=48_000)
+
+
+@given(
+    st.sampled_from(["VOC", "NIST", "tta", "wv", "ac3", "eac3", "mp2", "latm", "mpegts"]),
+    st.integers(0, 60_000),
+    st.booleans(),
+    st.lists(st.sampled_from([id3v1(), ape()]), max_size=3),
+)
+@settings(deadline=None, max_examples=60)
+def test_what_stands_around_other_containers_changes_nothing(
+    container: str, size: int, tag: bool, behind: list[bytes]
+) -> None:
+    pytest.importorskip("av")
+    before = id3v2(size) if tag else bytes(size)
+    clip = load(before + other(container) + b"".join(behind))
+    assert clip.digest == load(other(container)).digest
+    assert bool(clip.warnings) == (not tag and size > 0)
 
 
 @given(st.sampled_from(["WAV", "RF64", "FLAC", "AIFF", "CAF", "W64"]), st.integers(1, 60_000))

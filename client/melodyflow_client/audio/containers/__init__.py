@@ -66,5 +66,6 @@ def container_of(file: File) -> Container:
         start = found
     known = READERS.get(file.head(4, start), ())
     # The others tell where their samples end, and may end in what looks like a tag.
-    end = file.size if known and flac.read_header not in known else end_of(file, start)
+    told = known and known[0] not in (flac.read_header, libsndfile.read_header)
+    end = file.size if told else end_of(file, start)
     return Container(file.part(start, end), (*known, ffmpeg.read_header), warnings)

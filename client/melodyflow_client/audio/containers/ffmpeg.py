@@ -12,7 +12,7 @@ from ..blocks import Block
 from ..mixing import Layout, stereo_gains
 from ..mixing import told as mix_told
 from ..source import File
-from . import ac3, caf, layouts, mpeg, pyav
+from . import ac3, caf, layouts, loas, mpeg, pyav
 from .checked import Checked
 from .converter import Converter
 from .frames import Trouble, behind, first, frames_of, gathered
@@ -253,10 +253,12 @@ def _kind_of(head: bytes) -> str | None:
         return "eac3" if head[5:] > b"\x57" else "ac3"
     if head[:2] in (b"\xff\xf0", b"\xff\xf1", b"\xff\xf8", b"\xff\xf9"):
         return "aac"
+    if loas.CODING.frame_of(head[:3]):
+        return "loas"
     return "mp3" if mpeg.CODING.frame_of(head[:4]) else None
 
 
-_FRAMED = {"mp3": mpeg.CODING, "ac3": ac3.CODING, "eac3": ac3.CODING}
+_FRAMED = {"mp3": mpeg.CODING, "ac3": ac3.CODING, "eac3": ac3.CODING, "loas": loas.CODING}
 _ESTIMATED = {"mp3", "aac", "ac3", "eac3", "dts", "mpeg", "mpegts", "amr", "flv", "avi", "asf"}
 
 

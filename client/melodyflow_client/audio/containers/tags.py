@@ -20,6 +20,9 @@ _BEGINNINGS = (
     rb"wvpk....[\x02-\x10]\x04",
     rb"TTA1[\x01-\x03]\0",
     rb"FLV\x01[\x01\x04\x05]\0\0\0\t",
+    rb"Creative Voice File\x1a",
+    rb"NIST_1A\n",
+    rb"G(?:.{187}G){4}",  # MPEG-TS, whose packets have 188 bytes
 )
 _BEGINNING = re.compile(b"|".join(_BEGINNINGS), re.DOTALL)
 _SEARCHED = 1 << 16  # bytes
@@ -27,7 +30,8 @@ _MOST_TAGS = 100
 _VERSIONS = (2, 3, 4)  # of ID3v2
 # Containers that may hold such a beginning inside
 _OTHERS = re.compile(
-    rb"OggS|\x1aE\xdf\xa3|....(?:ftyp|moov|mdat|free|skip|wide)|wvpk|TTA1|FLV|ID3|\xff[\xe0-\xff]",
+    rb"OggS|\x1aE\xdf\xa3|....(?:ftyp|moov|mdat|free|skip|wide)|wvpk|TTA1|FLV|ID3|\xff[\xe0-\xff]"
+    rb"|G.{187}G.{187}G",
     re.DOTALL,
 )
 
