@@ -17,7 +17,7 @@ from .watching import dashboard_queries, tool
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/prometheus"
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
-# Triton's own (docs/operations.md, "Metrics"), and Prometheus's.
+# Triton's own (docs/operations.md, "Metrics"), Envoy's (test_envoy.py reads it) and Prometheus's.
 OTHERS = {
     "nv_inference_pending_request_count",
     "nv_inference_queue_duration_us",
@@ -25,6 +25,7 @@ OTHERS = {
     "nv_inference_request_success",
     "nv_cpu_memory_total_bytes",
     "nv_cpu_memory_used_bytes",
+    "envoy_cluster_membership_healthy",
     "up",
 }
 
@@ -101,7 +102,7 @@ def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
         *(rule["expr"] for rule in all_rules()),
         *(query.expression for query in dashboard_queries()),
     ]:
-        asked = set(re.findall(r"\b(?:melodyflow|nv)_\w+|\bup\b", expression))
+        asked = set(re.findall(r"\b(?:melodyflow|nv|envoy)_\w+(?!\w|=)|\bup\b", expression))
         assert asked, expression
         assert asked <= known, expression
 
@@ -118,11 +119,9 @@ def test_the_jobs_are_those_that_rules_and_dashboard_ask_for(rules: list[dict[st
     config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     jobs = {job["job_name"] for job in config["scrape_configs"]}
     asked = {name for rule in rules for name in re.findall(r'job="(\w+)"', rule["expr"])}
-    assert asked == jobs == {"triton", "gateway"}
-    [pattern] = [query.expression for query in dashboard_queries() if query.panel == "Up"]
-    assert (
-        pattern == f'up{{job=~"{"|".join(job["job_name"] for job in config["scrape_configs"])}"}}'
-    )
+    assert asked == jobs == {"triton", "gateway", "envoy"}
+    [up] = [query.expression for query in dashboard_queries() if query.panel == "Up"]
+    assert up == 'up{job=~"triton|gateway"}'
     assert config["rule_files"] == ["rules.yaml"]
 
 
