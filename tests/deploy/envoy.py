@@ -24,6 +24,7 @@ from melodyflow_client import MelodyFlowClient
 
 from ..server.conftest import read_metrics
 from ..server.drill import ONE_A_CALL, Service, eventually
+from .names import NameServer
 
 FILES = Path(__file__).resolve().parents[2] / "deploy" / "envoy"
 KEY, OTHER_KEY = "a-key-for-the-tests-0001", "a-key-for-the-tests-0002"
@@ -90,9 +91,9 @@ class Envoy:
         servers: Sequence[Address],
         *,
         threads: int = 1,
-        name: str = "",
+        names: NameServer | None = None,
     ) -> None:
-        """name: of the one server, found by DNS as in the file."""
+        """names: by which the servers are found, as in the file; all have the ports of the one."""
         self.folder, self._threads = folder, threads
         self._process: subprocess.Popen[bytes] | None = None
         ports = choose_ports(dict.fromkeys(("tls", "plain", "own", "admin"), 0))
@@ -101,8 +102,12 @@ class Envoy:
         if not (folder / "keys").exists():
             write_site(folder)
         self.set_servers(servers)
-        named = (name, servers[0]) if name else None
-        (folder / "envoy.yaml").write_text(yaml.safe_dump(self._config(named)))
+        config = self._config(servers[0] if names else None)
+        for cluster in config["static_resources"]["clusters"]:
+            if names and "cluster_type" in cluster:
+                dns = cluster["cluster_type"]["typed_config"]
+                dns["typed_dns_resolver_config"] = names.resolver()
+        (folder / "envoy.yaml").write_text(yaml.safe_dump(config))
 
     def set_servers(self, servers: Sequence[Address]) -> None:
         """Names the servers: those left out get no new edits."""
@@ -119,7 +124,7 @@ class Envoy:
                 new.write_text(yaml.safe_dump({"resources": [assignment]}))
                 new.rename(file)
 
-    def _config(self, named: tuple[str, Address] | None) -> dict[str, Any]:
+    def _config(self, named: Address | None) -> dict[str, Any]:
         text = (FILES / "envoy.yaml").read_text().replace("/etc/envoy", str(self.folder))
         config: dict[str, Any] = yaml.safe_load(text)
         resources = config["static_resources"]
@@ -132,12 +137,11 @@ class Envoy:
                 _listen(endpoint["endpoint"], self.ports["admin"])
                 continue
             if named is not None:
-                name, server = named
                 protocol = cluster["name"].removesuffix("-by-clip")
-                assignment = cluster["load_assignment"]
-                lb_endpoint = _endpoint(server, protocol)
-                assignment["endpoints"] = [{"lb_endpoints": [lb_endpoint]}]
-                lb_endpoint["endpoint"]["address"]["socket_address"]["address"] = name
+                [locality] = cluster["load_assignment"]["endpoints"]
+                [one] = locality["lb_endpoints"]
+                name = one["endpoint"]["address"]["socket_address"]["address"]
+                locality["lb_endpoints"] = [_endpoint(named, protocol, name)]
                 continue
             del cluster["cluster_type"], cluster["load_assignment"]
             cluster["type"] = "EDS"
@@ -243,8 +247,8 @@ def _listen(where: dict[str, Any], port: int) -> None:
     where["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
 
 
-def _endpoint(server: Address, protocol: str) -> dict[str, Any]:
-    socket_address = {"address": "127.0.0.1", "port_value": getattr(server, protocol)}
+def _endpoint(server: Address, protocol: str, host: str = "127.0.0.1") -> dict[str, Any]:
+    socket_address = {"address": host, "port_value": getattr(server, protocol)}
     endpoint: dict[str, Any] = {"address": {"socket_address": socket_address}}
     if protocol == "grpc":
         endpoint["health_check_config"] = {"port_value": server.http}

@@ -20,6 +20,7 @@ from melodyflow_client import MelodyFlowClient, Refused
 from ..server import attackers, raw
 from ..server.drill import eventually
 from .envoy import KEY, OTHER_KEY, Envoy, Fleet, address_of, write_keys, write_site
+from .names import NameServer
 
 BEARER = {"authorization": f"Bearer {KEY}"}
 EDIT: dict[str, Any] = {"prompt": "a harp", "seed": 3, "steps": 1, "loudness": "none"}
@@ -70,10 +71,19 @@ def ask(
 
 def test_servers_are_found_by_their_name(fleet: Fleet, tmp_path: Path) -> None:
     """With DNS, as in the file; the other tests name them in a file."""
-    with Envoy(tmp_path, [address_of(fleet.servers[0])], name="localhost") as envoy:
+    address = address_of(fleet.servers[0])
+    with (
+        NameServer(["127.0.0.1", "127.0.0.2"]) as names,
+        Envoy(tmp_path, [address], names=names) as envoy,
+        MelodyFlowClient(envoy.url, api_key=KEY) as client,
+    ):
         assert eventually(lambda: envoy.healthy() == 1, 30), (tmp_path / "envoy.log").read_text()
-        with MelodyFlowClient(envoy.url, api_key=KEY) as client:
-            assert client.transform(CLIP, **EDIT).seed == 3
+        assert client.transform(CLIP, **EDIT).seed == 3
+        names.addresses = ["127.0.0.2"]  # where nobody is
+        assert eventually(lambda: envoy.healthy() == 0, 30)
+        names.addresses = ["127.0.0.1"]
+        assert eventually(lambda: envoy.healthy() == 1, 30)
+        assert client.transform(CLIP, **EDIT).seed == 3
 
 
 @pytest.mark.parametrize("key", [None, "a-wrong-key", KEY[:-1], KEY + "x", f"{KEY},{OTHER_KEY}"])
