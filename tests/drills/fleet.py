@@ -134,8 +134,8 @@ def stopped(fleet: Fleet, edits: int = 12, steps: int = 48) -> str:
     return f"{said}; taken back {taken_back(fleet):.1f} s later"
 
 
-def restarted(fleet: Fleet, *, named: bool = True, rounds: int = 1) -> str:
-    """Each server ended by SIGTERM and replaced, one after the other, under load.
+def restarted(fleet: Fleet, *, named: bool = True, most: int | None = None) -> str:
+    """Each server, or `most` of them, ended by SIGTERM and replaced in turn, under load.
 
     named: its address is taken out of what Envoy knows first, as Kubernetes does, so that not even
     a client has to send an edit again.
@@ -143,7 +143,7 @@ def restarted(fleet: Fleet, *, named: bool = True, rounds: int = 1) -> str:
     edits = edits_of(fleet, 6, 12)
     clients = [lambda n=n: crowd.Sdk(fleet.envoy.url, f"SDK {n}") for n in range(6)]
     with crowd.Crowd(edits, clients) as honest:
-        for number in list(range(len(fleet.servers))) * rounds:
+        for number in range(len(fleet.servers))[:most]:
             moment = time.monotonic()
             promise(
                 eventually(lambda moment=moment: len(honest.home_since(moment)) == 6, BACK),
