@@ -182,7 +182,7 @@ def opened(names: list[str], checkout: Path | None, cases: list[Case]) -> Iterat
             checkpoint = stack.enter_context(checkpoint_or_tiny(None))
             log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "triton.log"
             service = stack.enter_context(Service(checkpoint, log))
-            url = stack.enter_context(Gateway(service)).url
+            url = stack.enter_context(Gateway(service.grpc_url, service.metrics_url)).url
         if "before" in names and checkout is not None:
             doors["before"] = stack.enter_context(earlier(checkout, cases))
         if "SDK" in names:
