@@ -151,7 +151,7 @@ class Envoy:
         return config
 
     def start(self) -> None:
-        command = [binary(), "-c", str(self.folder / "envoy.yaml"), "--use-dynamic-base-id"]
+        command = [binary(), "-c", str(self.folder / "envoy.yaml"), "--disable-hot-restart"]
         command += ["--concurrency", str(self._threads), "--log-level", "warning"]
         with (
             (self.folder / "access.log").open("ab") as said,
