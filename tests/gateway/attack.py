@@ -102,19 +102,17 @@ def memory_of(pid: int, *, reset: bool = False) -> int:
 
 
 def step_back() -> None:
-    """Leaves the cores to others. Where Linux shares them among sessions first (autogroup), a
-    process's own niceness counts only within its session."""
+    """Takes only what others leave of the cores, as if it had its own: on a busy machine next to
+    nothing. Where Linux shares them among sessions first (autogroup), a process's own niceness
+    counts only within its session."""
+    os.nice(10)
     os.setsid()
     with suppress(OSError):  # a kernel without
         Path("/proc/self/autogroup").write_text("19")
 
 
-def _attacker(
-    name: str, url: str, seconds: float, apart: bool, ready: Any, go: Any, heard: Any
-) -> None:
-    os.nice(10)
-    if apart:
-        step_back()
+def _attacker(name: str, url: str, seconds: float, ready: Any, go: Any, heard: Any) -> None:
+    step_back()
     going = ATTACKS[name](url, address_of(name))
     next(going)
     ready.release()
@@ -126,17 +124,14 @@ def _attacker(
 
 
 @contextmanager
-def attacked(
-    names: Sequence[str], url: str, seconds: float, *, apart: bool = False
-) -> Iterator[Heard]:
-    """Attacks go on, all at once; what they heard is there once they are over. apart: they take
-    only what all others leave of the cores, as if they had their own: on a busy machine nothing."""
+def attacked(names: Sequence[str], url: str, seconds: float) -> Iterator[Heard]:
+    """Attacks go on, all at once; what they heard is there once they are over."""
     heard: Heard = Counter()
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
     ready, go = context.Semaphore(0), context.Event()
     processes = [
-        context.Process(target=_attacker, args=(name, url, seconds, apart, ready, go, answers))
+        context.Process(target=_attacker, args=(name, url, seconds, ready, go, answers))
         for name in names
     ]
     for process in processes:
@@ -169,10 +164,8 @@ def honest_edit(client: requests.Session, url: str, number: int) -> float:
     return time.monotonic() - started
 
 
-def beside(
-    name: str, attacks: Sequence[str], target: Target, seconds: float, *, apart: bool = False
-) -> Row:
-    """Honest clients for some seconds, beside attacks. apart: see attacked()."""
+def beside(name: str, attacks: Sequence[str], target: Target, seconds: float) -> Row:
+    """Honest clients for some seconds, beside attacks."""
     pids = [target.pid, *([target.model] if target.model else [])]
     for pid in pids:
         memory_of(pid, reset=True)
@@ -196,7 +189,7 @@ def beside(
     looking = threading.Thread(target=look)
     looking.start()
     client = session_from("127.0.0.1")
-    with attacked(attacks, url, seconds, apart=apart) as heard:
+    with attacked(attacks, url, seconds) as heard:
         until = time.monotonic() + seconds
         number = 0
         while time.monotonic() < until:
@@ -260,7 +253,7 @@ def attack(target: Target, names: Sequence[str], seconds: float, alone: bool) ->
     rounds = [[name] for name in names] + ([] if alone or len(names) == 1 else [list(names)])
     for several in rounds:
         name = several[0] if len(several) == 1 else "all at once"
-        rows.append(beside(name, several, target, seconds, apart=True))
+        rows.append(beside(name, several, target, seconds))
         print(f"{name}: done", file=sys.stderr, flush=True)
         time.sleep(2)
     print(table(rows, target.most))
