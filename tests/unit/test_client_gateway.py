@@ -17,6 +17,7 @@ from melodyflow_gateway.edits.triton import Triton
 from melodyflow_gateway.metrics import Metrics
 from melodyflow_gateway.problems import Problem
 from melodyflow_gateway.sessions.in_process import InProcessSessions
+from melodyflow_gateway.stopping import Stopping
 from melodyflow_gateway.wire.reading import Asked
 from melodyflow_gateway.wire.requests import EditFields
 
@@ -42,6 +43,7 @@ def edits_of(client: AsyncMelodyFlowClient) -> Edits:
         Metrics(),
         Decoding(),
         Previews(Budget(2**26, Metrics().budget_bytes)),
+        Stopping(),
         max_seconds=60,
         edit_seconds=EDIT_SECONDS,
         owner_slots=0,

@@ -61,7 +61,7 @@ def in_step(one: Edit) -> Edit:
     one.on_preview = lambda done: decoded.release()
 
     def wait(stage: str, done: int) -> None:
-        if stage == "generating" and done - 1 in one.job.previews:
+        if stage == "generating" and done in one.job.previews:
             assert decoded.acquire(timeout=WAIT)
 
     one.on_step = wait

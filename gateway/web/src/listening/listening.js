@@ -16,6 +16,8 @@ import { soundOf } from "../takes/take.js";
 export class Listening {
   #store;
   #player;
+  /** The id of the take that is to be heard once its sound is there. @type {number | null} */
+  #awaited = null;
 
   /**
    * @param {PageStore} store
@@ -65,8 +67,7 @@ export class Listening {
   async offer(take) {
     if (this.#isB(take)) return this.bring(take);
     if (this.#player.playing || take.request.clip !== this.#store.value.clip) return;
-    await this.bring(take);
-    this.#player.hear("b");
+    await this.#bringToHear(take);
   }
 
   /**
@@ -81,8 +82,7 @@ export class Listening {
     const alone = takes.every(({ id, status }) => id === take.id || status !== "running");
     const { playing } = this.#player;
     if (!first || !alone || take.request.clip !== clip || (playing && b)) return;
-    await this.bring(take);
-    if (!playing) this.#player.hear("b");
+    await (playing ? this.bring(take) : this.#bringToHear(take));
   }
 
   /** Plays a take, or pauses it. @param {Take} take */
@@ -92,17 +92,26 @@ export class Listening {
       this.#player.stop();
       return;
     }
-    if (!isB) await this.bring(take);
-    this.#player.hear("b");
+    if (isB) this.#player.hear("b");
+    else await this.#bringToHear(take);
     if (!this.#player.playing) await this.#player.play();
   }
 
   /** Switches between a take and its clip. @param {Take} take */
   async compare(take) {
     const isB = this.#isB(take);
-    const other = !isB || this.#player.side === "a" ? "b" : "a";
-    if (!isB) await this.bring(take);
-    this.#player.hear(other);
+    if (!isB) await this.#bringToHear(take);
+    else this.#player.hear(this.#player.side === "a" ? "b" : "a");
+  }
+
+  /**
+   * Makes a take B, and lets it be heard once its sound is there: a preview's, or the result's if
+   * that comes before it is decoded.
+   * @param {Take} take
+   */
+  async #bringToHear(take) {
+    this.#awaited = take.id;
+    await this.bring(take);
   }
 
   /** @param {Take} take */
@@ -116,6 +125,10 @@ export class Listening {
    */
   #load(take, buffer) {
     this.#player.load("b", buffer);
+    if (take && take.id === this.#awaited) {
+      this.#awaited = null;
+      this.#player.hear("b");
+    }
     const loudness = take?.request.clip ? soundOf(take)?.loudness : undefined;
     this.#player.level(loudness ? matchingGains(loudness) : { a: 0, b: 0 });
     if (!take && !this.#store.value.clip) return;
