@@ -56,17 +56,19 @@ def models_of(server: int) -> dict[int, str]:
     return {
         pid: process.started
         for pid, process in everything.items()
-        if process.name == STUB and not _only_tells_its_version(pid) and descends(pid)
+        if process.name == STUB and descends(pid) and _is_a_model(pid, process, server)
     }
 
 
-def _only_tells_its_version(stub: int) -> bool:
-    """Triton asks the stub for its Python's version before it starts the model's: a process without
-    arguments, gone after a moment. A zombie has none either, and no command."""
+def _is_a_model(pid: int, stub: Process, server: int) -> bool:
+    """Triton asks the stub for its Python's version before it starts the model's, by a shell: that
+    one has no arguments, ends after a moment, and is reaped by the shell."""
+    if stub.state in "ZX":  # a zombie has no command line
+        return stub.parent == server
     try:
-        return Path(f"/proc/{stub}/cmdline").read_bytes().count(b"\0") == 1
+        return Path(f"/proc/{pid}/cmdline").read_bytes().count(b"\0") > 1
     except OSError:
-        return True
+        return False
 
 
 def ending(code: int) -> str:

@@ -17,7 +17,7 @@ import pytest
 from melodyflow.embedded import watch
 from melodyflow.embedded.container import number_of
 from melodyflow.embedded.probe import answers_http, answers_stream
-from melodyflow.embedded.processes import end_group, models_of
+from melodyflow.embedded.processes import STUB, end_group, models_of, read_process
 from melodyflow.embedded.watch import Lasting, Probe, Watch
 from melodyflow.serving.heartbeat import Heartbeat
 
@@ -86,20 +86,31 @@ def test_a_model_that_ends_before_the_watch_begins(
     assert reason(watching(server, tmp_path / "none")) == f"the model's process ({model}) has ended"
 
 
-def test_a_stub_that_only_tells_its_version_is_no_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("does", "state"), [("cat", "S"), ("true", "Z")])
+def test_a_stub_that_only_tells_its_version_is_no_model(
+    tmp_path: Path, does: str, state: str
+) -> None:
     stub = tmp_path / "triton_python_backend_stub"
-    shutil.copy(shutil.which("cat") or "", stub)
+    shutil.copy(shutil.which(does) or "", stub)
+    by_another = [sys.executable, "-S", "-c", PARENT]
     with subprocess.Popen(
-        [sys.executable, "-S", "-c", PARENT, str(stub)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
+        [*by_another, *by_another, str(stub)], stdin=subprocess.PIPE, start_new_session=True
     ) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        until(lambda: bool(children.read_text()))
-        name = Path(f"/proc/{children.read_text().strip()}/comm")
-        until(lambda: name.read_text() == "triton_python_b\n")
+
+        def tells_it() -> bool:
+            grandchildren = [
+                pid for child in children_of(process.pid) for pid in children_of(child)
+            ]
+            stubs = map(read_process, grandchildren)
+            return any(stub and (stub.name, stub.state) == (STUB, state) for stub in stubs)
+
+        until(tells_it)
         assert models_of(process.pid) == {}
         end_group(process.pid)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("whose", ["the model's", "tritonserver's"])
