@@ -21,6 +21,7 @@ from playwright.sync_api import (
 
 from melodyflow.embedded import EmbeddedServer
 
+from ..server.conftest import on_the_cpu
 from .actions import TONE_HZ
 from .chromium import PROBES, executable, launched
 
@@ -36,15 +37,7 @@ expect.set_options(timeout=WAIT)
 @pytest.fixture(scope="session")
 def server(checkpoint: Path) -> Iterator[EmbeddedServer]:
     """A tritonserver with the tiny checkpoint."""
-    embedded = EmbeddedServer(
-        checkpoint,
-        http_port=0,
-        grpc_port=0,
-        metrics_port=0,
-        settings={"DEVICE": "cpu", "PRECISION": "fp32"},
-        exit_timeout=20,
-    )
-    with embedded:
+    with on_the_cpu(checkpoint) as embedded:
         yield embedded
 
 

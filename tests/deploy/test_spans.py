@@ -17,6 +17,7 @@ from melodyflow.embedded import EmbeddedServer
 
 from ..gateway.conftest import Start, start_gateway, wav  # noqa: F401
 from ..server import raw
+from ..server.conftest import on_the_cpu
 from .watching import free_port
 
 CHILDREN = ["queue", "encode", "invert", "generate", "decode"]
@@ -99,14 +100,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def traced(receiver: Receiver, checkpoint: Path) -> Iterator[EmbeddedServer]:
-    server = EmbeddedServer(
-        checkpoint,
-        http_port=0,
-        grpc_port=0,
-        metrics_port=0,
-        settings={"DEVICE": "cpu", "PRECISION": "fp32"},
-        exit_timeout=20,
-    )
+    server = on_the_cpu(checkpoint)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         patched.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds

@@ -19,19 +19,23 @@ def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server") / "triton.log"
 
 
-@pytest.fixture(scope="session")
-def server(checkpoint: Path, server_log: Path) -> Iterator[EmbeddedServer]:
-    """An embedded server with the tiny checkpoint on free ports; its log is kept: `server_log`."""
-    embedded = EmbeddedServer(
+def on_the_cpu(checkpoint: Path, *, log: Path | None = None, **settings: str) -> EmbeddedServer:
+    """A server on free ports, not yet started; settings by their names."""
+    return EmbeddedServer(
         checkpoint,
         http_port=0,
         grpc_port=0,
         metrics_port=0,
-        settings={"DEVICE": "cpu", "PRECISION": "fp32", "MAX_SECONDS": "200"},
-        log=server_log,
+        settings={"DEVICE": "cpu", "PRECISION": "fp32", **settings},
+        log=log,
         exit_timeout=20,
     )
-    with embedded:
+
+
+@pytest.fixture(scope="session")
+def server(checkpoint: Path, server_log: Path) -> Iterator[EmbeddedServer]:
+    """An embedded server with the tiny checkpoint on free ports; its log is kept: `server_log`."""
+    with on_the_cpu(checkpoint, log=server_log, MAX_SECONDS="200") as embedded:
         yield embedded
 
 

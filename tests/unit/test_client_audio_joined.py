@@ -30,6 +30,12 @@ from ..files.whole import piped_flac
 pytest.importorskip("av")
 
 FORMATS = [(rate, channels) for rate in (32_000, 44_100, 48_000) for channels in (1, 2)]
+# Of a file that is joined: a format, and what stands behind it, so many times.
+PARTS = st.lists(
+    st.tuples(st.sampled_from(FORMATS), st.binary(max_size=40), st.integers(0, 100)),
+    min_size=1,
+    max_size=4,
+)
 SAMPLES = 9000
 
 
@@ -129,14 +135,7 @@ def ac3(codec: str, rate: int, channels: int) -> tuple[bytes, int]:
     return data, len(ffmpeg_decodes(data)[0])
 
 
-@given(
-    st.sampled_from(["ac3", "eac3"]),
-    st.lists(
-        st.tuples(st.sampled_from(FORMATS), st.binary(max_size=40), st.integers(0, 100)),
-        min_size=1,
-        max_size=4,
-    ),
-)
+@given(st.sampled_from(["ac3", "eac3"]), PARTS)
 @settings(deadline=None, max_examples=25)
 def test_joined_ac3_with_anything_between_keeps_its_duration(
     codec: str, parts: list[tuple[tuple[int, int], bytes, int]]
@@ -169,13 +168,7 @@ def frames(rate: int, channels: int) -> bytes:
     return mp3(sound(channels, SAMPLES, rate), rate, PLAIN_MP3)
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(FORMATS), st.binary(max_size=40), st.integers(0, 100)),
-        min_size=1,
-        max_size=4,
-    )
-)
+@given(PARTS)
 @settings(deadline=None, max_examples=25)
 def test_joined_mp3s_with_anything_between_keep_their_duration(
     parts: list[tuple[tuple[int, int], bytes, int]],
