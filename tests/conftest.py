@@ -1,4 +1,4 @@
-"""Shared by all tests: the checkout, a converted checkpoint, the markers."""
+"""Shared by all tests: the checkout, a converted checkpoint, a server, the markers."""
 
 import json
 import shutil
@@ -11,6 +11,8 @@ import pytest
 
 from melodyflow.embedded import EmbeddedServer
 from melodyflow.embedded.processes import ending
+
+from .servers import on_the_cpu
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,3 +116,16 @@ def narrow_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
     config["flow"]["segment_duration"] = 2.0
     (out / "config.json").write_text(json.dumps(config))
     return out
+
+
+@pytest.fixture(scope="session")
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log file of `server`: Triton's lines and the model's."""
+    return tmp_path_factory.mktemp("server") / "triton.log"
+
+
+@pytest.fixture(scope="session")
+def server(checkpoint: Path, server_log: Path) -> Iterator[EmbeddedServer]:
+    """A tritonserver with the tiny checkpoint, which takes 200 s; its log is kept: `server_log`."""
+    with on_the_cpu(checkpoint, log=server_log, MAX_SECONDS="200") as embedded:
+        yield embedded

@@ -70,6 +70,10 @@ class Request:
             raise self.late()
         return left
 
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
     def late(self, status: str | None = None) -> DeadlineExceeded:
         """The error for a deadline that passed."""
         return DeadlineExceeded(f"timeout: no result within {self.edit.timeout:g} s", status=status)
@@ -212,7 +216,12 @@ class Connection:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise Cancelled("the client was closed") from None
+            if self._closing.is_set():
+                raise Cancelled("the client was closed") from None
+            # gRPC gives up a call that ends while its request is being written.
+            if request.is_late():
+                raise request.late("DEADLINE_EXCEEDED") from None
+            raise self._cut_off("the request could not be sent") from None
         finally:
             call.cancel()
         raise self._cut_off("the stream ended without a result")
@@ -242,8 +251,7 @@ class Connection:
         status, details = error.code().name, error.details() or ""
         if request.deadline is not None:
             # gRPC says the latter if the deadline passes while it writes the request.
-            is_past = time.monotonic() >= request.deadline
-            broken_off = details == "Internal error from Core" and is_past
+            broken_off = details == "Internal error from Core" and request.is_late()
             if status == "DEADLINE_EXCEEDED" or broken_off:
                 return request.late("DEADLINE_EXCEEDED")
         if status == "UNAVAILABLE" and details.startswith("failed to connect"):

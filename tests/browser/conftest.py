@@ -21,7 +21,6 @@ from playwright.sync_api import (
 
 from melodyflow.embedded import EmbeddedServer
 
-from ..server.conftest import on_the_cpu
 from .actions import TONE_HZ
 from .chromium import PROBES, executable, launched
 
@@ -32,13 +31,6 @@ WAIT = 120_000  # milliseconds for whatever is waited for: machines are slow at 
 
 Visit = Callable[..., Page]
 expect.set_options(timeout=WAIT)
-
-
-@pytest.fixture(scope="session")
-def server(checkpoint: Path) -> Iterator[EmbeddedServer]:
-    """A tritonserver with the tiny checkpoint."""
-    with on_the_cpu(checkpoint) as embedded:
-        yield embedded
 
 
 @pytest.fixture(scope="session")

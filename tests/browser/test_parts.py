@@ -166,7 +166,7 @@ def test_music_from_nothing(page: Page) -> None:
     page.get_by_label("Seconds of music").fill("0")
     page.click("#make")
     expect(page.locator("#duration-error")).to_have_text(
-        "Enter a number of seconds from 0.1 to 600."
+        "Enter a number of seconds from 0.1 to 200."
     )
     page.get_by_label("Seconds of music").fill("1.5")
     make(page)

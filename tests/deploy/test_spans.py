@@ -17,7 +17,7 @@ from melodyflow.embedded import EmbeddedServer
 
 from ..gateway.conftest import Start, start_gateway, wav  # noqa: F401
 from ..server import raw
-from ..server.conftest import on_the_cpu
+from ..servers import on_the_cpu
 from .watching import free_port
 
 CHILDREN = ["queue", "encode", "invert", "generate", "decode"]

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from melodyflow.embedded import EmbeddedServer
 from melodyflow_gateway.app import create_app
 from melodyflow_gateway.settings import Settings
 
-from ..server.conftest import metrics, server, server_log  # noqa: F401
+from ..server.conftest import metrics  # noqa: F401
 
 PATIENCE = 120.0  # seconds that any one answer may take on a busy machine
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,10 +72,10 @@ class Running:
 Start = Callable[..., Running]
 
 
-@pytest.fixture(scope="session")
-def start_gateway() -> Iterator[Start]:
+@contextmanager
+def gateways() -> Iterator[Start]:
     """Starts gateways before an address, with settings as environment variables without their
-    prefix; they end with the tests."""
+    prefix."""
     running: list[Running] = []
 
     def start(address: str, metrics_url: str = "", *options: str, **settings: str) -> Running:
@@ -114,6 +114,20 @@ def start_gateway() -> Iterator[Start]:
             gateway.process.wait()
 
 
+@pytest.fixture(scope="module")
+def start_gateway() -> Iterator[Start]:
+    """Starts gateways that end with the module's tests; see gateways()."""
+    with gateways() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def lasting() -> Iterator[Start]:
+    """The same for gateways of all tests."""
+    with gateways() as start:
+        yield start
+
+
 Open = Callable[..., TestClient]
 
 
@@ -138,15 +152,15 @@ def _keep(stream: object, lines: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def gateway(server: EmbeddedServer, start_gateway: Start) -> Running:  # noqa: F811
+def gateway(server: EmbeddedServer, lasting: Start) -> Running:
     """A gateway as it is by default: on loopback, no token asked for, sessions in memory."""
-    return start_gateway(server.grpc_url, server.metrics_url)
+    return lasting(server.grpc_url, server.metrics_url)
 
 
 @pytest.fixture(scope="session")
-def guarded(server: EmbeddedServer, start_gateway: Start) -> Running:  # noqa: F811
+def guarded(server: EmbeddedServer, lasting: Start) -> Running:
     """A gateway that asks for one of two tokens."""
-    return start_gateway(
+    return lasting(
         server.grpc_url, server.metrics_url, TOKENS=f"{TOKEN},{OTHER_TOKEN}", LOG_LEVEL="info"
     )
 

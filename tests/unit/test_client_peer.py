@@ -8,9 +8,9 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent import futures
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -31,6 +31,7 @@ from melodyflow_client import (
     Unavailable,
 )
 from melodyflow_client.audio import load
+from melodyflow_client.protocol import plan
 
 from .client_peer import CLIP, FULL, QUICK, Peer, command, edit, hang, refuse, say, seed_of
 
@@ -133,6 +134,34 @@ def test_the_timeout_ends_an_edit(peer: Peer, client: MelodyFlowClient) -> None:
     with pytest.raises(DeadlineExceeded, match=r"^timeout: no result within 1 s"):
         client.transform(CLIP, prompt="x", timeout=1)
     assert peer.cancelled.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "kind", "message"),
+    [
+        (None, ServerError, "the request could not be sent"),
+        (0.2, DeadlineExceeded, "timeout: no result within 0.2 s"),
+    ],
+)
+def test_a_request_that_is_not_sent_is_no_closed_client(
+    peer: Peer, timeout: float | None, kind: type[MelodyFlowError], message: str
+) -> None:
+    @asynccontextmanager
+    async def sending() -> AsyncIterator[None]:
+        if timeout is not None:
+            time.sleep(timeout)  # gRPC learns of the deadline only after this
+        raise MemoryError
+        yield
+
+    async def run() -> None:
+        async with AsyncMelodyFlowClient(peer.address) as client:
+            planned = plan({"prompt": "x", "timeout": timeout}, client.presets)
+            async for _ in client.run(load(CLIP), planned, sending=sending):
+                pass
+
+    with pytest.raises(kind, match=f"^{message}"):
+        asyncio.run(run())
+    assert peer.requests == []
 
 
 def test_a_stream_without_any_response_is_an_error(peer: Peer, client: MelodyFlowClient) -> None:

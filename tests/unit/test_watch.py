@@ -22,7 +22,7 @@ from melodyflow.embedded.watch import Lasting, Probe, Watch
 from melodyflow.serving.heartbeat import Heartbeat
 
 # Stands for tritonserver: starts the model's process and waits for nothing.
-PARENT = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"
+PARENT = "import os, sys, time; os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:]); time.sleep(60)"
 FREE = 1  # a port where nobody answers, and so nobody is missed
 
 
@@ -30,12 +30,19 @@ FREE = 1  # a port where nobody answers, and so nobody is missed
 def server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     stub = tmp_path / "triton_python_backend_stub"
     shutil.copy(shutil.which("sleep") or "", stub)
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", PARENT, str(stub), "60"], start_new_session=True
-    ) as process:
+    with group([sys.executable, "-S", "-c", PARENT, str(stub), "60"]) as process:
         until(lambda: bool(models_of(process.pid)))
         yield process
-        end_group(process.pid)
+
+
+@contextmanager
+def group(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process and its children, which all end here."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            end_group(process.pid)
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -93,9 +100,7 @@ def test_a_stub_that_only_tells_its_version_is_no_model(
     stub = tmp_path / "triton_python_backend_stub"
     shutil.copy(shutil.which(does) or "", stub)
     by_another = [sys.executable, "-S", "-c", PARENT]
-    with subprocess.Popen(
-        [*by_another, *by_another, str(stub)], stdin=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with group([*by_another, *by_another, str(stub)]) as process:
 
         def tells_it() -> bool:
             grandchildren = [
@@ -106,7 +111,6 @@ def test_a_stub_that_only_tells_its_version_is_no_model(
 
         until(tells_it)
         assert models_of(process.pid) == {}
-        end_group(process.pid)
 
 
 def children_of(pid: int) -> list[int]:
