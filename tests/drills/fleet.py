@@ -87,9 +87,15 @@ def taken_back(fleet: Fleet) -> float:
     return time.monotonic() - began
 
 
+def idle(fleet: Fleet) -> None:
+    """Waits until no edit runs: one that another drill has left would be taken for this one's."""
+    promise(eventually(lambda: not any(fleet.counted(IN_FLIGHT)), 60), "edits are left over")
+
+
 def killed(fleet: Fleet, edits: int = 60, steps: int = 24) -> str:
     """One server killed with SIGKILL while its edits run."""
     planned, victims = edits_of(fleet, edits, steps), list[int]()
+    idle(fleet)
 
     def kill_the_busiest() -> None:
         promise(eventually(lambda: sum(fleet.counted(IN_FLIGHT)) > 3, 60), "no edit began")
@@ -114,6 +120,7 @@ def stopped(fleet: Fleet, edits: int = 12, steps: int = 48) -> str:
     """One server and its watcher stopped, as a machine that hangs: its streams end."""
     planned, victim = edits_of(fleet, edits, steps), fleet.servers[0]
     pids = [victim.process.pid, *filter(None, [victim.member(TRITON)])]
+    idle(fleet)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(deliver_all, fleet, planned)
         promise(eventually(lambda: fleet.counted(IN_FLIGHT)[0] > 0, 60), "no edit began")
