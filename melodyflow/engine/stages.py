@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -96,13 +95,13 @@ class Source:
         self._stages = stages
         self._job = job
         self._waveform = waveform
-
-    @cached_property
-    def _posterior(self) -> Tensor:
-        return self._stages.posterior(self._job, self._waveform, self.identity)
+        self._posterior: Tensor | None = None
 
     def latents(self) -> tuple[Tensor, torch.Generator]:
         """The normalised latents, and the edit's generator after drawing them."""
+        # No cached_property: before Python 3.12 all sources would wait for one another's.
+        if self._posterior is None:
+            self._posterior = self._stages.posterior(self._job, self._waveform, self.identity)
         rng = torch.Generator().manual_seed(self._job.parameters.seed)
         return self._stages.latents(self._posterior, rng), rng
 

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -578,6 +579,25 @@ def test_a_short_edit_is_not_held_up_by_another_owners_many(
     for one in many:
         assert one.wait().error is None
     engine.close(WAIT)
+
+
+def test_clips_are_encoded_side_by_side(
+    model: MelodyFlow, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, encode = threading.Barrier(2, timeout=20), model.codec.encode
+
+    def meet(waveform: Tensor, **options: Any) -> Tensor:
+        both.wait()
+        return encode(waveform, **options)
+
+    monkeypatch.setattr(model.codec, "encode", meet)
+    edits = [
+        Edit(engine, noise(1, seed), Parameters(prompt="harp", seed=1, steps=1)) for seed in (1, 2)
+    ]
+    for one in edits:
+        one.start()
+    for one in edits:
+        assert one.wait().error is None
 
 
 def test_an_edit_that_ended_is_gone_with_its_clip(engine: Engine, counts: Counts) -> None:
