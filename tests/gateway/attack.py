@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -37,6 +38,7 @@ from .attacks.files import wav
 SECONDS = 20.0
 HEALTH_SECONDS = 1.0  # within which /health answers beside any attack
 SLOWER = 2.0  # times as long as alone an honest edit may take
+CLIPS = itertools.count()  # an honest edit's is always new: none is found in the server's cache
 
 ATTACKS: dict[str, Attack] = {
     "files that unpack": bodies.unpacked_files,
@@ -191,10 +193,9 @@ def beside(name: str, attacks: Sequence[str], target: Target, seconds: float) ->
     client = session_from("127.0.0.1")
     with attacked(attacks, url, seconds) as heard:
         until = time.monotonic() + seconds
-        number = 0
         while time.monotonic() < until:
             try:
-                times.append(honest_edit(client, url, number := number + 1))
+                times.append(honest_edit(client, url, next(CLIPS)))
             except requests.RequestException as error:
                 failures.append(f"edit: {error}"[:200])
                 time.sleep(0.5)
