@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -20,12 +21,17 @@ class Cache:
     """
 
     def __init__(
-        self, max_bytes: int, on_change: Callable[[int], None] = lambda held: None
+        self,
+        max_bytes: int,
+        on_change: Callable[[int], None] = lambda held: None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`on_change(held)` is called with the bytes held whenever they change, in order. It must
-        be quick and must not use the cache."""
+        be quick and must not use the cache. `waiting`: entered while a thread waits for what
+        another one makes."""
         self._max_bytes = max_bytes
         self._on_change = on_change
+        self._waiting = waiting
         self._lock = threading.Lock()
         self._held: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._making: dict[Hashable, Future[Tensor]] = {}
@@ -74,7 +80,9 @@ class Cache:
             finally:
                 with self._lock:
                     del self._making[key]
-        return making.result(), not mine
+            return making.result(), False
+        with self._waiting():
+            return making.result(), True
 
     def _find(self, key: Hashable) -> Tensor | None:
         value = self._held.get(key)

@@ -18,6 +18,7 @@ from melodyflow.engine.calls import CallMetrics
 from melodyflow.engine.gpu import Gpu
 from melodyflow.engine.job import Job, inversion_key
 from melodyflow.engine.loop import StepLoop
+from melodyflow.engine.precedence import Precedence
 from melodyflow.engine.previewer import Previewer
 from melodyflow.engine.solving import Generation, Inversion, Solving, Work
 from melodyflow.engine.stages import Source, Stages
@@ -71,15 +72,18 @@ class Engine:
         self._metrics = metrics
         self._on_death = on_death
         self._admission = Admission(slots, max_frames, metrics.in_flight)
-        self._cache = Cache(cache_bytes, metrics.cached)
+        self._precedence = Precedence()
+        self._cache = Cache(cache_bytes, metrics.cached, self._precedence.waiting)
         self._gpu = Gpu(model.device) if model.device.type == "cuda" else None
         self._stages = Stages(model, self._cache, self._gpu)
         self._lock = threading.RLock()
         self._jobs: set[Job] = set()  # submitted and not ended
         self._inversions: dict[object, Inversion] = {}  # in flight, by key
-        self._reader = Workers("reader")
-        self._writer = Workers("writer")
+        self._reader = Workers("reader", self._precedence)
+        self._writer = Workers("writer", self._precedence)
         self._previewer = Previewer(self._preview)
+        layers = (*model.codec.encoder.model, *model.codec.decoder.model) if not self._gpu else ()
+        self._hooks = [layer.register_forward_pre_hook(self._give_way) for layer in layers]
         self._loop = StepLoop(model.network, self._gpu, max_tokens, metrics, self)
         self._loop.start()
 
@@ -109,6 +113,7 @@ class Engine:
         """Starts a job. Its slot must have been acquired."""
         with self._lock:
             self._jobs.add(job)
+        self._precedence.come(job.owner)
         try:
             self._hand_over(job, self._reader.submit(job.owner, partial(self._prepare, job)))
         except Exception as error:
@@ -126,8 +131,14 @@ class Engine:
         self._loop.close()
         self._previewer.close()
         self._writer.shutdown()
+        for hook in self._hooks:
+            hook.remove()
 
     # What the workers do.
+
+    def _give_way(self, *_: object) -> None:
+        """Called before each layer of the codec on a CPU, which all threads share."""
+        self._precedence.give_way()
 
     def _hand_over(self, job: Job, work: "Future[None]") -> None:
         """Cancels the job's work if the job is stopped before a worker starts it."""
@@ -152,6 +163,7 @@ class Engine:
                 self._generate(generation, noise)
                 return
             waveform = job.read()
+            self._precedence.give_way()
             job.check()
             job.enter("encoding")
             source = Source(self._stages, job, waveform)
@@ -206,9 +218,10 @@ class Engine:
         """Decodes an estimate of an edit's latents and passes it to its listener."""
         if job.stopped:
             return
-        with self._stages.beside_the_loop():
-            waveform = self._stages.decode(job, latents)
-        job.listener.preview(waveform, done)
+        with self._precedence.work_of(job.owner):
+            with self._stages.beside_the_loop():
+                waveform = self._stages.decode(job, latents)
+            job.listener.preview(waveform, done)
 
     @torch.inference_mode()
     def _finish(self, job: Job, latents: Tensor) -> None:
@@ -224,6 +237,7 @@ class Engine:
                     Code.INTERNAL, "the edit's audio is not finite; the edit was stopped"
                 )
             job.leave()
+            self._precedence.give_way()
             job.check()
             job.listener.finished(waveform, job)
         except BaseException as error:
@@ -238,6 +252,7 @@ class Engine:
             if job not in self._jobs:
                 return  # already ended, when the loop died
             self._jobs.remove(job)
+        self._precedence.leave(job.owner)
         job.waits(None)
         self._previewer.forget(job)
         try:

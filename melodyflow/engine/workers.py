@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 
+from melodyflow.engine.precedence import Precedence
+
 WORKERS = 3  # a long clip in one must not hold up the short ones
 MOST_OF_ONE = 2  # of one owner at a time, so that one is left for whoever comes
 
@@ -20,7 +22,8 @@ class _Work:
 class Workers:
     """Runs what is submitted, first that of the owner who has the fewest at work."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, precedence: Precedence) -> None:
+        self._precedence = precedence
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix=name)
         self._lock = Lock()
         self._waiting: list[_Work] = []  # longest waiting first
@@ -29,6 +32,7 @@ class Workers:
     def submit(self, owner: str, run: Callable[[], None]) -> Future[None]:
         """Runs it soon. Raises RuntimeError after shutdown()."""
         work = _Work(owner, run)
+        self._precedence.queue(owner)
         with self._lock:
             self._waiting.append(work)
         self._pool.submit(self._work)
@@ -43,9 +47,10 @@ class Workers:
         finishes something of theirs."""
         while (work := self._next()) is not None:
             try:
-                if work.future.set_running_or_notify_cancel():
-                    work.run()
-                    work.future.set_result(None)
+                with self._precedence.work_of(work.owner, queued=True):
+                    if work.future.set_running_or_notify_cancel():
+                        work.run()
+                        work.future.set_result(None)
             except BaseException as error:
                 work.future.set_exception(error)
             finally:

@@ -4,12 +4,13 @@ import threading
 
 import pytest
 
+from melodyflow.engine.precedence import Precedence
 from melodyflow.engine.workers import MOST_OF_ONE, WORKERS, Workers
 
 
 @pytest.fixture
 def workers():
-    made = Workers("test")
+    made = Workers("test", Precedence())
     yield made
     made.shutdown()
 
@@ -47,10 +48,33 @@ def test_what_waits_can_be_cancelled_and_errors_are_kept(workers: Workers) -> No
 
 
 def test_shutdown_does_what_was_submitted() -> None:
-    workers, done = Workers("test"), []
+    workers, done = Workers("test", Precedence()), []
     for number in range(20):
         workers.submit("a", lambda number=number: done.append(number))
     workers.shutdown()
     assert sorted(done) == list(range(20))
     with pytest.raises(RuntimeError):
         workers.submit("a", lambda: None)
+
+
+def test_a_newcomer_is_not_waited_for_by_those_it_waits_for() -> None:
+    precedence = Precedence()
+    workers = Workers("test", precedence)
+
+    def long() -> None:
+        precedence._mine.since -= 60
+        begun.wait(10)
+        came.wait(10)
+        precedence.give_way()
+
+    begun, came = threading.Barrier(WORKERS + 1), threading.Event()
+    owners = [f"long {number}" for number in range(WORKERS)]
+    for owner in (*owners, "new"):
+        precedence.come(owner)
+    many = [workers.submit(owner, long) for owner in owners]
+    begun.wait(10)
+    new = workers.submit("new", lambda: precedence.leave("new"))
+    came.set()
+    for work in (*many, new):
+        work.result(timeout=5)
+    workers.shutdown()
