@@ -166,7 +166,12 @@ def test_images_are_those_of_this_version(overlay: str) -> None:
             assert tag, one["image"]
             if name.startswith("melodyflow-"):
                 own[name] = tag
-    assert own == {"melodyflow-triton": VERSION, "melodyflow-gateway": VERSION}
+    assert {tag.removesuffix("-cpu") for tag in own.values()} == {VERSION}
+    # Those that the profile of the compose file builds.
+    profile = "cpu" if overlay.endswith("-cpu") else "gpu"
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    built = [services[name]["image"].split(":") for name in (f"triton-{profile}", "gateway")]
+    assert own == dict(built)
     examples = "".join(path.read_text() for path in (FOLDER / "examples").iterdir())
     assert re.findall(r"melodyflow-\w+:([\w.]+)", examples) == [VERSION]
 
