@@ -1,5 +1,4 @@
-"""docker-compose.fleet.yml: what it promises, as far as its text shows. scripts/drills has Compose
-read it."""
+"""docker-compose.fleet.yml: what it promises, as far as its text shows. scripts/drills runs it."""
 
 import re
 from pathlib import Path
@@ -42,6 +41,11 @@ def test_it_mounts_what_is_there_and_read_only(fleet: dict[str, Any], root: Path
         assert how == "ro"
     named = {mount.partition(":")[0] for mount in mounts if re.match(r"[a-z]", mount)}
     assert named == fleet["volumes"].keys()
+
+
+@pytest.mark.parametrize("name", sorted(set(ADDED) - {"grafana"}))
+def test_what_the_drill_starts_tells_its_health(fleet: dict[str, Any], name: str) -> None:
+    assert fleet["services"][name]["healthcheck"]["test"][0] == "CMD"
 
 
 def test_kubernetes_has_the_same_images(fleet: dict[str, Any], root: Path) -> None:

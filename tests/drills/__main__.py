@@ -3,9 +3,10 @@
     scripts/drills [--short] [NAME...]
 
 Makes a container engine in a network of its own, stand-ins for the base images, both images, and
-starts docker-compose.yml's CPU profile with a checkpoint that it converts. Nothing of it is left
-afterwards. Needs root on Debian and its mirror; elsewhere it says SKIPPED and why, with exit code
-0. Exits with 1 when a promise is broken.
+starts docker-compose.yml's CPU profile with a checkpoint that it converts; then, with stand-ins for
+Envoy, Redis and Prometheus, docker-compose.fleet.yml. Nothing of it is left afterwards. Needs root
+on Debian and its mirror; elsewhere it says SKIPPED and why, with exit code 0. Exits with 1 when a
+promise is broken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .behind_envoy import FLEET
 from .drills import ALWAYS, OWN, UP
 from .isolation import isolated, remove_groups
 from .requirements import Skipped, check, install
@@ -28,7 +30,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    every = [*UP, *OWN]
+    every = [*UP, *OWN, *FLEET]
     parser.add_argument(
         "--short", action="store_true", help=f"only {', '.join(ALWAYS)}: what CI runs"
     )

@@ -59,9 +59,10 @@ def by_grpc(audio: Clip, asked: Asked) -> bytes:
         return bytes(client.transform(audio, prompt=PROMPT, timeout=SECONDS, **asked).audio)
 
 
-def by_http(audio: Clip, asked: Asked) -> bytes:
+def by_http(audio: Clip, asked: Asked, url: str = TRITON, **headers: str) -> bytes:
     body = {"prompt": PROMPT, "audio": base64.b64encode(audio).decode(), "stream": False, **asked}
-    status, _, answer = ask(f"{TRITON}/v2/models/melodyflow/generate", json.dumps(body).encode())
+    path = "/v2/models/melodyflow/generate"
+    status, _, answer = ask(url + path, json.dumps(body).encode(), **headers)
     check(status == 200, "HTTP answers 200", (status, answer[:300]))
     return base64.b64decode(json.loads(answer)["audio"])
 

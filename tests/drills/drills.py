@@ -17,7 +17,7 @@ from .clips import GATEWAY, WAYS, ask, by_gateway, by_grpc, clip
 from .clips import TRITON as HTTP
 from .engine import docker
 from .stack import GATEWAY as GATEWAY_SERVICE
-from .stack import TRITON, Stack, check, check_fails, eventually
+from .stack import TRITON, Stack, check, check_fails, eventually, inspect
 
 Drill = Callable[[Stack], str]
 # The SDK asks for the source's loudness by itself.
@@ -116,33 +116,40 @@ def hardening(stack: Stack) -> str:
     """The kernel's account of both containers' processes, and what they may use."""
     for service, memory, processes in ((TRITON, 16, 4096), (GATEWAY_SERVICE, 4, 512)):
         container = stack.container(service)
-        for which in ("1", "self"):
-            status = dict(
-                line.split(":\t", 1)
-                for line in docker("exec", container, "cat", f"/proc/{which}/status").splitlines()
-            )
-            check(set(status["Uid"].split()) == {"1000"}, f"{service} is not root", status["Uid"])
-            for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-                check(int(status[name], 16) == 0, f"{service} has no {name}", status[name])
-            check(status["NoNewPrivs"] == "1", f"{service} gets no new privileges")
-            check(status["Seccomp"] == "2", f"{service}'s calls are filtered", status["Seccomp"])
-        for path in ("/x", "/opt/melodyflow/x", "/opt/melodyflow/source/x"):
-            write = partial(docker, "exec", "--user", "0", container, "touch", path)
-            check_fails(write, f"{path} of {service} can't be written, even by root")
-        limits = stack.state(service)["HostConfig"]
-        check(
-            limits["Memory"] == memory * 2**30, f"{service} has a limit of memory", limits["Memory"]
-        )
-        check(limits["PidsLimit"] == processes, f"{service} has a limit of processes")
-        check(
-            limits["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"},
-            "logs are bounded",
-        )
+        own = ("/opt/melodyflow/x", "/opt/melodyflow/source/x")
+        check_closed(service, container, 1000, *own)
+        check_limits(service, container, memory * 2**30, processes)
         left = docker("exec", container, "sh", "-c", "ls -A /tmp; find /opt/melodyflow ! -readable")
         check("requirements" not in left and "/opt" not in left, "nothing is left over", left)
     mount = docker("exec", stack.container(TRITON), "df", "-k", "--output=size", "/tmp").split()[-1]
     check(int(mount) == 256 * 1024, "/tmp has 256 MiB", mount)
     return "uid 1000, no capabilities, no new privileges, seccomp, nothing to write to but /tmp"
+
+
+def check_closed(service: str, container: str, user: int, *paths: str) -> None:
+    """A container's processes have a user and no rights, and nobody can write its root or paths."""
+    for which in ("1", "self"):
+        status = dict(
+            line.split(":\t", 1)
+            for line in docker("exec", container, "cat", f"/proc/{which}/status").splitlines()
+        )
+        check(set(status["Uid"].split()) == {str(user)}, f"{service} is {user}", status["Uid"])
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            check(int(status[name], 16) == 0, f"{service} has no {name}", status[name])
+        check(status["NoNewPrivs"] == "1", f"{service} gets no new privileges")
+        check(status["Seccomp"] == "2", f"{service}'s calls are filtered", status["Seccomp"])
+    for path in ("/x", *paths):
+        write = partial(docker, "exec", "--user", "0", container, "touch", path)
+        check_fails(write, f"{path} of {service} can't be written, even by root")
+
+
+def check_limits(service: str, container: str, memory: int, processes: int) -> None:
+    """memory: in bytes."""
+    limits = inspect(container)["HostConfig"]
+    check(limits["Memory"] == memory, f"{service} has a limit of memory", limits["Memory"])
+    check(limits["PidsLimit"] == processes, f"{service} has a limit of processes")
+    logs = limits["LogConfig"]["Config"]
+    check(logs == {"max-size": "10m", "max-file": "3"}, f"{service}'s logs are bounded", logs)
 
 
 def hosts(stack: Stack) -> str:
@@ -270,22 +277,20 @@ def scale(stack: Stack) -> str:
 
 def fleet_file(stack: Stack) -> str:
     """Compose reads docker-compose.fleet.yml after docker-compose.yml as it is meant."""
+    files = ("docker-compose.yml", "docker-compose.fleet.yml")
     site = {"MELODYFLOW_SITE": str(stack.folder), "MELODYFLOW_API_KEY": "key"}
-    own = Stack(stack.folder, {**stack.variables, **site})
-    files = ["--file", "docker-compose.yml", "--file", "docker-compose.fleet.yml"]
-    read = json.loads(own.compose(*files, "config", "--format", "json"))["services"]
+    read = Stack(stack.folder, {**stack.variables, **site}, files).read()
     check(not read[TRITON].get("ports"), "the servers publish no port", read[TRITON].get("ports"))
     gateway = read[GATEWAY_SERVICE]
     check({"envoy", "redis", TRITON} <= set(gateway["depends_on"]), "the gateway is stopped first")
     check(gateway["environment"]["MELODYFLOW_SERVER"] == "envoy:8001", "it asks Envoy")
-    without = partial(Stack(stack.folder).compose, *files, "config")
-    check_fails(without, "without MELODYFLOW_SITE it is refused")
+    check_fails(Stack(stack.folder, {}, files).read, "without MELODYFLOW_SITE it is refused")
     return f"{len(read)} services"
 
 
-def in_flight() -> float:
+def in_flight(metrics: str = "http://127.0.0.1:8003/metrics") -> float:
     """Edits that hold a slot in Triton."""
-    text = ask("http://127.0.0.1:8003/metrics")[2].decode()
+    text = ask(metrics)[2].decode()
     found = re.findall(r"^melodyflow_edits_in_flight\{.*\} (\S+)$", text, re.MULTILINE)
     return float(found[0]) if found else 0.0
 

@@ -42,22 +42,26 @@ def promise(kept: object, text: str) -> None:
         raise Broken(text)
 
 
-def edits_of(fleet: Fleet, count: int, steps: int) -> list[crowd.Edit]:
-    """Different edits with their right bytes, made by one server at rest, without Envoy."""
-    clip = raw.file_of(raw.music(0.5, crowd.RATE, 1), crowd.RATE)
+def edits_of(
+    url: str, count: int, steps: int, api_key: str | None = None, *, seconds: float = 0.5
+) -> list[crowd.Edit]:
+    """Different edits with their right bytes, made at rest."""
+    clip = raw.file_of(raw.music(seconds, crowd.RATE, 1), crowd.RATE)
     planned = [crowd.Edit(clip, "a harp", seed, steps) for seed in range(count)]
-    with crowd.MelodyFlowClient(fleet.servers[0].grpc_url) as client:
+    with crowd.MelodyFlowClient(url, api_key=api_key) as client:
         return [
             replace(edit, right=client.transform(edit.audio, **edit.options()).audio)
             for edit in planned
         ]
 
 
-def deliver_all(fleet: Fleet, edits: Sequence[crowd.Edit]) -> list[crowd.Delivery]:
+def deliver_all(
+    url: str, edits: Sequence[crowd.Edit], api_key: str | None = None
+) -> list[crowd.Delivery]:
     """All at once, each by a client of its own."""
 
     def one(edit: crowd.Edit) -> crowd.Delivery:
-        client = crowd.Sdk(fleet.envoy.url)
+        client = crowd.Sdk(url, api_key=api_key)
         try:
             return crowd.deliver(client, edit)
         finally:
@@ -94,7 +98,7 @@ def idle(fleet: Fleet) -> None:
 
 def killed(fleet: Fleet, edits: int = 60, steps: int = 24) -> str:
     """One server killed with SIGKILL while its edits run."""
-    planned, victims = edits_of(fleet, edits, steps), list[int]()
+    planned, victims = edits_of(fleet.servers[0].grpc_url, edits, steps), list[int]()
     idle(fleet)
 
     def kill_the_busiest() -> None:
@@ -108,7 +112,7 @@ def killed(fleet: Fleet, edits: int = 60, steps: int = 24) -> str:
     killer = threading.Thread(target=kill_the_busiest)
     began = time.monotonic()
     killer.start()
-    deliveries = deliver_all(fleet, planned)
+    deliveries = deliver_all(fleet.envoy.url, planned)
     killer.join()
     promise(victims, "nothing was killed")
     all_right(deliveries)
@@ -118,11 +122,11 @@ def killed(fleet: Fleet, edits: int = 60, steps: int = 24) -> str:
 
 def stopped(fleet: Fleet, edits: int = 12, steps: int = 48) -> str:
     """One server and its watcher stopped, as a machine that hangs: its streams end."""
-    planned, victim = edits_of(fleet, edits, steps), fleet.servers[0]
+    planned, victim = edits_of(fleet.servers[0].grpc_url, edits, steps), fleet.servers[0]
     pids = [victim.process.pid, *filter(None, [victim.member(TRITON)])]
     idle(fleet)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(deliver_all, fleet, planned)
+        running = pool.submit(deliver_all, fleet.envoy.url, planned)
         promise(eventually(lambda: fleet.counted(IN_FLIGHT)[0] > 0, 60), "no edit began")
         began = time.monotonic()
         for pid in pids:
@@ -147,7 +151,7 @@ def restarted(fleet: Fleet, *, named: bool = True, most: int | None = None) -> s
     named: its address is taken out of what Envoy knows first, as Kubernetes does, so that not even
     a client has to send an edit again.
     """
-    edits = edits_of(fleet, 6, 12)
+    edits = edits_of(fleet.servers[0].grpc_url, 6, 12)
     clients = [lambda n=n: crowd.Sdk(fleet.envoy.url, f"SDK {n}") for n in range(6)]
     with crowd.Crowd(edits, clients) as honest:
         for number in range(len(fleet.servers))[:most]:

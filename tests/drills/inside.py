@@ -12,6 +12,7 @@ from pathlib import Path
 from melodyflow.tools.convert import convert
 
 from . import standins
+from .behind_envoy import FLEET, MADE, fleet_of, up
 from .drills import OWN, UP, Drill
 from .engine import Failed, docker, engine
 from .isolation import as_first_process, mount_disk, way_out
@@ -36,10 +37,21 @@ def main(arguments: Sequence[str]) -> int:
         with engine(work, work.parent.name):
             say("a container engine runs")
             stack = made(work, mirror)
-            with stack.up():
-                say("the services are up")
-                run({name: drill for name, drill in UP.items() if name in names}, stack)
-            run({name: drill for name, drill in OWN.items() if name in names}, stack)
+            running, own, behind = (
+                {name: drill for name, drill in group.items() if name in names}
+                for group in (UP, OWN, FLEET)
+            )
+            if running:
+                with stack.up():
+                    say("the services are up")
+                    run(running, stack)
+            run(own, stack)
+            if behind:
+                fleet = fleet_of(stack, work / "site")
+                make_services(fleet, work, mirror)
+                with up(fleet):
+                    say("two servers are up behind Envoy")
+                    run(behind, fleet)
             left = docker("ps", "--all", "--quiet") + docker("volume", "ls", "--quiet")
             check(not left, "no container and no volume is left", left)
     except Failed as failed:
@@ -71,6 +83,16 @@ def made(work: Path, mirror: str) -> Stack:
         build(stack, standins.torch())
     say("both images are built, from a checkout with umask 077")
     return stack
+
+
+def make_services(fleet: Stack, work: Path, mirror: str) -> None:
+    """Stand-ins for the other images of docker-compose.fleet.yml."""
+    standins.make_debian(work, mirror, "services")
+    standins.stage_services(work / "services")
+    read = fleet.read()
+    for name in MADE:
+        standins.build(read[name]["image"], "services", work / "services", name)
+    say(f"stand-ins: {', '.join(read[name]['image'] for name in MADE)}")
 
 
 def run(drills: Mapping[str, Drill], stack: Stack) -> None:

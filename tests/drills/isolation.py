@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 OUTSIDE = "DRILLS_OUTSIDE"  # environment: descriptor of the machine's own network
-
+GROUPS = Path("/sys/fs/cgroup")
 
 _UNSHARE = ("unshare", "--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child")
 
@@ -91,10 +92,20 @@ def way_out(folder: Path) -> Iterator[None]:
         process.wait()
 
 
-def remove_groups(name: str) -> list[Path]:
-    """Removes the control groups that a killed engine leaves behind. Returns what can't be."""
+def remove_groups(name: str, seconds: float = 20.0) -> list[Path]:
+    """Removes the control groups that a killed engine leaves behind, once their processes, which
+    were killed with it, have ended. Returns what can't be removed within some seconds."""
+    until = time.monotonic() + seconds
+    while left := _remove_groups(name):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def _remove_groups(name: str) -> list[Path]:
     left = []
-    for top in (*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")):
+    for top in (*GROUPS.glob(name), *GROUPS.glob(f"*/{name}")):
         for folder, _, _ in os.walk(top, topdown=False):
             try:
                 os.rmdir(folder)

