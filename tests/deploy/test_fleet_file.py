@@ -43,6 +43,14 @@ def test_it_mounts_what_is_there_and_read_only(fleet: dict[str, Any], root: Path
     assert named == fleet["volumes"].keys()
 
 
+def test_what_edits_go_through_is_stopped_after_what_makes_them(fleet: dict[str, Any]) -> None:
+    """Compose stops first what depends on others."""
+    needs = {name: fleet["services"][name]["depends_on"] for name in ("triton-gpu", "triton-cpu")}
+    assert needs == {"triton-gpu": ["envoy"], "triton-cpu": ["envoy"]}
+    assert "depends_on" not in fleet["services"]["envoy"]
+    assert {"envoy", "redis"} <= set(fleet["services"]["gateway"]["depends_on"])
+
+
 @pytest.mark.parametrize("name", sorted(set(ADDED) - {"grafana"}))
 def test_what_the_drill_starts_tells_its_health(fleet: dict[str, Any], name: str) -> None:
     assert fleet["services"][name]["healthcheck"]["test"][0] == "CMD"

@@ -247,6 +247,38 @@ def fleet_stopped(fleet: Stack) -> str:
     return f"{len(deliveries)} edits home after {home:.1f} s, ended after {ended:.1f} s"
 
 
+def gateway_works() -> bool:
+    return bool(json.loads(ask(f"{GATEWAY}/health")[2])["queue"]["gateway_running"])
+
+
+def fleet_drain(fleet: Stack) -> str:
+    """`compose stop` with edits in flight, through Envoy and the gateway: all come home."""
+    audio, both = clip(12.0), servers(fleet)
+    wanted, edits = by_gateway(audio, LONG), edits_of(GRPC, 4, 128, KEY, seconds=2.0)
+    with ThreadPoolExecutor() as pool:
+        through = pool.submit(by_gateway, audio, LONG)
+        direct = pool.submit(deliver_all, GRPC, edits, KEY)
+        eventually(lambda: min(one.busy() for one in both) >= 2, 60, "edits are in both servers")
+        eventually(gateway_works, 60, "the gateway has its edit")
+        began = time.monotonic()
+        stopping = pool.submit(fleet.compose, "stop")
+        deliveries, made = direct.result(300), through.result(300)
+        home = time.monotonic() - began
+        stopping.result(300)
+        ended = time.monotonic() - began
+    check(not crowd.lost(deliveries), "all come home, once, right", crowd.table(deliveries))
+    check(not sent_again(deliveries), "no edit is sent again", sent_again(deliveries))
+    check(made == wanted, "the gateway's edit comes home with its bytes")
+    codes = {
+        name: [inspect(one)["State"]["ExitCode"] for one in fleet.containers(name)]
+        for name in USERS
+    }
+    check(not any(map(any, codes.values())), "all end with 0", codes)
+    home_after = f"{len(deliveries)} edits and the gateway's home after {home:.1f} s"
+    return f"{home_after}, all stopped after {ended:.1f} s"
+
+
+# In this order: the last leaves nothing running.
 FLEET: dict[str, Drill] = {
     "fleet_edits": fleet_edits,
     "fleet_hardening": fleet_hardening,
@@ -254,4 +286,5 @@ FLEET: dict[str, Drill] = {
     "fleet_watched": fleet_watched,
     "fleet_killed": fleet_killed,
     "fleet_stopped": fleet_stopped,
+    "fleet_drain": fleet_drain,
 }

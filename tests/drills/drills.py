@@ -283,6 +283,7 @@ def fleet_file(stack: Stack) -> str:
     check(not read[TRITON].get("ports"), "the servers publish no port", read[TRITON].get("ports"))
     gateway = read[GATEWAY_SERVICE]
     check({"envoy", "redis", TRITON} <= set(gateway["depends_on"]), "the gateway is stopped first")
+    check("envoy" in read[TRITON]["depends_on"], "Envoy is stopped after the servers")
     check(gateway["environment"]["MELODYFLOW_SERVER"] == "envoy:8001", "it asks Envoy")
     check_fails(Stack(stack.folder, {}, files).read, "without MELODYFLOW_SITE it is refused")
     return f"{len(read)} services"
