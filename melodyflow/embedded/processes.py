@@ -63,12 +63,12 @@ def models_of(server: int) -> dict[int, str]:
 def _is_a_model(pid: int, stub: Process, server: int) -> bool:
     """Triton asks the stub for its Python's version before it starts the model's, by a shell: that
     one has no arguments, ends after a moment, and is reaped by the shell."""
-    if stub.state in "ZX":  # a zombie has no command line
-        return stub.parent == server
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().count(b"\0") > 1
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().count(b"\0")
     except OSError:
         return False
+    # A zombie has no command line any more, nor has a process that is about to become one.
+    return arguments > 1 if arguments else stub.parent == server
 
 
 def ending(code: int) -> str:

@@ -203,7 +203,7 @@ def test_an_edit_comes_home_on_all_routes_as_if_nothing_had_been(
     running = "melodyflow_gateway_edits_running"
     with ThreadPoolExecutor(len(routes)) as pool:
         edits = [pool.submit(route, gateway, request) for route in routes]
-        assert until(lambda: gateway.metric(running) == len(routes), 30)
+        assert until(lambda: gateway.metric(running) == len(routes))
         roomy.kill()
         assert until(lambda: gateway.metric(running) == 0, 10)
         roomy.start()
