@@ -253,8 +253,9 @@ def gateway_works() -> bool:
 
 def fleet_drain(fleet: Stack) -> str:
     """`compose stop` with edits in flight, through Envoy and the gateway: all come home."""
-    audio, both = clip(12.0), servers(fleet)
-    wanted, edits = by_gateway(audio, LONG), edits_of(GRPC, 4, 128, KEY, seconds=2.0)
+    audio, both = clip(2.0), servers(fleet)
+    gateway = fleet.container(GATEWAY_SERVICE)
+    wanted, edits = by_gateway(audio, LONG), edits_of(GRPC, 4, 128, KEY, seconds=10.0)
     with ThreadPoolExecutor() as pool:
         through = pool.submit(by_gateway, audio, LONG)
         direct = pool.submit(deliver_all, GRPC, edits, KEY)
@@ -262,7 +263,10 @@ def fleet_drain(fleet: Stack) -> str:
         eventually(gateway_works, 60, "the gateway has its edit")
         began = time.monotonic()
         stopping = pool.submit(fleet.compose, "stop")
-        deliveries, made = direct.result(300), through.result(300)
+        made = through.result(300)
+        eventually(lambda: not inspect(gateway)["State"]["Running"], 60, "the gateway has ended")
+        check(not direct.done(), "Envoy has edits in flight when its turn could come")
+        deliveries = direct.result(300)
         home = time.monotonic() - began
         stopping.result(300)
         ended = time.monotonic() - began
