@@ -292,7 +292,9 @@ def test_the_access_log_names_the_client_and_not_the_key(fleet: Fleet) -> None:
 
     def logged() -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        return [line for line in lines if line["client"] == "client-0" and line["grpc_status"] == 0]
+        return [
+            line for line in lines if line["client"] == "client-0" and line["grpc_status"] == "OK"
+        ]
 
     assert eventually(logged, 20)
     assert logged()[-1]["server"] in [server.grpc_url for server in fleet.servers]

@@ -76,14 +76,14 @@ def test_help_says_which_way_flowstep_goes(capsys: pytest.CaptureFixture[str]) -
         ),
         (["transform", "riff.wav", "--prompt", "x", "-o", "/dev/full"], 2, "'/dev/full': No space"),
         (["transform", "riff.wav", "--prompt", "x", "-o", "x" * 300], 2, "': File name too long"),
-        (["generate", "--prompt", "x", "--duration", "nan", "--timeout", "60"], 3, "no server"),
+        (["generate", "--prompt", "x", "--duration", "nan", "--timeout", "4"], 3, "no server"),
         (
             ["transform", "riff.wav", "--prompt", "x", "--format", "flac", "-o", "x.wav"],
             2,
             "doesn't fit the format",
         ),
         (["transform", "riff.wav", "--prompt", "x", "--presets", "no.json"], 2, "no.json: cannot"),
-        (["transform", "riff.wav", "--prompt", "x", "--timeout", "60"], 3, "no server answers at"),
+        (["transform", "riff.wav", "--prompt", "x", "--timeout", "4"], 3, "no server answers at"),
     ],
 )
 def test_failures_have_their_exit_code_and_one_line(
