@@ -25,7 +25,7 @@ def test_a_server_that_hangs_loses_none_and_is_taken_back(fleet: Fleet) -> None:
 
 
 def test_a_server_that_is_replaced_finishes_its_edits(fleet: Fleet) -> None:
-    print(drills.restarted(fleet, most=1))
+    print(drills.restarted(fleet, most=1, clients=3))
 
 
 def test_the_header_that_ends_servers_ends_none_behind_envoy(fleet: Fleet) -> None:
@@ -37,4 +37,4 @@ def test_a_gateway_that_is_upgraded_loses_none(fleet: Fleet, tmp_path: Path) -> 
         if os.environ.get("CI"):
             pytest.fail("no redis-server: .ci/run installs it")
         pytest.skip("needs redis-server (apt-get install redis-server)")
-    print(upgrade.upgraded(fleet, tmp_path, rounds=1))
+    print(upgrade.upgraded(fleet, tmp_path, rounds=1, each=1))

@@ -145,19 +145,21 @@ def stopped(fleet: Fleet, edits: int = 12, steps: int = 48) -> str:
     return f"{said}; taken back {taken_back(fleet):.1f} s later"
 
 
-def restarted(fleet: Fleet, *, named: bool = True, most: int | None = None) -> str:
+def restarted(
+    fleet: Fleet, *, named: bool = True, most: int | None = None, clients: int = 6
+) -> str:
     """Each server, or `most` of them, ended by SIGTERM and replaced in turn, under load.
 
     named: its address is taken out of what Envoy knows first, as Kubernetes does, so that not even
     a client has to send an edit again.
     """
     edits = edits_of(fleet.servers[0].grpc_url, 6, 12)
-    clients = [lambda n=n: crowd.Sdk(fleet.envoy.url, f"SDK {n}") for n in range(6)]
-    with crowd.Crowd(edits, clients) as honest:
+    open_each = [lambda n=n: crowd.Sdk(fleet.envoy.url, f"SDK {n}") for n in range(clients)]
+    with crowd.Crowd(edits, open_each) as honest:
         for number in range(len(fleet.servers))[:most]:
             moment = time.monotonic()
             promise(
-                eventually(lambda moment=moment: len(honest.home_since(moment)) == 6, BACK),
+                eventually(lambda moment=moment: len(honest.home_since(moment)) == clients, BACK),
                 "not every client is at work",
             )
             _replace(fleet, number, named)

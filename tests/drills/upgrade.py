@@ -104,10 +104,12 @@ def redis(folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def upgraded(fleet: Fleet, folder: Path, rounds: int = 3, old: Path | None = None) -> str:
-    """Each gateway follows one that has edits in flight."""
+def upgraded(
+    fleet: Fleet, folder: Path, rounds: int = 3, old: Path | None = None, each: int = 3
+) -> str:
+    """Each gateway follows one that has edits in flight. each: clients of each way."""
     edits, front = edits_of(fleet.servers[0].grpc_url, 6, 24), Front()
-    clients = [lambda w=way, n=n: Following(front, w, n) for way in NAMES for n in range(3)]
+    clients = [lambda w=way, n=n: Following(front, w, n) for way in NAMES for n in range(each)]
     with ExitStack() as stack:
         url = stack.enter_context(redis(folder))
 

@@ -17,7 +17,7 @@ from .test_socketio import connected
 Metrics = Callable[[], dict[str, float]]
 RUNNING = "melodyflow_gateway_edits_running"
 CANCELLED = 'melodyflow_edits_total{outcome="cancelled"}'
-SHORT = {"variation": "celtic", "seconds": 5.0, "steps": 96}
+SHORT = {"variation": "celtic", "seconds": 3.0, "steps": 64}
 ENDLESS = {"variation": "celtic", "seconds": 60.0, "steps": 128}
 
 
@@ -93,7 +93,7 @@ def test_what_is_in_flight_comes_home_and_nothing_new_is_taken(
         came = [edit.result(PATIENCE) for edit in edits]
     assert [name for name, _ in came] == [200, "result", "completed", "audio_transformed"]
     for (_, said), field in zip(came, ("audio", "audio", "audio_data", "audio_data"), strict=True):
-        assert decoded(said[field])[0].shape == music(5.0).shape
+        assert decoded(said[field])[0].shape == music(3.0).shape
     gateway.http.close()
     assert gateway.process.wait(PATIENCE) == 0
 
