@@ -89,7 +89,7 @@ def family(process: subprocess.Popen[str]) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            line = entry.read_bytes().replace(b"\0", b" ").decode()
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # ended meanwhile
             continue
         if f"melodyflow-{process.pid}-" in line:
