@@ -27,7 +27,16 @@ from melodyflow_client import MelodyFlowClient, Refused
 from ..deploy.envoy import KEY, write_site
 from ..server import crowd
 from .clips import GATEWAY, GRPC, PROMPT, ask, by_gateway, by_http, clip
-from .drills import BACK_SECONDS, LONG, SHORT, Drill, check_closed, check_limits, in_flight
+from .drills import (
+    BACK_SECONDS,
+    LONG,
+    SHORT,
+    Drill,
+    answers,
+    check_closed,
+    check_limits,
+    in_flight,
+)
 from .engine import docker
 from .fleet import deliver_all, edits_of
 from .stack import GATEWAY as GATEWAY_SERVICE
@@ -157,16 +166,9 @@ def fleet_sessions(fleet: Stack) -> str:
     kept = fleet.compose("exec", "-T", "redis", "redis-cli", "dbsize").split()[-1]
     check(int(kept) > 0, "Redis keeps it")
     fleet.compose("restart", GATEWAY_SERVICE)
-    eventually(lambda: _status(f"{GATEWAY}/ready") == 200, BACK_SECONDS, "the gateway is back")
+    eventually(lambda: answers(f"{GATEWAY}/ready"), BACK_SECONDS, "the gateway is back")
     check(result and found()["audio_data"] == result, "another gateway has the result", found())
     return f"a result of {len(str(result))} characters, in {kept} keys, outlives its gateway"
-
-
-def _status(url: str) -> int:
-    try:
-        return ask(url)[0]
-    except OSError:
-        return 0
 
 
 def fleet_watched(fleet: Stack) -> str:
