@@ -61,18 +61,20 @@ class Precedence:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """In its block, this thread waits for another one."""
+        """In its block, this thread waits for another one, which is no work."""
         owner: str | None = getattr(self._mine, "owner", None)
         if owner is None:
             yield
             return
         with self._changed:
+            self._count(owner)
             self._stand(owner)
         try:
             yield
         finally:
             with self._changed:
                 self._go_on(owner)
+            self._mine.since = time.monotonic()
 
     def give_way(self) -> None:
         """Waits while others go first. For the thread of work_of(); in others it does nothing."""

@@ -84,6 +84,14 @@ def test_who_waits_for_a_thread_is_waited_for_by_none() -> None:
             assert waiting.wait(30)
 
 
+def test_waiting_is_no_work() -> None:
+    precedence = Precedence()
+    precedence.come("one")
+    with precedence.work_of("one"), precedence.waiting():
+        precedence._mine.since -= 60
+    assert precedence._used["one"] < 60
+
+
 def test_who_is_gone_is_forgotten() -> None:
     precedence = Precedence()
     _worked(precedence, "one", 60)
