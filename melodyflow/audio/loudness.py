@@ -1,17 +1,19 @@
 """Loudness and true peak (ITU-R BS.1770-4, EBU R 128).
 
 Filters are applied as products of spectra, one piece at a time. This needs no SciPy, and memory
-doesn't grow with the clip. Written by hand: pyloudnorm, which the tests compare it with, has no
-true peak and holds the whole clip several times.
+doesn't grow with the clip. The spectra are PyTorch's: NumPy's hold Python's lock, and the rest of
+the process would wait for each of them. Written by hand: pyloudnorm, which the tests compare it
+with, has no true peak and holds the whole clip several times.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import soxr
+import torch
 from numpy.typing import NDArray
 
 from melodyflow.audio.waveform import Waveform, peak
@@ -47,41 +49,50 @@ def match(
     sample_rate: int,
     source_lufs: float | None,
     part: tuple[int, int] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> LoudnessMatch:
     """The gain that brings a result `[channels, samples]`, or its samples first <= i < last, to
     the requested loudness; less if its true peak would exceed -1 dBTP. 0 if either loudness can't
-    be measured."""
+    be measured. `check` is called between pieces and may raise to stop."""
     first, last = part or (0, result.shape[1])
-    power = _blocks(result[:, first:last], sample_rate)
+    power = _blocks(result[:, first:last], sample_rate, check)
     own = _gated(power)
     target = source_lufs if asked == "source" else float(asked)
     if own is None or target is None:
         return LoudnessMatch(asked, source_lufs, own, 0.0, None)
     wanted = target - own
-    most = MAX_TRUE_PEAK - 20 * math.log10(true_peak(result, sample_rate, (first, last)))
+    most = MAX_TRUE_PEAK - 20 * math.log10(true_peak(result, sample_rate, (first, last), check))
     gain = min(wanted, most)
     # Measured again: in very quiet audio, other blocks pass the -70 LUFS gate after the gain.
     reached = _gated(power * 10 ** (gain / 10))
     return LoudnessMatch(asked, source_lufs, reached, gain, "peak" if gain < wanted else None)
 
 
-def integrated(waveform: Waveform, sample_rate: int, repeats: int = 1) -> float | None:
+def integrated(
+    waveform: Waveform,
+    sample_rate: int,
+    repeats: int = 1,
+    check: Callable[[], None] = lambda: None,
+) -> float | None:
     """Integrated loudness in LUFS of `[channels, samples]`, each channel counted `repeats` times;
-    None if no block of 0.4 s is above -70 LUFS."""
-    return _gated(repeats * _blocks(waveform, sample_rate))
+    None if no block of 0.4 s is above -70 LUFS. `check` is called between pieces and may raise to
+    stop."""
+    return _gated(repeats * _blocks(waveform, sample_rate, check))
 
 
-def _blocks(waveform: Waveform, sample_rate: int) -> NDArray[np.float64]:
+def _blocks(waveform: Waveform, sample_rate: int, check: Callable[[], None]) -> NDArray[np.float64]:
     """The K-weighted power of each block of 0.4 s; empty for a shorter waveform."""
     step = round(STEP * sample_rate)
     energy = np.zeros(waveform.shape[1] // step)  # of the K-weighted samples in each step
     if len(energy) < STEPS_A_BLOCK:
         return np.zeros(0)
     for first, weighted in _k_weighted(waveform, sample_rate, step):
-        squares = np.square(weighted).sum(axis=0)
-        whole = len(squares) // step
-        steps = squares[: whole * step].reshape(whole, step).sum(axis=1)
-        energy[first // step : first // step + whole] = steps
+        check()
+        whole = weighted.shape[1] // step
+        steps = weighted[:, : whole * step].reshape(len(weighted), whole, step)
+        energy[first // step : first // step + whole] = np.einsum(
+            "cws,cws->w", steps, steps, dtype=np.float64
+        )
     return np.convolve(energy, np.ones(STEPS_A_BLOCK), "valid") / (STEPS_A_BLOCK * step)
 
 
@@ -95,13 +106,20 @@ def _gated(power: NDArray[np.float64]) -> float | None:
     return float(10 * np.log10(power.mean()) - 0.691)
 
 
-def true_peak(waveform: Waveform, sample_rate: int, part: tuple[int, int] | None = None) -> float:
+def true_peak(
+    waveform: Waveform,
+    sample_rate: int,
+    part: tuple[int, int] | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> float:
     """The true peak of `[channels, samples]`, or of its samples first <= i < last: the largest
-    absolute value after oversampling by 4."""
+    absolute value after oversampling by 4. `check` is called between pieces and may raise to
+    stop."""
     first, last = part or (0, waveform.shape[1])
     largest = peak(waveform[:, first:last])
     piece, margin = round(PIECE * sample_rate), round(STEP * sample_rate)
     for start in range(first, last, piece):
+        check()
         end, begin = min(start + piece, last), max(0, start - margin)
         around = np.ascontiguousarray(waveform[:, begin : end + margin].T)
         finer = soxr.resample(around, sample_rate, OVERSAMPLING * sample_rate, quality="HQ")
@@ -111,19 +129,17 @@ def true_peak(waveform: Waveform, sample_rate: int, part: tuple[int, int] | None
     return largest
 
 
-def _k_weighted(
-    waveform: Waveform, rate: int, step: int
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _k_weighted(waveform: Waveform, rate: int, step: int) -> Iterator[tuple[int, Waveform]]:
     """The K-weighted samples in pieces of whole steps, each with its start."""
     memory, piece = round(MEMORY * rate), round(WEIGHTED_PIECE * rate) // step * step
     size = 2 ** math.ceil(math.log2(memory + piece + memory))
-    response = _k_weighting(np.fft.rfftfreq(size), rate)
+    response = torch.from_numpy(_k_weighting(np.fft.rfftfreq(size), rate).astype(np.complex64))
     for first in range(0, waveform.shape[1], piece):
         begin = max(0, first - memory)
-        part = waveform[:, begin : first + piece]
+        part = torch.from_numpy(np.ascontiguousarray(waveform[:, begin : first + piece]))
         # The tail of the filters' response wraps around into the zeros after the part.
-        filtered = np.fft.irfft(np.fft.rfft(part, size) * response, size)
-        yield first, filtered[:, first - begin : part.shape[1]]
+        filtered = torch.fft.irfft(torch.fft.rfft(part, size).mul_(response), size)
+        yield first, filtered[:, first - begin : part.shape[1]].numpy()
 
 
 def _k_weighting(frequencies: NDArray[np.float64], rate: int) -> NDArray[np.complex128]:

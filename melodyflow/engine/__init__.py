@@ -2,6 +2,6 @@
 
 from melodyflow.engine.calls import MAX_TOKENS
 from melodyflow.engine.engine import Engine, EngineMetrics
-from melodyflow.engine.job import Job, Listener
+from melodyflow.engine.job import Check, Job, Listener
 
-__all__ = ["MAX_TOKENS", "Engine", "EngineMetrics", "Job", "Listener"]
+__all__ = ["MAX_TOKENS", "Check", "Engine", "EngineMetrics", "Job", "Listener"]

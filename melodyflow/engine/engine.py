@@ -101,23 +101,23 @@ class Engine:
         """Whether the step loop is running."""
         return not self._loop.dead
 
-    def acquire(self, frames: int, give_up: Callable[[], EditError | None]) -> None:
-        """Waits for a slot for an edit of `frames` and takes it. See `Admission.acquire`."""
-        self._admission.acquire(frames, give_up)
+    def acquire(self, give_up: Callable[[], EditError | None]) -> None:
+        """Waits for a slot and takes it. See `Admission.acquire`."""
+        self._admission.acquire(give_up)
 
     def wait_for_a_slot(self) -> None:
         """Waits until a slot is free, without taking it."""
         self._admission.wait_for_a_slot()
 
     def submit(self, job: Job) -> None:
-        """Starts a job. Its slot must have been acquired."""
+        """Starts a job as soon as there is room for its frames. Its slot must have been
+        acquired."""
         with self._lock:
             self._jobs.add(job)
-        self._precedence.come(job.owner)
-        try:
-            self._hand_over(job, self._reader.submit(job.owner, partial(self._prepare, job)))
-        except Exception as error:
-            self._end(job, error)
+        self._admission.enter(job, partial(self._start, job))
+        with self._lock:
+            if job.started is None:
+                job.waits(lambda: self._end(job, job.stopped))
 
     def close(self, timeout: float) -> None:
         """Stops taking edits, gives those in flight `timeout` seconds, ends the rest with
@@ -134,11 +134,29 @@ class Engine:
         for hook in self._hooks:
             hook.remove()
 
+    def _start(self, job: Job) -> None:
+        """Gives a job that has room to a worker, unless it has ended while it waited."""
+        with self._lock:
+            if job not in self._jobs:
+                return
+            job.waits(None)
+            job.start()
+            self._precedence.come(job.owner)
+        try:
+            self._hand_over(job, self._reader.submit(job.owner, partial(self._prepare, job)))
+        except Exception as error:
+            self._end(job, error)
+
     # What the workers do.
 
     def _give_way(self, *_: object) -> None:
         """Called before each layer of the codec on a CPU, which all threads share."""
         self._precedence.give_way()
+
+    def _check(self, job: Job) -> None:
+        """Called between parts of a job's work; raises the reason to end it, if any."""
+        self._precedence.give_way()
+        job.check()
 
     def _hand_over(self, job: Job, work: "Future[None]") -> None:
         """Cancels the job's work if the job is stopped before a worker starts it."""
@@ -162,9 +180,8 @@ class Engine:
                     generation, noise = self._generation(job), self._stages.noise(job)
                 self._generate(generation, noise)
                 return
-            waveform = job.read()
-            self._precedence.give_way()
-            job.check()
+            waveform = job.read(partial(self._check, job))
+            self._check(job)
             job.enter("encoding")
             source = Source(self._stages, job, waveform)
             with self._stages.beside_the_loop():
@@ -216,12 +233,15 @@ class Engine:
     @torch.inference_mode()
     def _preview(self, job: Job, latents: Tensor, done: int) -> None:
         """Decodes an estimate of an edit's latents and passes it to its listener."""
-        if job.stopped:
-            return
-        with self._precedence.work_of(job.owner):
-            with self._stages.beside_the_loop():
-                waveform = self._stages.decode(job, latents)
-            job.listener.preview(waveform, done)
+        try:
+            job.check()
+            with self._precedence.work_of(job.owner):
+                with self._stages.beside_the_loop():
+                    waveform = self._stages.decode(job, latents)
+                job.listener.preview(waveform, done, partial(self._check, job))
+        except EditError as error:
+            if error is not job.stopped:
+                raise
 
     @torch.inference_mode()
     def _finish(self, job: Job, latents: Tensor) -> None:
@@ -237,9 +257,8 @@ class Engine:
                     Code.INTERNAL, "the edit's audio is not finite; the edit was stopped"
                 )
             job.leave()
-            self._precedence.give_way()
-            job.check()
-            job.listener.finished(waveform, job)
+            self._check(job)
+            job.listener.finished(waveform, job, partial(self._check, job))
         except BaseException as error:
             self._end(job, error)
             return
@@ -252,7 +271,8 @@ class Engine:
             if job not in self._jobs:
                 return  # already ended, when the loop died
             self._jobs.remove(job)
-        self._precedence.leave(job.owner)
+            if job.started is not None:
+                self._precedence.leave(job.owner)
         job.waits(None)
         self._previewer.forget(job)
         try:
@@ -267,7 +287,7 @@ class Engine:
             for stage, seconds in list(job.seconds.items()):
                 self._metrics.stage(stage, seconds)
         finally:
-            self._admission.release(job.frames)
+            self._admission.release(job)
 
     def _probe(self) -> None:
         """Kills the loop if the GPU no longer works: after some errors, no edit can run in this

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -11,19 +11,22 @@ from melodyflow.contract import preview_steps
 from melodyflow.edit import Parameters
 from melodyflow.errors import EditError
 
+# Called between parts of long work: lets others go first, and raises the reason to end the edit.
+Check: TypeAlias = Callable[[], None]
+
 
 class Listener(Protocol):
-    """Receives a job's progress and outcome, on the engine's threads. `finished` may be slow;
-    `progress` must be quick."""
+    """Receives a job's progress and outcome, on the engine's threads. What is given a `check` may
+    be slow and calls it now and then; the rest must be quick."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """`done` of `total` network evaluations are finished."""
 
-    def preview(self, waveform: Tensor, done: int) -> None:
+    def preview(self, waveform: Tensor, done: int, check: Check) -> None:
         """What the result would be, judged after `done` network evaluations; as in `finished`. May
-        be slow, and may come after the job's end."""
+        come after the job's end."""
 
-    def finished(self, waveform: Tensor, job: "Job") -> None:
+    def finished(self, waveform: Tensor, job: "Job", check: Check) -> None:
         """The decoded waveform [channels, frames*hop], untrimmed, on the CPU. The listener may
         modify it in place."""
 
@@ -39,7 +42,7 @@ class Job:
         self,
         parameters: Parameters,
         frames: int,
-        read: Callable[[], Tensor] | None,
+        read: Callable[[Check], Tensor] | None,
         listener: Listener,
         owner: str = "",
         previews: int = 0,
@@ -60,6 +63,7 @@ class Job:
         self.done = 0
         self.shared: set[str] = set()  # what another edit had already computed
         self._stages: dict[str, tuple[float, float]] = {}  # by finished stage: begin and end
+        self.started: float | None = None  # by time.monotonic(); None while it waits for room
         self._stop: EditError | None = None
         self._on_stop: Callable[[], None] | None = None
         self._entered = time.monotonic()
@@ -95,6 +99,10 @@ class Job:
         self._on_stop = on_stop
         if on_stop and self._stop:
             on_stop()
+
+    def start(self) -> None:
+        """Notes that the engine works on the edit from now on."""
+        self.started = time.monotonic()
 
     def check(self) -> None:
         """Raises the reason to end this edit, if any."""

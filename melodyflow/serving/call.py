@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 import time
-from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 import melodyflow
 from melodyflow.audio import Limits
 from melodyflow.audio.loudness import LoudnessMatch
-from melodyflow.engine import Job
+from melodyflow.engine import Check, Job
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.checkpoint import Checkpoint
@@ -82,7 +81,7 @@ class Call:
         self._job: Job | None = None
         self._session_id = ""
         self.traceparent = ""  # the client's trace context, unchecked
-        self._admitted: float | None = None  # when it got its slot
+        self._job_started: float | None = None  # once it has ended
         self._evaluations = "0"  # done/total, once it has ended
         self._stages: dict[str, tuple[float, float]] = {}  # begin and end, once it has ended
 
@@ -94,17 +93,13 @@ class Call:
         server = self._server
         codec = server.model.codec.config
         sound = Sound(request, codec, server.limits, server.max_model_samples)
-        read = None if request.audio is None else partial(sound.read, self._check)
+        read = None if request.audio is None else sound.read
         answer = Answer(self, server, dataclasses.replace(request, audio=None), sound)
         self._job = Job(
             request.parameters, sound.frames, read, answer, request.owner, request.previews
         )
         server.outbox.watch(self)
         return self._job
-
-    def admitted(self) -> None:
-        """Notes that the edit has its slot."""
-        self._admitted = time.monotonic()
 
     @property
     def stopped(self) -> EditError | None:
@@ -152,11 +147,6 @@ class Call:
         # as the reason to stop, they would form a cycle with it; see _end.
         error.__traceback__ = None
 
-    def _check(self) -> None:
-        """Raises the reason for which the call should end now, if there is one."""
-        if self._stop:
-            raise self._stop
-
     def _try_to_send(self, outputs: dict[str, Any], audio_seconds: float) -> None:
         """Sends the result, or an error if there is no room for it. On the outbox's thread."""
         try:
@@ -183,6 +173,7 @@ class Call:
         # the engine is done with them; a cycle would wait for the garbage collector.
         job, self._job = self._job, None
         if job:
+            self._job_started = job.started
             self._evaluations = f"{job.done}/{job.parameters.evaluations}"
             self._stages = job.timeline()
         self._server.outbox.unwatch(self)
@@ -193,7 +184,7 @@ class Call:
         self._server.metrics.ended(outcome, audio_seconds)
         request_id, now = self._responder.request_id[:200], time.monotonic()
         if self._server.tracing:
-            stages = {"queue": (self._started, self._admitted or now), **self._stages}
+            stages = {"queue": (self._started, self._job_started or now), **self._stages}
             edit = Edit(request_id, self.traceparent, outcome, (self._started, now), stages)
             self._server.tracing.record(edit)
         log.info(
@@ -227,10 +218,10 @@ class Answer:
         # total + 1, so that only the result itself is 1.
         self._call.report({"progress": done / (total + 1), "stage": stage, "step": (done, total)})
 
-    def preview(self, waveform: Tensor, done: int) -> None:
+    def preview(self, waveform: Tensor, done: int, check: Check) -> None:
         total = self._request.parameters.evaluations
         comments = self._comments(f", unfinished (step {done} of {total})")
-        result = self._sound.preview(waveform, comments)
+        result = self._sound.preview(waveform, comments, check)
         outputs = {
             "preview": wrap(result.file, self._request.encoding),
             "step": (done, total),
@@ -238,9 +229,9 @@ class Answer:
         }
         self._call.report(outputs)
 
-    def finished(self, waveform: Tensor, job: Job) -> None:
+    def finished(self, waveform: Tensor, job: Job, check: Check) -> None:
         request = self._request
-        result = self._sound.finish(waveform, self._comments())
+        result = self._sound.finish(waveform, self._comments(), check)
         total = request.parameters.evaluations
         outputs = {
             "progress": 1.0,

@@ -131,8 +131,7 @@ class Service:
                 guidance=self._server.checkpoint.flow.guidance,
             )
             job = call.accept(request)
-            self._engine.acquire(job.frames, lambda: call.stopped)
-            call.admitted()
+            self._engine.acquire(lambda: call.stopped)
             self._engine.submit(job)
         except EditError as error:
             call.failed(error)

@@ -1,7 +1,7 @@
 """The audio of one request: from its file to the model, and back to the result's file."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 from melodyflow import audio
 from melodyflow.audio import Audio, Extent, Limits, Waveform, loudness
 from melodyflow.audio.loudness import LoudnessMatch
+from melodyflow.engine import Check
 from melodyflow.errors import AudioError, Code, EditError
 from melodyflow.model.codec import CodecConfig
 from melodyflow.serving.request import EditRequest
@@ -69,9 +70,9 @@ class Sound:
         """The clip's duration, once it has been read."""
         return self._extent.seconds
 
-    def read(self, check: Callable[[], None] = lambda: None) -> Tensor:
-        """The source [channels, samples] at the model's rate. `check` is called now and then while
-        it decodes, and ends that by raising."""
+    def read(self, check: Check) -> Tensor:
+        """The source [channels, samples] at the model's rate. `check` is called now and then, and
+        ends the work by raising."""
         with _named():
             source = audio.read(
                 self._take_file(),
@@ -92,31 +93,34 @@ class Sound:
                 channels=self._codec.channels,
                 loop_hop=self._codec.hop if self._request.parameters.loop else None,
             )
-        self._measure(source)
+        self._measure(source, check)
         return torch.from_numpy(waveform)
 
-    def finish(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
+    def finish(self, decoded: Tensor, comments: Mapping[str, str], check: Check) -> Result:
         """Makes the result's file from the decoder's output [channels, frames*hop] on the CPU. May
-        modify `decoded`."""
+        modify `decoded`. `check`: as in read()."""
         format = self._request.format
-        return self._write(self._place(decoded, format), format, comments)
+        return self._write(self._place(decoded, format, check), format, comments, check)
 
-    def preview(self, decoded: Tensor, comments: Mapping[str, str]) -> Result:
+    def preview(self, decoded: Tensor, comments: Mapping[str, str], check: Check) -> Result:
         """The same of an unfinished result, as a FLAC file."""
-        placed = self._place(decoded, "flac")
+        placed = self._place(decoded, "flac", check)
         audio.prevent_clipping(placed.samples, "flac")  # a float clip's peak outside the region
-        return self._write(placed, "flac", comments)
+        return self._write(placed, "flac", comments, check)
 
-    def _write(self, placed: Placed, format: str, comments: Mapping[str, str]) -> Result:
+    def _write(
+        self, placed: Placed, format: str, comments: Mapping[str, str], check: Check
+    ) -> Result:
         result, rate, gain_db, matched = placed
         if matched is not None and self._source is None:
             lufs = matched.result_lufs
         else:
-            lufs = loudness.integrated(result, rate)
+            lufs = loudness.integrated(result, rate, check=check)
+        check()
         file = audio.write(result, rate, format, comments)
         return Result(file, rate, gain_db, matched, self._clip_lufs, lufs)
 
-    def _place(self, decoded: Tensor, format: str) -> Placed:
+    def _place(self, decoded: Tensor, format: str, check: Check) -> Placed:
         request, extent = self._request, self._extent
         rate = request.sample_rate or extent.sample_rate
         result = audio.from_model(
@@ -127,10 +131,10 @@ class Sound:
             loop=request.parameters.loop,
         )
         if self._source is None:
-            gain_db, matched = self._level(result, rate, 0, result.shape[1], format)
+            gain_db, matched = self._level(result, rate, 0, result.shape[1], format, check)
         else:
             first, last = self._region(extent)
-            gain_db, matched = self._level(result, rate, first, last, format)
+            gain_db, matched = self._level(result, rate, first, last, format, check)
             fade = round(CROSSFADE_SECONDS * rate)
             inside = result[:, first:last]
             result = audio.splice(self._source.samples, inside, first, last, fade)
@@ -141,19 +145,20 @@ class Sound:
         file, self._file = self._file, None
         return file or b""
 
-    def _measure(self, source: Audio) -> None:
+    def _measure(self, source: Audio, check: Check) -> None:
         """Measures the loudness of the clip, and of the edited part if it is needed."""
         # A mono source plays from all of the result's channels.
         heard = max(source.extent.channels, self._codec.channels) // source.extent.channels
         rate = source.sample_rate
-        self._clip_lufs = self._source_lufs = loudness.integrated(source.samples, rate, heard)
+        self._clip_lufs = loudness.integrated(source.samples, rate, heard, check)
+        self._source_lufs = self._clip_lufs
         if self._request.parameters.has_region and self._request.loudness is not None:
             first, last = self._region(source.extent)
             edited = source.samples[:, first:last]
-            self._source_lufs = loudness.integrated(edited, rate, heard)
+            self._source_lufs = loudness.integrated(edited, rate, heard, check)
 
     def _level(
-        self, result: Waveform, rate: int, first: int, last: int, format: str
+        self, result: Waveform, rate: int, first: int, last: int, format: str, check: Check
     ) -> tuple[float, LoudnessMatch | None]:
         """Brings the edited part, samples first <= i < last, to its final level, in place. Returns
         the total gain in dB and the loudness match, if one was requested."""
@@ -161,7 +166,8 @@ class Sound:
         edited = result[:, first:last]
         if self._request.loudness is not None:
             asked = self._request.loudness
-            matched = loudness.match(asked, result, rate, self._source_lufs, (first, last))
+            part = first, last
+            matched = loudness.match(asked, result, rate, self._source_lufs, part, check)
             gain_db = matched.gain_db
             if gain_db:
                 edited *= np.float32(10 ** (gain_db / 20))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from melodyflow.edit import Parameters
-from melodyflow.engine import MAX_TOKENS, Engine, Job
+from melodyflow.engine import MAX_TOKENS, Check, Engine, Job
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
 from melodyflow.model.transformer import Row
@@ -34,19 +34,19 @@ class Timed:
         self.ended = threading.Event()
         self.seconds = 0.0
         frames = engine.model.codec.config.frames(waveform.shape[-1])
-        self.job = Job(parameters, frames, lambda: waveform, self, previews=previews)
+        self.job = Job(parameters, frames, lambda check: waveform, self, previews=previews)
         self._started = time.perf_counter()
-        engine.acquire(frames, lambda: None)
+        engine.acquire(lambda: None)
         engine.submit(self.job)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         if done:
             self.solving.set()
 
-    def preview(self, waveform: Tensor, done: int) -> None:
+    def preview(self, waveform: Tensor, done: int, check: Check) -> None:
         self.previews[done] = waveform
 
-    def finished(self, waveform: Tensor, job: Job) -> None:
+    def finished(self, waveform: Tensor, job: Job, check: Check) -> None:
         self._end()
 
     def failed(self, error: EditError) -> None:
@@ -123,9 +123,9 @@ class Kept(Timed):
 
     waveform: Tensor
 
-    def finished(self, waveform: Tensor, job: Job) -> None:
+    def finished(self, waveform: Tensor, job: Job, check: Check) -> None:
         self.waveform = waveform
-        super().finished(waveform, job)
+        super().finished(waveform, job, check)
 
 
 class Bench:

@@ -2,9 +2,9 @@
 
     scripts/fuzz [--seconds 60] [--seed 0]
 
-Takes requests, forms, Socket.IO packets and WebSocket frames that are right, changes some of their
-bytes, and looks at what comes back. What was answered with a 500 is kept in a file. The same seed
-gives the same bytes.
+Takes requests, forms, Socket.IO packets, WebSocket frames and gRPC messages that are right, changes
+some of their bytes, and looks at what comes back. What was answered with a 500 is kept in a file.
+The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
+from tritonclient.grpc.service_pb2 import ModelStreamInferResponse
+
 from ..server.drill import STUB, TRITON, Gateway, Service, checkpoint_or_tiny, tail
 from ..server.soak import resident
-from .nearly_right import FRAMES, HTTP, PACKETS, TRITONS, UPGRADE, mutated, request
+from .nearly_right import FRAMES, HTTP, MESSAGES, PACKETS, TRITONS, UPGRADE, mutated, request
 
 THREADS, BATCH = 8, 400
 WARM = 0.25  # of the inputs; memory and descriptors are compared from there on
@@ -34,6 +37,8 @@ GROWTH = 64 * 2**20  # bytes, what allocators keep
 MORE_DESCRIPTORS = 4  # than at the start
 # Triton's own words for JSON that it can't read, which it answers with 500.
 UNREAD = (b"failed to parse the request JSON", b"Unable to parse '")
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+GRPC_SECONDS = 20.0
 ANSWER_SECONDS = 0.4  # what takes longer isn't waited for
 CLOSED_SECONDS = 20.0  # until the gateway has closed what was left open
 
@@ -61,27 +66,44 @@ def statuses(answer: bytes) -> list[str]:
 
 @dataclass
 class Fuzzer:
-    """A gateway, and Triton where its HTTP port is known."""
+    """A gateway, and Triton's two ports."""
 
     gateway: tuple[str, int]
-    triton: tuple[str, int] | None = None
+    triton: tuple[str, int]
+    grpc: str
     heard: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[str, bytes]] = field(default_factory=list)  # the answer's kind, what was sent
 
     def one(self, seed: str) -> None:
         """Sends one input, which the seed determines."""
         rng = random.Random(seed)
-        kind = rng.choice(("http", "http", "packets", "frames", *["triton"] * bool(self.triton)))
+        kind = rng.choice(("http", "http", "packets", "frames", "triton", "grpc"))
         if kind == "packets":
             self._poll(mutated(rng, PACKETS) or b"3")
+            return
+        if kind == "grpc":
+            self._stream(mutated(rng, MESSAGES))
             return
         address, sent = self.gateway, [mutated(rng, TRITONS if kind == "triton" else HTTP)]
         if kind == "frames":
             sent = [UPGRADE, mutated(rng, FRAMES)]
         elif kind == "triton":
-            assert self.triton
             address = self.triton
         self._judge(kind, b"".join(sent), ask(address, sent))
+
+    def _stream(self, message: bytes) -> None:
+        """Sends one message to Triton's gRPC port, on a stream of its own."""
+        with grpc.insecure_channel(self.grpc) as channel:
+            call = channel.stream_stream(STREAM)(iter([message]), timeout=GRPC_SECONDS)
+            try:
+                errors = [ModelStreamInferResponse.FromString(said).error_message for said in call]
+                said = next(filter(None, errors), "OK")
+            except grpc.RpcError as error:
+                said = f"{error.details()} [{error.code().name}]"
+        code = re.search(r"\[([A-Z_]+)\]$", said)
+        self.heard[f"grpc {code[1] if code else said if said == 'OK' else 'refused'}"] += 1
+        if said.endswith(("[INTERNAL]", "[UNKNOWN]", "[UNAVAILABLE]")) or "Traceback" in said:
+            self.wrong.append((f"grpc: {said[:300]}", message))
 
     def _poll(self, body: bytes) -> None:
         """Opens a Socket.IO connection by polling, sends a body, and closes it."""
@@ -149,7 +171,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _fuzz(service: Service, gateway: Gateway, seconds: float, seed: int, keep: Path) -> int:
-    fuzzer = Fuzzer(_address(gateway.url), _address(f"http://{service.http_url}"))
+    triton = _address(f"http://{service.http_url}")
+    fuzzer = Fuzzer(_address(gateway.url), triton, service.grpc_url)
     began, number = time.monotonic(), 0
     members = {TRITON: service.member(TRITON), STUB: service.member(STUB)}
     pids = {"gateway": gateway.process.pid} | {name: pid for name, pid in members.items() if pid}

@@ -1,5 +1,5 @@
-"""Requests, forms, packets and frames that are right, and what becomes of them when some of their
-bytes change."""
+"""Requests, forms, packets, frames and messages that are right, and what becomes of them when some
+of their bytes change."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import base64
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from tritonclient.grpc import service_pb2
+
+from ..server import raw
 from .attacks.files import wav
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -107,6 +110,28 @@ TRITONS = (
         ],
     ),
     *(request(f"GET /v2{path}") for path in ("", "/health/ready", "/models/melodyflow/config")),
+)
+
+
+def _message(parameters: Mapping[str, str] = {}, **inputs: object) -> bytes:
+    """An edit for Triton's gRPC port."""
+    infer = service_pb2.ModelInferRequest(model_name=raw.MODEL, id="fuzzed")
+    for name, value in inputs.items():
+        tensor = raw.tensor(name, value)
+        infer.inputs.append(tensor._get_tensor())
+        infer.raw_input_contents.append(tensor._get_content())
+    for name, text in parameters.items():
+        infer.parameters[name].string_param = text
+    return bytes(infer.SerializeToString())
+
+
+_QUICK = {"prompt": "a harp", "steps": 1, "seed": 7}
+MESSAGES = (
+    _message(audio=_CLIP, regularize_iters=0, **_QUICK),
+    _message(audio=_CLIP, start=0.02, end=0.08, loudness="source", format="flac", **_QUICK),
+    _message(audio=_SOUND.encode(), encoding="base64", solver="midpoint", loop=True, **_QUICK),
+    _message({"timeout_s": "5", "owner": "fuzzer"}, duration=1.0, sample_rate=8000, **_QUICK),
+    _message(duration=0.5, stream=False, previews=2, **_QUICK),
 )
 
 # --- what is nearly right -------------------------------------------------------------------------

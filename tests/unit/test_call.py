@@ -126,7 +126,7 @@ def finish(server: Server, client: Client) -> None:
     """A call whose edit is done; what it says has been said after it."""
     job = Call(server, client).accept(text_to_music())
     codec = server.model.codec.config
-    job.listener.finished(torch.zeros(codec.channels, job.frames * codec.hop), job)
+    job.listener.finished(torch.zeros(codec.channels, job.frames * codec.hop), job, job.check)
     server.outbox.close()
 
 
@@ -181,7 +181,7 @@ def test_a_deadline_ends_the_decoding_of_a_file_without_a_total(
         time.sleep(0.01)
     assert job.read is not None
     with pytest.raises(EditError, match="took longer than 0"):
-        job.read()
+        job.read(job.check)
 
 
 def test_room_is_ample_or_not() -> None:
@@ -197,9 +197,9 @@ def test_a_preview_that_is_late_is_not_sent(server: Server, said: list[str]) -> 
     def waveform() -> torch.Tensor:
         return torch.zeros(codec.channels, job.frames * codec.hop)
 
-    job.listener.preview(waveform(), 1)
-    job.listener.finished(waveform(), job)
-    job.listener.preview(waveform(), 1)
+    job.listener.preview(waveform(), 1, job.check)
+    job.listener.finished(waveform(), job, job.check)
+    job.listener.preview(waveform(), 1, job.check)
     server.outbox.close()
     assert said == ["progress, final: False", "counted done, 0.25 s", "result, final: True"]
 
@@ -235,12 +235,12 @@ def given_up(server: Server, said: list[str]) -> "weakref.ref[Job]":
     client = Client(said)
     call = Call(server, client)
     slots = Admission(1, 10**6, lambda edits, frames: None)
-    slots.acquire(1, lambda: None)
+    slots.acquire(lambda: None)
     job = call.accept(text_to_music())
     client.gone = True
     call.look()
     try:
-        slots.acquire(job.frames, lambda: call.stopped)
+        slots.acquire(lambda: call.stopped)
     except EditError as error:
         call.failed(error)
     return weakref.ref(job)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from melodyflow import edit
 from melodyflow.edit import Parameters
-from melodyflow.engine import Engine, Job
+from melodyflow.engine import Check, Engine, Job
 from melodyflow.engine.workers import MOST_OF_ONE
 from melodyflow.errors import Code, EditError
 from melodyflow.model import MelodyFlow
@@ -70,14 +70,14 @@ class Edit:
         self.steps: list[tuple[str, int]] = []
         self.on_step: Callable[[str, int], None] = lambda stage, done: None
         frames = engine.model.codec.config.frames(waveform.shape[-1])
-        read = (lambda: waveform) if parameters.duration is None else None
+        read = (lambda check: waveform) if parameters.duration is None else None
         self.job = Job(parameters, frames, read, self, owner, previews)
         self.previews: list[tuple[int, Tensor]] = []
         self.on_preview: Callable[[int], None] = lambda done: None
         self.engine = engine
 
     def start(self) -> "Edit":
-        self.engine.acquire(self.job.frames, lambda: None)
+        self.engine.acquire(lambda: None)
         self.engine.submit(self.job)
         return self
 
@@ -89,11 +89,11 @@ class Edit:
         self.steps.append((stage, done))
         self.on_step(stage, done)
 
-    def preview(self, waveform: Tensor, done: int) -> None:
+    def preview(self, waveform: Tensor, done: int, check: Check) -> None:
         self.previews.append((done, waveform))
         self.on_preview(done)
 
-    def finished(self, waveform: Tensor, job: Job) -> None:
+    def finished(self, waveform: Tensor, job: Job, check: Check) -> None:
         self.result = waveform
         self._end()
 
@@ -431,7 +431,7 @@ def test_slots_and_frames_bound_what_is_in_flight(model: MelodyFlow, counts: Cou
         one.start()
     for one in edits:
         one.wait()
-    assert counts.most == (2, 50), "two of 25 frames fit into 60, three do not"
+    assert counts.most == (3, 50), "two of 25 frames fit into 60, three do not"
     long = Edit(engine, noise(4), Parameters(prompt="strings", seed=1, steps=2))
     assert_equals_sequential(model, long.start().wait())
     engine.close(WAIT)
@@ -439,11 +439,49 @@ def test_slots_and_frames_bound_what_is_in_flight(model: MelodyFlow, counts: Cou
 
 def test_waiting_for_a_slot_can_be_given_up(model: MelodyFlow, counts: Counts) -> None:
     engine = make_engine(model, counts, slots=1)
-    engine.acquire(1, lambda: None)
+    engine.acquire(lambda: None)
     with pytest.raises(EditError) as caught:
-        engine.acquire(1, lambda: CANCEL)
+        engine.acquire(lambda: CANCEL)
     assert caught.value is CANCEL
     engine.close(0)
+
+
+def test_an_edit_that_waits_for_room_can_be_stopped_and_holds_up_nobody(
+    model: MelodyFlow, counts: Counts
+) -> None:
+    engine = make_engine(model, counts, slots=3, max_frames=130)
+    go_on = threading.Event()
+    long, waits, short = (
+        Edit(engine, noise(seconds), Parameters(prompt="strings", seed=1, steps=2))
+        for seconds in (4, 4, 1)
+    )
+    long.on_step = lambda stage, done: go_on.wait(WAIT)  # the worker that encodes it
+    long.start()
+    waits.start()
+    short.start().wait()
+    assert_equals_sequential(model, short)
+    assert not waits.steps
+    waits.job.stop(CANCEL)
+    assert waits.wait().error is CANCEL
+    again = Edit(engine, noise(4), Parameters(prompt="strings", seed=1, steps=2)).start()
+    go_on.set()
+    assert_equals_sequential(model, again.wait())
+    assert long.wait().error is None
+    assert waits.ends == 1
+    settle(engine, counts)
+    engine.close(WAIT)
+
+
+def test_an_edit_that_waits_for_room_ends_with_the_server(
+    model: MelodyFlow, counts: Counts
+) -> None:
+    engine = make_engine(model, counts, slots=2, max_frames=30)
+    two = several(engine, 2, steps=128)
+    for one in two:
+        one.start()
+    engine.close(0.1)
+    assert [one.error.code for one in two if one.wait().error] == [Code.UNAVAILABLE] * 2
+    assert counts.now == (0, 0)
 
 
 def faulty(
@@ -534,7 +572,7 @@ def test_an_edit_ends_while_it_waits_for_a_worker(
     for seed, begun in enumerate(reading):
         one = Edit(engine, noise(1, seed), Parameters(prompt="strings", seed=1, steps=2))
 
-        def read(begun: threading.Semaphore = begun, one: Edit = one) -> Tensor:
+        def read(check: Check, begun: threading.Semaphore = begun, one: Edit = one) -> Tensor:
             begun.release()
             assert go_on.wait(WAIT)
             return one.waveform
@@ -618,7 +656,7 @@ def test_an_edit_that_ended_is_gone_with_its_clip(engine: Engine, counts: Counts
                 return clip  # noqa: B023
 
             if place == "reading":
-                one.job.read = stop
+                one.job.read = lambda check, stop=stop: stop()
             else:
                 one.on_step = lambda now, done, place=place, stop=stop: (
                     stop() if now == place else None
@@ -752,5 +790,5 @@ def test_closing_ends_what_does_not_end_by_itself(model: MelodyFlow, counts: Cou
     assert one.error is not None
     assert one.error.code == Code.UNAVAILABLE
     with pytest.raises(EditError) as caught:
-        engine.acquire(1, lambda: None)
+        engine.acquire(lambda: None)
     assert caught.value.code == Code.UNAVAILABLE
