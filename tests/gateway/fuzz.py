@@ -36,7 +36,11 @@ WARM = 0.25  # of the inputs; memory and descriptors are compared from there on
 GROWTH = 64 * 2**20  # bytes, what allocators keep
 MORE_DESCRIPTORS = 4  # than at the start
 # Triton's own words for JSON that it can't read, which it answers with 500.
-UNREAD = (b"failed to parse the request JSON", b"Unable to parse '")
+UNREAD = (
+    b"failed to parse the request JSON",
+    b"Unable to parse '",
+    b"was not found in the JSON",  # a name with a NUL
+)
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 GRPC_SECONDS = 20.0
 ANSWER_SECONDS = 0.4  # what takes longer isn't waited for

@@ -1,4 +1,4 @@
-"""Each attack of scripts/attack for two seconds: memory stays within its bound, honest edits come
+"""Each attack of scripts/attack for a second: memory stays within its bound, honest edits come
 home. How fast is measured by the script."""
 
 import time
@@ -12,7 +12,7 @@ from .attack import ATTACKS, address_of, honest_edit, memory_of, most_bytes
 from .attacks.clients import Heard, session_from
 from .conftest import Running, Start
 
-SECONDS = 2.0
+SECONDS = 1.2
 
 
 @pytest.fixture(scope="module")

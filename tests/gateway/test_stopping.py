@@ -18,7 +18,7 @@ Metrics = Callable[[], dict[str, float]]
 RUNNING = "melodyflow_gateway_edits_running"
 CANCELLED = 'melodyflow_edits_total{outcome="cancelled"}'
 SHORT = {"variation": "celtic", "seconds": 3.0, "steps": 64}
-ENDLESS = {"variation": "celtic", "seconds": 60.0, "steps": 128}
+ENDLESS = {"variation": "celtic", "seconds": 20.0, "steps": 128}
 
 
 def body(name: str, shape: dict[str, object], audio: str = "audio") -> dict[str, object]:

@@ -23,7 +23,7 @@ FULL = "Exceeds maximum queue size"
 
 SHORT = raw.file_of(raw.music(0.3), 48000)
 # Long enough that results come in the order in which edits had the slot.
-QUICK: dict[str, Any] = {"audio": SHORT, "prompt": "a harp", "steps": 24}
+QUICK: dict[str, Any] = {"audio": SHORT, "prompt": "a harp", "steps": 48}
 # Goes on until it is cancelled: 1152 evaluations of 25 seconds.
 ENDLESS: dict[str, Any] = {
     **QUICK,

@@ -32,7 +32,7 @@ from . import raw
 
 Metrics = Callable[[], dict[str, float]]
 
-KILLS = 50
+KILLS = 30
 AT_A_TIME = 5
 SLOTS_FREE = 20.0  # seconds after the last kill, on a busy machine; the endless go on for far more
 

@@ -17,7 +17,7 @@ from . import raw
 from .conftest import read_metrics
 
 CLIP = raw.file_of(raw.music(1, channels=1), 48000)
-QUICK: dict[str, Any] = {"audio": CLIP, "prompt": "a harp", "steps": 2}
+QUICK: dict[str, Any] = {"audio": CLIP, "prompt": "a harp", "steps": 24}
 # Goes on for many seconds; to be cancelled.
 LONG: dict[str, Any] = {
     "audio": raw.file_of(raw.music(10, 16000, channels=1), 16000),
