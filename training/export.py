@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import ByT5Tokenizer
 
 from melodyflow.model.checkpoint import CODEC, FLOW, T5, TEXT_PROJECTION
 from melodyflow.model.codec import Codec
@@ -36,7 +36,7 @@ def export(codec: Codec, text: Classifier, trained: Trained, out: Path) -> None:
         text.t5.config.save_pretrained(made / T5)
         weights = {n: t for n, t in text.t5.state_dict().items() if "embed_tokens" not in n}
         save_file(_half(weights), made / T5 / "model.safetensors", metadata={"format": "pt"})
-        ByT5Tokenizer().save_pretrained(made / T5)
+        transformers.ByT5Tokenizer().save_pretrained(made / T5)
         describe(made, NAME, LICENCE, CONFIG, FLOW_CONFIG)
         for path in sorted(made.iterdir()):
             target = out / path.name

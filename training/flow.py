@@ -15,8 +15,8 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
-from transformers import ByT5Tokenizer
 
 from melodyflow.model.codec import Codec, posterior_sample
 from melodyflow.model.transformer import FlowConfig, FlowModel, Row
@@ -165,7 +165,7 @@ def train(
     run = Run(work, "flow", trained, optimizer, minutes)
     step = run.progress.step
     rng, words = np.random.default_rng([1, step]), random.Random(step)
-    tokenizer = ByT5Tokenizer()
+    tokenizer = transformers.ByT5Tokenizer()
     t5 = cast(nn.Module, text.t5).to(device).eval()
     mean_loss, noted = 0.0, run.progress.spent
     for share in run.turns():

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
-from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
 from training import captions
 from training.budget import Run, quick_products, rate
@@ -29,8 +29,8 @@ class Classifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.t5 = T5EncoderModel(
-            T5Config(
+        self.t5 = transformers.T5EncoderModel(
+            transformers.T5Config(
                 vocab_size=384, d_model=WIDTH, d_kv=32, d_ff=384, num_heads=4, num_layers=2,
                 is_encoder_decoder=False, use_cache=False, dropout_rate=0.1,
             )
@@ -79,7 +79,7 @@ def misspelt(prompt: str, rng: random.Random) -> str:
 def accuracy(model: Classifier, prompts: list[tuple[str, int]], device: str) -> float:
     """Share of the prompts whose class is found."""
     model.eval()
-    tokenizer = ByT5Tokenizer()
+    tokenizer = transformers.ByT5Tokenizer()
     right = 0
     for at in range(0, len(prompts), 64):
         part = prompts[at : at + 64]
@@ -98,7 +98,7 @@ def train(work: Path, minutes: float, device: str = "cpu") -> Classifier:
     model = Classifier().to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), PEAK, weight_decay=0.01)
     run = Run(work, "text", model, optimizer, minutes, decay=0.995)
-    tokenizer = ByT5Tokenizer()
+    tokenizer = transformers.ByT5Tokenizer()
     rng = random.Random(run.progress.step)
     loss = torch.zeros(())
     noted = run.progress.spent
