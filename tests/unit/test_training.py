@@ -14,7 +14,6 @@ from melodyflow_client import measures as client
 from training import captions, codec, compositions, data, flow, judge, measures, plots, text
 from training.export import export
 
-
 HELD_OUT = 6  # in place of 60
 
 
