@@ -136,7 +136,7 @@ def _k_weighted(waveform: Waveform, rate: int, step: int) -> Iterator[tuple[int,
     response = torch.from_numpy(_k_weighting(np.fft.rfftfreq(size), rate).astype(np.complex64))
     for first in range(0, waveform.shape[1], piece):
         begin = max(0, first - memory)
-        part = torch.from_numpy(np.ascontiguousarray(waveform[:, begin : first + piece]))
+        part = torch.tensor(waveform[:, begin : first + piece])
         # The tail of the filters' response wraps around into the zeros after the part.
         filtered = torch.fft.irfft(torch.fft.rfft(part, size).mul_(response), size)
         yield first, filtered[:, first - begin : part.shape[1]].numpy()

@@ -36,7 +36,7 @@ class EngineMetrics(CallMetrics, Protocol):
     """The engine's metrics."""
 
     def in_flight(self, edits: int, frames: int) -> None:
-        """The edits that hold a slot now, and their latent frames."""
+        """The edits that hold a slot now, and the latent frames of those that have room."""
 
     def stage(self, name: str, seconds: float) -> None:
         """An edit finished a stage."""

@@ -31,7 +31,7 @@ class Metrics:
         self._slots = self._gauge("slots", "Edits that can be in flight")
         self._in_flight = self._gauge("edits_in_flight", "Edits that hold a slot")
         self._checkpoint = self._family("checkpoint_info", "The checkpoint, always 1", "GAUGE")
-        self._frames = self._gauge("frames_in_flight", "Latent frames of the edits in flight")
+        self._frames = self._gauge("frames_in_flight", "Latent frames of those that have room")
         self._cache_bytes = self._gauge("cache_bytes", "Bytes held for edits to share")
         self._inversions = self._counter(
             "inversions_total",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
 import random
 import statistics
 import sys
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 from playwright.sync_api import sync_playwright
 
+from ..browser.chromium import executable
 from .attacks.clients import session_from
 from .attacks.files import wav
 
@@ -62,7 +62,7 @@ def many_clients(url: str) -> float:
 def page(url: str) -> float:
     """Until all that it loads is there, in a browser with an empty cache."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"])
+        browser = playwright.chromium.launch(executable_path=executable())
         tab = browser.new_page()
         tab.goto(url)
         ended = "performance.getEntriesByType('navigation')[0].loadEventEnd"

@@ -9,9 +9,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from tritonclient.grpc import service_pb2
-
-from ..server import raw
+from ..server import attackers
 from .attacks.files import wav
 
 KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -115,11 +113,7 @@ TRITONS = (
 
 def _message(parameters: Mapping[str, str] = {}, **inputs: object) -> bytes:
     """An edit for Triton's gRPC port."""
-    infer = service_pb2.ModelInferRequest(model_name=raw.MODEL, id="fuzzed")
-    for name, value in inputs.items():
-        tensor = raw.tensor(name, value)
-        infer.inputs.append(tensor._get_tensor())
-        infer.raw_input_contents.append(tensor._get_content())
+    infer = attackers.request("fuzzed", inputs)
     for name, text in parameters.items():
         infer.parameters[name].string_param = text
     return bytes(infer.SerializeToString())

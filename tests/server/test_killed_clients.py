@@ -24,11 +24,11 @@ from typing import Any
 
 import grpc
 import soundfile
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 from melodyflow.embedded import EmbeddedServer
 
-from . import raw
+from . import attackers, raw
 
 Metrics = Callable[[], dict[str, float]]
 
@@ -182,11 +182,7 @@ class UnreadStream:
     """A gRPC stream from which nothing is read before `result`: HTTP/2 holds the server back."""
 
     def __init__(self, server: EmbeddedServer, inputs: dict[str, Any]) -> None:
-        request = service_pb2.ModelInferRequest(model_name=raw.MODEL)
-        for name, value in inputs.items():
-            tensor = raw.tensor(name, value.encode() if isinstance(value, str) else value)
-            request.inputs.append(tensor._get_tensor())
-            request.raw_input_contents.append(tensor._get_content())
+        request = attackers.request("", inputs)
         unlimited = [("grpc.max_receive_message_length", -1)]
         self._channel = grpc.insecure_channel(server.grpc_url, unlimited)
         service = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
